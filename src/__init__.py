@@ -1,0 +1,1 @@
+"""A laboratory for semi-supervised video object segmentation (VOS)."""

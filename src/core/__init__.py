@@ -1,0 +1,32 @@
+"""What every room shares: frames, masks, state, the Segmenter contract, ids, errors, keyed randomness, files."""
+
+from src.core.errors import CheckpointError, ConfigError, DataError, VideoError, VOSError, WriteError
+from src.core.files import atomic_path, atomic_write
+from src.core.objects import ObjectTable
+from src.core.random import generator
+from src.core.segmenter import LowLevel, Segmenter
+from src.core.state import State, state
+from src.core.types import VOID, Clip, Coded, Frame, Masks, Picture
+
+__all__ = [
+    "VOID",
+    "CheckpointError",
+    "Clip",
+    "Coded",
+    "ConfigError",
+    "DataError",
+    "Frame",
+    "LowLevel",
+    "Masks",
+    "ObjectTable",
+    "Picture",
+    "Segmenter",
+    "State",
+    "VOSError",
+    "VideoError",
+    "WriteError",
+    "atomic_path",
+    "atomic_write",
+    "generator",
+    "state",
+]

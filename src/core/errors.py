@@ -1,0 +1,25 @@
+"""The project's own errors: each message is one line that names the file, frame or object and the reason."""
+
+
+class VOSError(Exception):
+    """Bad input or a failed write. The command line prints the message alone and exits with code 2."""
+
+
+class DataError(VOSError):
+    """A data set, image or mask is missing, damaged or not what its format promises."""
+
+
+class VideoError(VOSError):
+    """A video cannot be read or written."""
+
+
+class WriteError(VOSError):
+    """An output could not be written (full disk, read-only folder)."""
+
+
+class CheckpointError(VOSError):
+    """A weights file is damaged, hostile, or belongs to another method."""
+
+
+class ConfigError(VOSError):
+    """A configuration value is missing, contradictory or not allowed."""

@@ -1,0 +1,39 @@
+"""Files that are either the old or the new one, never half: written beside the target, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from src.core.errors import WriteError
+
+
+@contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `target` (same suffix); it becomes `target` when the block ends without an error.
+
+    Raises:
+        WriteError: if the folder cannot be made or written, or the disk is full. The old file is left intact.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise WriteError(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def atomic_write(target: Path | str, content: str | bytes) -> None:
+    """Write a whole file atomically (UTF-8 for text). Raises `WriteError` like `atomic_path`."""
+    with atomic_path(target) as path:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)

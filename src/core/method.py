@@ -1,0 +1,45 @@
+"""What a method's room offers: named, so that looking at the list imports neither networks nor Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+Convert = Callable[[dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """Dotted `module:attribute` names of a method's parts.
+
+    Attributes:
+        network_path: the Segmenter class, an `nn.Module` built from plain parameters.
+        module_path: its LightningModule; None for methods that do not learn.
+        convert_path: function from a published state dict to ours, or None when the keys are not that method's.
+    """
+
+    network_path: str
+    module_path: str | None = None
+    convert_path: str | None = None
+
+    def network(self) -> Callable[..., Any]:
+        """The network's class."""
+        found: Callable[..., Any] = _resolve(self.network_path)
+        return found
+
+    def module(self) -> Callable[..., Any] | None:
+        """The LightningModule's class."""
+        return _resolve(self.module_path) if self.module_path else None
+
+    def convert(self) -> Convert | None:
+        """The converter of published weights."""
+        return _resolve(self.convert_path) if self.convert_path else None
+
+
+def _resolve(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,118 @@
+"""Frames and masks, the nouns of the contract.
+
+Shape legend, used everywhere: B clips, T frames, O objects, C channels, H W pixels, h w feature cells.
+Background is channel 0, objects are channels 1..O in slot order; the user's own ids live in `ObjectTable` only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+VOID = 255
+"""Label of pixels that neither loss nor metric looks at, where a source declares them."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """What the codec knew about a frame.
+
+    Attributes:
+        type: picture type, `"I"`, `"P"` or `"B"`.
+        motion: B 4 H W, displacement in pixels (x, y) to the past and (x, y) to the future reference.
+        references: presentation indices of the past and the future reference; None where the list is unused.
+        residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1].
+    """
+
+    type: str
+    motion: Tensor | None = None
+    references: tuple[int | None, int | None] = (None, None)
+    residual: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One decoded picture at its source size: what readers yield and the engine turns into a `Frame`.
+
+    Attributes:
+        index: presentation index, from 0.
+        image: H W 3, RGB, uint8.
+        coded: codec side data, None for plain sources.
+    """
+
+    index: int
+    image: NDArray[np.uint8]
+    coded: Coded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of B clips.
+
+    Attributes:
+        index: presentation index.
+        image: B 3 H W, RGB, float in [0, 1]; networks normalise it themselves.
+        coded: codec side data, None for plain sources.
+        key: whether a base model must look at it (always, for plain sources).
+    """
+
+    index: int
+    image: Tensor
+    coded: Coded | None = None
+    key: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """Object masks of one frame.
+
+    Attributes:
+        planes: B O H W, hard or soft, in [0, 1]; O = 0 is legal.
+        valid: B O, bool: the slot is in use in that clip.
+    """
+
+    planes: Tensor
+    valid: Tensor
+
+    @classmethod
+    def from_labels(cls, labels: Tensor, valid: Tensor) -> Masks:
+        """Split a slot label map (B H W, 0 background, 1..O objects, anything else nobody) into float planes."""
+        slots = torch.arange(1, valid.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
+        return cls((labels.unsqueeze(1) == slots).float() * valid[:, :, None, None], valid)
+
+    def with_planes(self, planes: Tensor) -> Masks:
+        """The same slots with other planes."""
+        return replace(self, planes=planes)
+
+    def append(self, new: Masks) -> Masks:
+        """Add slots behind the existing ones; inside a new object's mask every older object gives way."""
+        keep = 1 - (new.planes * new.valid[:, :, None, None]).amax(1, keepdim=True) if new.valid.shape[1] else 1.0
+        return Masks(torch.cat([self.planes * keep, new.planes], 1), torch.cat([self.valid, new.valid], 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A training batch.
+
+    Attributes:
+        images: B T 3 H W, RGB, float in [0, 1].
+        labels: B T H W, int64: 0 background, 1..O objects by slot, `VOID` where loss and metric must not look.
+        valid: B O, bool: slots in use. An object's mask is given in frame 0.
+        names: per clip, where it came from (sequence and frame indices), for error messages.
+    """
+
+    images: Tensor
+    labels: Tensor
+    valid: Tensor
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> Clip:
+        """Move all tensors."""
+        return Clip(self.images.to(device), self.labels.to(device), self.valid.to(device), self.names)

@@ -1,0 +1,92 @@
+"""Reads weight files without ever running what is in them."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from src.core.errors import CheckpointError
+
+
+def read_archive(path: Path | str) -> dict[str, Any]:
+    """Read a `.safetensors` file or a PyTorch archive of plain types, on the CPU.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        with warnings.catch_warnings():
+            # About pickle protocols: what cannot be read is an error anyway.
+            warnings.simplefilter("ignore")
+            safe = path.suffix == ".safetensors"
+            content: Any = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: holds more than tensors and plain values, refused") from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: damaged or no weights file ({reason})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def find_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
+    """The state dict of an archive: at the top or under one of the field's usual names, without a `module.` prefix."""
+    for key in ("state_dict", "net", "network", "model"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | str) -> None:
+    """Load every tensor, and nothing but, into a network.
+
+    Raises:
+        CheckpointError: naming the first key that is missing, unknown or of another shape.
+    """
+    ours = network.state_dict()
+    missing = sorted(ours.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - ours.keys())
+    wrong = [key for key in ours.keys() & tensors.keys() if ours[key].shape != tensors[key].shape]
+    if missing or unknown:
+        raise CheckpointError(
+            f"{source}: does not fit this network: {len(missing)} keys missing{_example(missing)}, "
+            f"{len(unknown)} unknown{_example(unknown)}"
+        )
+    if wrong:
+        key = min(wrong)
+        raise CheckpointError(
+            f"{source}: '{key}' is {tuple(tensors[key].shape)}, this network's is {tuple(ours[key].shape)}"
+        )
+    network.load_state_dict(tensors)
+
+
+def load_encoder(encoder: nn.Module, path: Path | str) -> None:
+    """Load a classification checkpoint with torchvision's key names into an encoder; its classifier is left out.
+
+    Raises:
+        CheckpointError: like `read_archive` and `load_tensors`.
+    """
+    tensors = find_tensors(read_archive(path))
+    ours = encoder.state_dict()
+    kept = {key: value for key, value in tensors.items() if not key.startswith("fc.")}
+    # Files saved before PyTorch 0.4.1 do not count batches.
+    for key in ours.keys() - kept.keys():
+        if key.endswith("num_batches_tracked"):
+            kept[key] = ours[key]
+    load_tensors(encoder, kept, path)
+
+
+def _example(keys: list[str]) -> str:
+    return f" (first: {keys[0]})" if keys else ""

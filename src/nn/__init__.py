@@ -1,0 +1,1 @@
+"""Parts that several networks share: ResNets, normalisation, aggregation over objects, clip losses."""

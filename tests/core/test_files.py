@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from src.core import WriteError, atomic_path, atomic_write
+
+
+def test_writes_and_makes_folders(tmp_path: Path) -> None:
+    target = tmp_path / "a b" / "ü" / "file.json"
+    atomic_write(target, "täxt")
+    assert target.read_text(encoding="utf-8") == "täxt"
+    assert [path.name for path in target.parent.iterdir()] == ["file.json"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "file.bin"
+    atomic_write(target, b"old")
+
+    def write_too_much() -> None:
+        with atomic_path(target) as path:
+            path.write_bytes(b"ne")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WriteError, match=r"file\.bin: cannot be written \(No space left on device\)"):
+        write_too_much()
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_any_other_error_passes_and_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file.bin"
+    atomic_write(target, b"old")
+    with pytest.raises(KeyError), atomic_path(target):
+        raise KeyError
+    assert target.read_bytes() == b"old"
+
+
+def test_a_file_in_the_way_of_the_folder_is_a_write_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="cannot be written"):
+        atomic_write(tmp_path / "file" / "x.txt", "")
