@@ -1,0 +1,79 @@
+"""Write while the main loop computes: one thread, a bounded queue, and failures that reach the main loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, Thread
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class BackgroundWriter(Generic[T]):
+    """Calls `write` on every item, in order, in one thread; a context manager.
+
+    An error in `write` ends the thread and is raised, as it is, by the next `put` or `close`, also by a `put` that is
+    waiting. When the block ends with an error of its own, what is queued is still written, and that error goes on.
+    """
+
+    def __init__(self, write: Callable[[T], None], capacity: int = 8) -> None:
+        """At most `capacity` items wait; one more is being written."""
+        self._write, self._capacity = write, capacity
+        self._items: deque[T] = deque()
+        self._changed = Condition()
+        self._error: BaseException | None = None
+        self._closed = False
+        self._thread = Thread(target=self._work, name="background-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Queue an item; waits while the queue is full. Raises what `write` raised."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or self._closed or len(self._items) < self._capacity)
+            if self._error is not None:
+                raise self._error
+            if self._closed:
+                raise ValueError("put to a closed BackgroundWriter")
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until everything is written and end the thread. Raises what `write` raised."""
+        self._stop()
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._closed)
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            try:
+                self._write(item)
+            except BaseException as error:  # the thread has nobody above it: whatever it is, `put` and `close` raise it
+                with self._changed:
+                    self._error = error
+                    self._items.clear()
+                    self._changed.notify_all()
+                return

@@ -1,0 +1,151 @@
+"""Still images and masks from files, whatever the format, with one clear error for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from src.core import DataError
+from src.video.palette import palette
+
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+_COLOUR = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
+_DEEP_GREY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+# A real mask may hold this many objects that are too small to have an inside; more of them are an anti-aliased edge.
+_THIN_IDS = 8
+# What Pillow's decoders raise on damaged files, besides OSError; found by flipping bits.
+_DAMAGE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError),
+    *(ValueError, struct.error, zlib.error),
+)
+
+
+def read_image(path: Path | str) -> NDArray[np.uint8]:
+    """Read an image file as H W 3 RGB uint8, turned upright (EXIF). Alpha is dropped, 16-bit grey scaled to 8 bits.
+
+    Raises:
+        DataError: no such file, not an image, truncated, or too large to be honest.
+    """
+    image = _load(path)
+    if image.mode in _DEEP_GREY:
+        grey = (np.clip(np.asarray(image, np.int64), 0, 65535) + 128) // 257
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode not in _COLOUR:
+        raise DataError(f"{path}: images of mode {image.mode} are not read; save it as RGB with 8 bits")
+    # Through RGBA, as Pillow warns when it drops a palette's alpha.
+    return np.array((image.convert("RGBA") if "transparency" in image.info else image).convert("RGB"))
+
+
+def read_mask(path: Path | str) -> NDArray[np.int32]:
+    """Read a mask file as a label map, H W int32, 0 for background.
+
+    Palette images give their indices, grey ones of 1, 8, 16 or 32 bits their values, RGB ones the index of each palette
+    colour (or 0 and 255 for plain black and white). Alpha is ignored.
+
+    Raises:
+        DataError: as `read_image`; an RGB colour that is not in the palette; the soft edges of an anti-aliased mask.
+    """
+    image = _load(path)
+    if image.mode in {"RGB", "RGBA"}:
+        return _from_colours(path, np.asarray(image.convert("RGB")))
+    if image.mode not in {"1", "L", "LA", "P", "PA"} | _DEEP_GREY:
+        raise DataError(f"{path}: an image of mode {image.mode} is no mask; save it as a palette or grey PNG")
+    labels = np.asarray(image)
+    labels = labels[..., 0] if labels.ndim == 3 else labels
+    if image.mode in {"L", "LA"}:
+        _refuse_soft_edges(path, labels)
+    if int(labels.min()) < 0:
+        raise DataError(f"{path}: mask with the negative id {labels.min()}")
+    return labels.astype(np.int32)
+
+
+def image_files(folder: Path | str) -> list[Path]:
+    """The image files of a folder in natural order (`2.jpg` before `10.jpg`). Hidden and other files are ignored.
+
+    Raises:
+        DataError: no such folder, no image in it, or two images that differ in their extension only.
+    """
+    folder = Path(folder)
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: (_natural(path.stem), path.name))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
+    files = [
+        path
+        for path in entries
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    ]
+    if not files:
+        raise DataError(f"{folder}: no image in this folder (looked for {', '.join(sorted(_SUFFIXES))})")
+    stem, times = Counter(path.stem for path in files).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{folder}: {times} images are named {stem}; keep one of them")
+    return files
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key that compares runs of digits as numbers, and puts them before letters."""
+    return [
+        (False, int(part), "") if part.isdecimal() else (True, 0, part) for part in re.split(r"(\d+)", name) if part
+    ]
+
+
+def _load(path: Path | str) -> Image.Image:
+    """The decoded image, upright. Everything Pillow has against the file is a `DataError`."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
+                raise Image.DecompressionBombError
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image, or a damaged one (read are {', '.join(_FORMATS)})") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS} pixels, too many for a frame") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except _DAMAGE as error:
+        raise DataError(f"{path}: damaged image ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _refuse_soft_edges(path: Path | str, labels: NDArray[np.uint8]) -> None:
+    """Each grey of an anti-aliased edge would become an object; ids that are nowhere 3 pixels wide give it away."""
+    ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:]) + 1
+    if len(ids) <= _THIN_IDS:
+        return
+    square = np.ones((3, 3), np.uint8)
+    inside = labels[cv2.erode(labels, square) == cv2.dilate(labels, square)]
+    thin = len(ids) - np.isin(ids, inside).sum()
+    if thin > _THIN_IDS and 2 * thin > len(ids):
+        raise DataError(
+            f"{path}: {len(ids)} ids, {thin} of them nowhere 3 pixels wide: an anti-aliased mask?"
+            " Save it without soft edges, as a palette PNG"
+        )
+
+
+def _from_colours(path: Path | str, image: NDArray[np.uint8]) -> NDArray[np.int32]:
+    codes = image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    found, pixel, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    if set(found.tolist()) <= {0, 0xFFFFFF}:
+        return np.where(codes, 255, 0).astype(np.int32)
+    # Some copies of the DAVIS palette have 191 where the formula gives 192.
+    table = palette().astype(int)
+    index = {tuple(c): i for t in (np.where(table == 192, 191, table), table) for i, c in enumerate(t.tolist())}
+    ids = [index.get((code >> 16, code >> 8 & 255, code & 255), -1) for code in found.tolist()]
+    strange = np.array(ids) < 0
+    if strange.any():
+        worst = np.where(strange, counts, 0).argmax()
+        raise DataError(
+            f"{path}: colour {image[codes == found[worst]][0].tolist()} on {counts[worst]} pixels is not in the"
+            f" DAVIS palette ({strange.sum()} such colours); save the mask as a palette PNG"
+        )
+    return np.array(ids, np.int32)[pixel].reshape(codes.shape)
