@@ -1,0 +1,111 @@
+"""One annotated video on disk: what every source lists, and what training and evaluation read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.core import VOID, DataError
+from src.video.images import read_image, read_mask
+
+_WHITE = 255
+_ORIENTATION = 0x0112
+_FIRST_TURNED = 5  # EXIF orientations from here on swap height and width
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Frames and masks of one video; nothing is decoded before it is asked for.
+
+    Attributes:
+        name: unique within its data set.
+        images: one file per frame, in order.
+        masks: one file per frame, None where the frame is not annotated.
+        merge: all objects count as one, id 1 (DAVIS 2016).
+        void: the value that means "do not look here", where the source declares one.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+    merge: bool = False
+    void: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise DataError(f"sequence {self.name}: no frames")
+        if len(self.images) != len(self.masks):
+            raise DataError(f"sequence {self.name}: {len(self.images)} frames but {len(self.masks)} places for masks")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Frame `index`, H W 3 RGB uint8. Raises `DataError` naming the file when it is missing or damaged."""
+        return read_image(self.images[index])
+
+    def labels(self, index: int) -> NDArray[np.int32] | None:
+        """Label map of frame `index`, H W int32: 0 background, object ids, `VOID` where the source declares void.
+
+        A map whose only value but 0 is 255, in a source without void, is one object: id 1. None: not annotated.
+
+        Raises:
+            DataError: the mask is missing, damaged, or of another size than its image.
+        """
+        path = self.masks[index]
+        if path is None:
+            return None
+        raw = read_mask(path)
+        height, width = _size(self.images[index])
+        if raw.shape != (height, width):
+            raise DataError(
+                f"{path}: the mask is {raw.shape[1]} x {raw.shape[0]} pixels, its image"
+                f" {self.images[index]} is {width} x {height}"
+            )
+        objects = raw != 0 if self.void is None else (raw != 0) & (raw != self.void)
+        if self.merge or (self.void is None and raw.max() == _WHITE and raw[objects].min() == _WHITE):
+            labels = objects.astype(np.int32)
+        elif self.void not in {None, VOID} and (raw == VOID).any():
+            raise DataError(f"{path}: id {VOID} is kept for void in a source whose void is {self.void}")
+        else:
+            labels = raw
+        return labels if self.void is None else np.where(raw == self.void, np.int32(VOID), labels)
+
+    def given(self) -> dict[int, NDArray[np.int32]]:
+        """The masks that a semi-supervised method is given, by frame, without void: frame 0's.
+
+        Raises:
+            DataError: frame 0 is not annotated.
+        """
+        labels = self.labels(0)
+        if labels is None:
+            raise DataError(f"sequence {self.name}: its first frame {self.images[0]} has no mask to start from")
+        return {0: labels if self.void is None else np.where(labels == VOID, np.int32(0), labels)}
+
+
+@dataclass(frozen=True)
+class EvaluationItem:
+    """What an evaluation loader yields: a sequence and its place in the whole split, the same on every process."""
+
+    index: int
+    sequence: Sequence
+
+    def to(self, *_: Any, **__: Any) -> Self:
+        """Nothing to move to a device; Lightning asks, and takes apart whatever cannot answer."""
+        return self
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Height and width of an upright image, from its header where that can be read."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, ValueError, SyntaxError):
+        height, width, _ = read_image(path).shape  # gives the clear error
+        return height, width

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+
+from src.core import Clip, ConfigError, DataError
+from src.data import Augmentation, ClipSettings, EvaluationItem, RawClip, Sequence
+from src.data.datamodule import VOSDataModule
+from tests.data.tree import davis_tree, video
+
+SETTINGS = ClipSettings(Augmentation((24, 40), fit="crop", rotate=20, jitter=0.1), frames=3, max_objects=2, min_area=4)
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> tuple[Sequence, ...]:
+    return tuple(video(tmp_path / name, frames=4 + k) for k, name in enumerate(("ant", "bee", "cow", "dog", "eel")))
+
+
+def attached(module: VOSDataModule, world: int, rank: int = 0, epoch: int = 0) -> VOSDataModule:
+    module.trainer = SimpleNamespace(world_size=world, global_rank=rank, current_epoch=epoch, overfit_batches=0)
+    return module
+
+
+def names(module: VOSDataModule) -> list[tuple[str, ...]]:
+    return [clip.names for clip in module.train_dataloader()]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(videos: tuple[Sequence, ...], workers: int) -> None:
+    digests = []
+    for count in (0, workers):
+        module = VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=count, seed=3)
+        module.setup("fit")
+        digest = hashlib.sha256()
+        for clip in module.train_dataloader():
+            digest.update(clip.images.numpy().tobytes() + clip.labels.numpy().tobytes() + repr(clip.names).encode())
+        digests.append(digest.hexdigest())
+    assert digests[0] == digests[1]
+
+
+def test_loading_leaves_the_global_random_numbers_alone(videos: tuple[Sequence, ...]) -> None:
+    module = VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=0)
+    module.setup("fit")
+    before = torch.get_rng_state()
+    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
+    names(module)
+    assert torch.equal(before, torch.get_rng_state())
+    np.testing.assert_array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_two_processes_see_the_batches_of_one(videos: tuple[Sequence, ...]) -> None:
+    def module(world: int, rank: int) -> VOSDataModule:
+        module = attached(VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=0), world, rank, epoch=4)
+        module.setup("fit")
+        return module
+
+    alone = names(module(1, 0))
+    shares = [names(module(2, rank)) for rank in range(2)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == alone
+    assert len(alone) == 2
+
+
+def test_the_trainers_epoch_reaches_the_clips(videos: tuple[Sequence, ...]) -> None:
+    module = VOSDataModule(SETTINGS, videos, batch_size=5, num_workers=0)
+    module.setup("fit")
+    epochs = [names(attached(module, 1, epoch=epoch)) for epoch in (0, 1, 0)]
+    assert epochs[0] == epochs[2] != epochs[1]
+
+
+@pytest.mark.parametrize(("batch", "world"), [(4, 3), (2, 4)])
+def test_a_batch_that_cannot_be_shared_stops_at_once(videos: tuple[Sequence, ...], batch: int, world: int) -> None:
+    module = attached(VOSDataModule(SETTINGS, videos, batch_size=batch), world)
+    for ask in (lambda: module.batch_per_process(world), lambda: module.setup("fit")):
+        with pytest.raises(ConfigError, match=f"batch_size={batch} is the batch of all {world} processes"):
+            ask()
+    module.setup("test")
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_every_video_is_evaluated_once(videos: tuple[Sequence, ...], world: int) -> None:
+    module = VOSDataModule(val=lambda: videos, test=videos)
+    for stage, loader in (("validate", module.val_dataloader), ("test", module.test_dataloader)):
+        module.setup(stage)
+        items = []
+        for rank in range(world):
+            attached(module, world, rank)
+            items += list(loader())
+        assert sorted(item.index for item in items) == [0, 1, 2, 3, 4]
+        assert all(isinstance(item, EvaluationItem) and item.sequence == videos[item.index] for item in items)
+
+
+def test_a_process_without_videos_gets_one_frame_that_nothing_scores(videos: tuple[Sequence, ...]) -> None:
+    module = VOSDataModule(test=videos[:2])
+    module.setup("test")
+    assert module.test_videos == videos[:2]
+    (item,) = attached(module, 3, 2).test_dataloader()
+    assert (item.index, len(item.sequence)) == (-1, 1)
+    assert item.sequence.given()
+
+
+def test_sources_are_put_together(videos: tuple[Sequence, ...]) -> None:
+    module = VOSDataModule(SETTINGS, [lambda: videos[:1], lambda: videos[1:2] * 3], batch_size=4)
+    module.num_workers = 0
+    module.setup("fit")
+    (batch,) = names(module)
+    assert sorted(name.split()[0] for name in batch) == ["ant", "bee", "bee", "bee"]
+
+
+class Stills:
+    """Another kind of source."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def draw(self, index: int, epoch: int, rng: np.random.Generator) -> RawClip:
+        mask = np.zeros((24, 40), np.int32)
+        mask[4:20, 4:30] = 5
+        return RawClip([np.zeros((24, 40, 3), np.uint8)] * 3, [mask] * 3, -1, f"still {index}")
+
+    def require_object(self, index: int) -> None:
+        raise AssertionError
+
+
+def test_other_sources_take_part(videos: tuple[Sequence, ...]) -> None:
+    module = VOSDataModule(SETTINGS, [videos[:1], Stills], batch_size=4, num_workers=0)
+    module.setup("fit")
+    (batch,) = names(module)
+    assert sorted(name.split()[0] for name in batch) == ["ant", "still", "still", "still"]
+
+
+def test_what_is_missing_is_said(videos: tuple[Sequence, ...]) -> None:
+    for module in (VOSDataModule(train=videos), VOSDataModule(SETTINGS)):
+        with pytest.raises(ConfigError, match="training needs `train` and `clip`"):
+            module.setup("fit")
+    with pytest.raises(ConfigError, match="`setup` must run"):
+        VOSDataModule(SETTINGS, videos).train_dataloader()
+    with pytest.raises(DataError, match="has no videos"):
+        VOSDataModule(SETTINGS, ()).setup("fit")
+    with pytest.raises(ConfigError, match="batch_size=0"):
+        VOSDataModule(batch_size=0)
+    module = VOSDataModule(SETTINGS, videos, batch_size=8)
+    module.setup("fit")
+    with pytest.raises(DataError, match="5 clips an epoch, fewer than one batch of 8"):
+        module.train_dataloader()
+    module.setup("test")
+    assert module.val_dataloader() == []
+    with pytest.raises(ConfigError, match="no `test` split"):
+        module.test_dataloader()
+
+
+class Recorder(L.LightningModule):
+    """Trains one number and notes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.clips: list[tuple[str, ...]] = []
+        self.items: list[int] = []
+
+    def training_step(self, clip: Clip) -> Tensor:
+        self.clips.append(clip.names)
+        return self.weight * clip.images.mean()
+
+    def validation_step(self, item: EvaluationItem) -> None:
+        self.items.append(item.index)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(videos: tuple[Sequence, ...], folder: Path, **options: Any) -> Recorder:
+    module = VOSDataModule(SETTINGS, videos, videos[:2], batch_size=2, num_workers=0)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        default_root_dir=folder,
+        **options,
+    )
+    recorder = Recorder()
+    trainer.fit(recorder, datamodule=module)
+    return recorder
+
+
+# Lightning 2.6.6 still asks torch's pytree in the old way.
+lightning_and_torch = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+
+
+@lightning_and_torch
+def test_a_trainer_takes_it_as_it_is(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+    recorder = fit(videos, tmp_path)
+    assert recorder.items == [0, 1, 0, 1]
+    expected = VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=0)
+    expected.setup("fit")
+    assert recorder.clips == names(attached(expected, 1, epoch=0)) + names(attached(expected, 1, epoch=1))
+
+
+@lightning_and_torch
+def test_overfitting_repeats_the_very_same_clip(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+    recorder = fit(videos, tmp_path, overfit_batches=1)
+    assert len(recorder.clips) == 2
+    assert recorder.clips[0] == recorder.clips[1]
+
+
+def composed(name: str, *overrides: str) -> Any:
+    conf = Path(__file__).resolve().parents[2] / "conf"
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        return instantiate(compose("train", [f"data={name}", *overrides]).data, _convert_="all")
+
+
+@pytest.mark.parametrize("name", ["generated", "davis2016", "davis2017"])
+def test_the_configs_build(name: str) -> None:
+    module = composed(name, "paths.data=/else", "paths.cache=/else", "seed=5")
+    assert isinstance(module, VOSDataModule)
+    assert module.seed == 5
+    assert module.clip is not None
+    assert (module.clip.frames, list(module.clip.gap)) == (8, [1, 1])
+    for split, source in (("train", module.train), ("val", module.val), ("val", module.test)):
+        keywords = source.keywords
+        assert keywords["split"] == split
+        assert keywords["root"].startswith("/else/")
+        assert name == "generated" or keywords["year"] == int(name[-4:])
+
+
+def test_davis_opens_from_its_config(tmp_path: Path) -> None:
+    root = davis_tree(tmp_path / "DAVIS", year=2016, frames=8)
+    (root / "ImageSets/480p/val.txt").write_text((root / "ImageSets/480p/train.txt").read_text())
+    module = composed("davis2016", f"paths.data={tmp_path}", "data.batch_size=2", "data.num_workers=0")
+    module.setup("fit")
+    (clip,) = module.train_dataloader()
+    assert clip.images.shape[:3] == (2, 8, 3)
+    assert clip.labels.unique().tolist() == [0, 1]
+    assert [item.sequence.name for item in module.val_dataloader()] == ["bear", "camel"]
+
+
+def test_the_generated_config_makes_its_data(tmp_path: Path) -> None:
+    small = [f"+data.{split}.{what}" for split in ("train", "val") for what in ("frames=8", "train=4")]
+    module = composed("generated", f"paths.cache={tmp_path}/a b", "data.num_workers=0", *small)
+    module.setup("fit")
+    (clip,) = module.train_dataloader()
+    assert clip.images.shape == (4, 8, 3, 96, 160)
+    assert clip.valid.all()
+    assert len(list(module.val_dataloader())) == 6
+    assert (tmp_path / "a b" / "generated" / "generated.json").is_file()
