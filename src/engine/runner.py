@@ -1,0 +1,180 @@
+"""The engine: one loop for files, data sets, cameras and generators."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.core import DataError, Frame, Masks, ObjectTable, Picture, Segmenter
+from src.engine.padding import Pads, crop, pad
+from src.engine.settings import Settings
+
+Labels = NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the engine says of one frame.
+
+    Attributes:
+        index: presentation index.
+        image: H W 3 uint8, the source picture.
+        ids: H W int64, the user's object ids, 0 for background; on frames where masks were given, those masks.
+        seconds: time the network took, the transfer to its device included, reading and writing excluded.
+    """
+
+    index: int
+    image: NDArray[np.uint8]
+    ids: NDArray[np.int64]
+    seconds: float
+
+
+@dataclass(slots=True)
+class Throughput:
+    """Frames and network seconds, amortised over all frames, the first included."""
+
+    frames: int = 0
+    seconds: float = 0.0
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one frame."""
+        self.frames += 1
+        self.seconds += prediction.seconds
+
+    @property
+    def frames_per_second(self) -> float:
+        """0 before the first frame."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+def run(
+    segmenter: Segmenter[Any],
+    pictures: Iterable[Picture | NDArray[np.uint8]],
+    masks: Mapping[int, Labels],
+    settings: Settings | None = None,
+) -> Iterator[Prediction]:
+    """Carry masks through a video, one frame at a time; nothing of the past is kept but the segmenter's state.
+
+    Args:
+        segmenter: in evaluation mode, on any device.
+        pictures: in presentation order, `Picture`s or plain H W 3 uint8 arrays, from any iterable: a list, a reader,
+            a camera.
+        masks: label maps (H W, any integer ids, 0 is background) by index of the frame they belong to. Segmentation
+            begins with the first; ids that are new in a later one are added there and win over older objects inside
+            their mask. What a later mask says of ids already known is not looked at.
+        settings: working size and precision.
+
+    Yields:
+        one `Prediction` per picture, in order. Frames before the first mask are all background.
+
+    Raises:
+        DataError: when a mask's size differs from its frame's, the size changes within the video, or a mask lies
+            behind the video's last frame.
+    """
+    session = _Session(segmenter, settings or Settings())
+    last = -1
+    for position, item in enumerate(pictures):
+        picture = item if isinstance(item, Picture) else Picture(position, item)
+        last = picture.index
+        yield session.advance(picture, masks.get(picture.index))
+    late = [index for index in masks if index > last]
+    if late:
+        raise DataError(f"mask given for frame {min(late)}, but the video ends with frame {last}")
+
+
+class _Session:
+    """One video on its way through the engine."""
+
+    def __init__(self, segmenter: Segmenter[Any], settings: Settings) -> None:
+        self.segmenter = segmenter
+        self.settings = settings
+        self.device = _device(segmenter)
+        self.table = ObjectTable()
+        self.state: Any = None
+        self.size: tuple[int, int] | None = None
+
+    def advance(self, picture: Picture, labels: Labels | None) -> Prediction:
+        height, width = picture.image.shape[:2]
+        if self.size is not None and self.size != (height, width):
+            raise DataError(
+                f"frame {picture.index} is {height}x{width}, the video began with {self.size[0]}x{self.size[1]}"
+            )
+        self.size = (height, width)
+        if labels is not None and labels.shape != self.size:
+            given = "x".join(map(str, labels.shape))
+            raise DataError(f"the mask of frame {picture.index} is {given}, the frame is {height}x{width}")
+        new = [] if labels is None else self.table.add(np.unique(labels).tolist())
+        started = _now(self.device)
+        slots = self._segment(picture, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
+        ids = self.table.to_ids(slots)
+        return Prediction(picture.index, picture.image, ids, _now(self.device) - started)
+
+    # Not inference mode: a method's `begin` may want gradients, which inference tensors refuse for good.
+    @torch.no_grad()
+    def _segment(self, picture: Picture, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
+        with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
+            frame = Frame(picture.index, self._working(_to_tensor(picture.image, self.device)), picture.coded)
+            masks = self._masks(labels, new) if labels is not None and new else None
+            frame, masks, pads = pad(frame, masks, self.segmenter.stride, self.segmenter.padding)
+            if self.state is None:
+                assert masks is not None, "the table holds no id before the first mask"
+                self.state = self.segmenter.begin(frame, masks)
+                slots: NDArray[np.integer] = np.zeros(picture.image.shape[:2], np.int64)
+            else:
+                logits, self.state = self.segmenter.step(frame, self.state)
+                slots = self._slots(logits, pads)
+                if masks is not None:
+                    self.state = self.segmenter.add(frame, masks, self.state)
+        if labels is None or not new:
+            return slots
+        given = self.table.to_slots(np.where(np.isin(labels, new), labels, 0))
+        return np.where(given > 0, given, slots)
+
+    def _working(self, image: Tensor) -> Tensor:
+        size = self.settings.working_size((image.shape[-2], image.shape[-1]))
+        if size == tuple(image.shape[-2:]):
+            return image
+        return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+
+    def _masks(self, labels: Labels, new: list[int]) -> Masks:
+        """Planes of the new objects at working size, in slot order."""
+        planes = np.stack([labels == i for i in new])[None]
+        tensor = torch.from_numpy(planes).to(self.device, torch.float32)
+        size = self.settings.working_size((tensor.shape[-2], tensor.shape[-1]))
+        if size != tuple(tensor.shape[-2:]):
+            tensor = F.interpolate(tensor, size, mode="nearest-exact")
+        return Masks(tensor, torch.ones(1, len(new), dtype=torch.bool, device=self.device))
+
+    def _slots(self, logits: Tensor, pads: Pads) -> NDArray[np.integer]:
+        """Softmax, crop, to the source size, argmax."""
+        probabilities = crop(logits.float().softmax(1), pads)
+        if tuple(probabilities.shape[-2:]) != self.size:
+            probabilities = F.interpolate(probabilities, self.size, mode="bilinear", align_corners=False)
+        slots: NDArray[np.integer] = probabilities[0].argmax(0).cpu().numpy()
+        return slots
+
+
+def _to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """H W 3 uint8 -> 1 3 H W float in [0, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255).contiguous()
+
+
+def _device(segmenter: Segmenter[Any]) -> torch.device:
+    parameters = segmenter.parameters() if isinstance(segmenter, nn.Module) else iter(())
+    first = next(parameters, None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

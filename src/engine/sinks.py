@@ -1,0 +1,87 @@
+"""Where predictions go: palette PNGs and an overlay video, written in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from src.engine.runner import Prediction, Throughput
+from src.video import BackgroundWriter, VideoWriter, overlay, write_mask
+
+
+class Sink(Protocol):
+    """Takes predictions in order. Closing it finishes its files; an error inside the block leaves none half done."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def put(self, prediction: Prediction) -> None:
+        """Take one. Raises the `WriteError` of an earlier one that could not be written."""
+        ...
+
+
+def mask_sink(folder: Path, names: Sequence[str] | None = None) -> Sink:
+    """Palette PNGs `folder/<name>.png` holding the user's ids.
+
+    Args:
+        folder: made when missing.
+        names: file stems by frame index; five digits by default.
+    """
+
+    def write(prediction: Prediction) -> None:
+        name = names[prediction.index] if names else f"{prediction.index:05d}"
+        write_mask(folder / f"{name}.png", prediction.ids)
+
+    return BackgroundWriter(write)
+
+
+class OverlaySink:
+    """An mp4 of the source frames with the objects coloured: as many frames, at the same rate."""
+
+    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
+        self._video = VideoWriter(path, rate, size)
+        self._background = BackgroundWriter[Prediction](self._write)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._video)
+        self._stack.enter_context(self._background)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def put(self, prediction: Prediction) -> None:
+        """See `Sink.put`."""
+        self._background.put(prediction)
+
+    def _write(self, prediction: Prediction) -> None:
+        self._video.write(overlay(prediction.image, prediction.ids))
+
+
+def drain(
+    predictions: Iterable[Prediction],
+    sinks: Sequence[Sink] = (),
+    each: Callable[[Prediction, Throughput], None] | None = None,
+) -> Throughput:
+    """Run to the end: every prediction goes to every sink, and to `each` (progress, metrics) with the speed so far."""
+    throughput = Throughput()
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        for prediction in predictions:
+            throughput.add(prediction)
+            for sink in sinks:
+                sink.put(prediction)
+            if each is not None:
+                each(prediction, throughput)
+    return throughput

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.core import DataError, Frame, Masks, Picture, State, state
+from src.core.segmenter import Padding
+from src.engine import Settings, Throughput, drain, run
+from src.methods.copy_first.network import CopyFirst
+from src.methods.crvos.network import CRVOS
+from src.nn.aggregation import aggregate_min
+
+
+@state
+class SeenState(State):
+    masks: Masks
+    frames: int
+
+
+class Bright(nn.Module):
+    """Calls bright pixels the first object: where it says so shows where the engine put the pixels."""
+
+    def __init__(self, stride: int = 16, padding: Padding = "zeros") -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = padding
+        self.sizes: list[tuple[int, ...]] = []
+
+    def begin(self, frame: Frame, masks: Masks) -> SeenState:
+        return SeenState(masks, 1)
+
+    def step(self, frame: Frame, state: SeenState) -> tuple[Tensor, SeenState]:
+        self.sizes.append(tuple(frame.image.shape))
+        bright = (frame.image.mean(1, keepdim=True) - 0.5) * 40
+        others = torch.full_like(bright, -10).expand(-1, state.masks.valid.shape[1] - 1, -1, -1)
+        return aggregate_min(torch.cat([bright, others], 1), state.masks.valid), SeenState(
+            state.masks, state.frames + 1
+        )
+
+    def add(self, frame: Frame, masks: Masks, state: SeenState) -> SeenState:
+        return SeenState(state.masks.append(masks), state.frames)
+
+
+def video(count: int, height: int, width: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.choice(np.array([20, 230], np.uint8), (height, width, 1)).repeat(3, -1) for _ in range(count)]
+
+
+def first_mask(height: int, width: int, *ids: int) -> np.ndarray:
+    labels = np.zeros((height, width), np.int64)
+    for column, i in enumerate(ids):
+        labels[:, column] = i
+    return labels
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 31), (33, 480), (481, 853), (48, 64)])
+@pytest.mark.parametrize("padding", ["zeros", "mean", "reflect"])
+def test_pixels_come_back_where_they_were(size: tuple[int, int], padding: Padding) -> None:
+    frames = video(3, *size)
+    predictions = list(run(Bright(16, padding), frames, {0: first_mask(*size, 7)}, Settings(size=None)))
+    assert [p.index for p in predictions] == [0, 1, 2]
+    assert np.array_equal(predictions[0].ids, first_mask(*size, 7))
+    for prediction, frame in zip(predictions[1:], frames[1:], strict=True):
+        assert np.array_equal(prediction.ids, np.where(frame[..., 0] > 127, 7, 0))
+
+
+def test_working_size_reduces_pads_and_comes_back() -> None:
+    picture = np.zeros((480, 854, 3), np.uint8)
+    picture[100:300, 200:500] = 255
+    network = Bright()
+    second = list(run(network, [picture] * 2, {0: first_mask(480, 854, 1)}, Settings(size=240)))[1]
+    assert network.sizes == [(1, 3, 240, 432)]
+    truth = picture[..., 0] > 0
+    assert second.ids.shape == (480, 854)
+    assert (truth & (second.ids == 1)).sum() / (truth | (second.ids == 1)).sum() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("source", "working"), [((480, 854), (240, 427)), ((854, 480), (427, 240)), ((96, 160), (96, 160))]
+)
+def test_working_size_is_the_shorter_side_and_never_enlarges(source: tuple[int, int], working: tuple[int, int]) -> None:
+    assert Settings(size=240).working_size(source) == working
+    assert Settings(size=None).working_size(source) == source
+
+
+def test_ids_are_the_users_and_objects_may_come_later() -> None:
+    frames = video(4, 16, 16)
+    late = np.zeros((16, 16), np.int64)
+    late[8:, 8:] = 70000
+    late[0, 0] = 300
+    masks = {0: first_mask(16, 16, 300, 1), 2: late}
+    predictions = list(run(CopyFirst(), frames, masks, Settings()))
+    assert set(np.unique(predictions[1].ids)) == {0, 1, 300}
+    assert (predictions[2].ids[8:, 8:] == 70000).all()
+    assert (predictions[3].ids[8:, 8:] == 70000).all()
+    assert (predictions[3].ids[:8, 0] == 300).all()
+    assert (predictions[3].ids[:, 1] == 1).sum() == 16
+
+
+def test_a_new_object_wins_inside_its_mask_whatever_the_network_says() -> None:
+    white = np.full((16, 16, 3), 255, np.uint8)
+    late = np.zeros((16, 16), np.int64)
+    late[:4] = 9
+    predictions = list(run(Bright(), [white] * 3, {0: first_mask(16, 16, 5), 1: late}, Settings()))
+    assert (predictions[1].ids[:4] == 9).all()
+    assert (predictions[1].ids[4:] == 5).all()
+
+
+def test_before_the_first_mask_everything_is_background() -> None:
+    predictions = list(run(Bright(), video(3, 16, 16), {1: first_mask(16, 16, 4)}, Settings()))
+    assert (predictions[0].ids == 0).all()
+    assert np.array_equal(predictions[1].ids, first_mask(16, 16, 4))
+    assert set(np.unique(predictions[2].ids)) == {0, 4}
+
+
+def test_any_iterable_of_pictures_and_lazily() -> None:
+    pulled = []
+
+    def camera() -> Iterator[Picture]:
+        for index, image in enumerate(video(5, 16, 16)):
+            pulled.append(index)
+            yield Picture(index, image)
+
+    predictions = run(Bright(), camera(), {0: first_mask(16, 16, 1)}, Settings())
+    next(predictions)
+    next(predictions)
+    assert pulled == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("frames", "masks", "reason"),
+    [
+        (video(2, 16, 16), {0: first_mask(16, 17, 1)}, "mask of frame 0 is 16x17, the frame is 16x16"),
+        ([*video(1, 16, 16), *video(1, 16, 20)], {0: first_mask(16, 16, 1)}, "frame 1 is 16x20"),
+        (video(2, 16, 16), {0: first_mask(16, 16, 1), 9: first_mask(16, 16, 2)}, "frame 9, but .* ends with frame 1"),
+    ],
+)
+def test_contradictions_are_one_clear_error(frames: list, masks: dict, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        list(run(Bright(), frames, masks, Settings()))
+
+
+def test_videos_do_not_see_each_other() -> None:
+    torch.manual_seed(0)
+    network = CRVOS("resnet18", norm="group", width=8).eval()
+    clips = [(video(3, 40, 56, seed), {0: first_mask(40, 56, *range(1, seed + 2))}) for seed in range(3)]
+    together = [[p.ids for p in run(network, *clip)] for clip in clips]
+    alone = [p.ids for p in run(network, *clips[2])]
+    assert all(np.array_equal(a, b) for a, b in zip(together[2], alone, strict=True))
+
+
+def test_the_engine_leaves_no_inference_tensors_behind() -> None:
+    class Learns(Bright):
+        def begin(self, frame: Frame, masks: Masks) -> SeenState:
+            with torch.enable_grad():
+                weight = torch.ones(1, requires_grad=True)
+                (frame.image * weight).sum().backward()
+                assert weight.grad is not None
+            return super().begin(frame, masks)
+
+    assert len(list(run(Learns(), video(2, 16, 16), {0: first_mask(16, 16, 1)}))) == 2
+
+
+def test_memory_does_not_grow_over_ten_thousand_frames() -> None:
+    frames = video(8, 16, 24)
+    marks: dict[int, int] = {}
+
+    def endless() -> Iterator[np.ndarray]:
+        for index in range(10_000):
+            if index in (1_000, 9_990):
+                gc.collect()
+                marks[index] = tracemalloc.get_traced_memory()[0]
+            yield frames[index % 8]
+
+    tracemalloc.start()
+    try:
+        throughput = drain(run(CopyFirst(), endless(), {0: first_mask(16, 24, 1, 2)}))
+    finally:
+        tracemalloc.stop()
+    assert throughput.frames == 10_000
+    assert marks[9_990] <= marks[1_000] * 1.05 + 10_000
+    assert threading.active_count() < 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_frames_through_a_network_keep_their_memory() -> None:
+    import resource
+
+    network = CRVOS("resnet18", norm="group", width=4).eval()
+    frames = video(8, 32, 48)
+    marks: dict[int, int] = {}
+
+    def each(prediction: object, throughput: Throughput) -> None:
+        if throughput.frames in (1_000, 10_000):
+            marks[throughput.frames] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    drain(run(network, (frames[i % 8] for i in range(10_000)), {0: first_mask(32, 48, 1, 2)}), each=each)
+    assert marks[10_000] <= 1.05 * marks[1_000]
