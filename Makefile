@@ -1,0 +1,54 @@
+# make demo | test | test-slow | lint: each sets itself up from nothing but Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+DEMO ?= outputs/demo
+
+.PHONY: demo test test-slow lint format setup lock clean
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: requirements.lock
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+# Trains on generated videos, scores held-out ones beside the floor, segments one of them as a video.
+demo: setup
+	$(RUN) -m src.train experiment=demo hydra.run.dir=$(DEMO)/train
+	$(RUN) -m src.evaluate model=copy_first data=generated output=$(DEMO)/copy_first
+	$(RUN) -m src.evaluate checkpoint=$(DEMO)/train/checkpoints/last.ckpt data=generated output=$(DEMO)/evaluate
+	$(RUN) -m src.segment video=.cache/generated/JPEGImages/480p/val_000 mask=.cache/generated/Annotations/480p/val_000/00000.png \
+	  checkpoint=$(DEMO)/train/checkpoints/last.ckpt output=$(DEMO)/segment
+	@echo; echo "held-out generated videos, J&F:"
+	@$(RUN) -c "import json; [print(f'  {n:<12}', json.load(open(f'$(DEMO)/{d}/metrics.json'))['J&F-Mean']) \
+	  for n, d in (('copy_first', 'copy_first'), ('crvos', 'evaluate'))]"
+	@echo "overlay: $(DEMO)/segment/overlay.mp4"
+
+test: setup
+	$(RUN) -m pytest
+
+test-slow: setup
+	$(RUN) -m pytest -m "slow and not nightly"
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: setup
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+# A fresh environment from the ranges of pyproject.toml, frozen; torch stays at the tested version.
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	  print(*p['dependencies'], *p['optional-dependencies']['dev'], 'torch==2.13.0', sep='\n')" > .lock/ranges.txt
+	.lock/bin/python -m pip install --quiet -r .lock/ranges.txt
+	.lock/bin/python -m pip freeze | sed 's/+cpu$$//; s/ @ file:.*//' > requirements.lock
+	rm -rf .lock
+
+clean:
+	rm -rf $(VENV) .cache outputs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,127 @@
+"""Segmenters and LightningModules from configurations, checkpoints and weight files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from src.core import CheckpointError, ConfigError, Segmenter
+from src.core.weights import find_tensors, load_encoder, load_tensors, read_archive
+from src.engine import Settings
+from src.launch.entry import plain
+from src.launch.instantiate import instantiate
+from src.methods import registry
+from src.training.module import VOSModule
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A segmenter in evaluation mode, and how it should be run."""
+
+    name: str
+    segmenter: Segmenter[Any]
+    settings: Settings
+
+
+def load_model(config: DictConfig) -> Model:
+    """The segmenter that `checkpoint=…` or `model=… [weights=…]` asks for, with `engine` overrides.
+
+    Raises:
+        ConfigError: if neither or both are given.
+        CheckpointError: for a file that cannot be read or does not fit.
+    """
+    if (config.checkpoint is None) == (config.get("model") is None):
+        raise ConfigError("give either checkpoint=FILE or model=NAME")
+    if config.checkpoint is not None:
+        if config.weights is not None:
+            raise ConfigError("weights=FILE goes with model=NAME; a checkpoint has its own")
+        model = from_checkpoint(Path(config.checkpoint))
+    else:
+        segmenter = registry.build(config.model.name, plain(config.model.network))
+        if config.weights is not None:
+            load_weights(segmenter, config.model.name, Path(config.weights))
+        model = Model(config.model.name, _evaluating(segmenter), Settings())
+    asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
+    return replace(model, settings=replace(model.settings, **asked))
+
+
+def from_checkpoint(path: Path) -> Model:
+    """Rebuild what `src.train` wrote.
+
+    Raises:
+        CheckpointError: if the file is not one of ours; published weights go with `model=NAME weights=FILE`.
+    """
+    content = read_archive(path)
+    about = content.get("vos")
+    if not isinstance(about, dict) or "method" not in about:
+        raise CheckpointError(f"{path}: not a checkpoint of src.train; for other weights say model=NAME weights={path}")
+    segmenter = registry.build(about["method"], about["network"])
+    _load(segmenter, _segmenter_tensors(content), path)
+    return Model(about["method"], _evaluating(segmenter), Settings(**about["engine"]))
+
+
+def load_weights(segmenter: Segmenter[Any], method: str, path: Path) -> None:
+    """Initialise from our checkpoint, a file of our tensors, or a published checkpoint of the method.
+
+    Raises:
+        CheckpointError: for a file of another method, naming it where it is one of ours.
+    """
+    content = read_archive(path)
+    about = content.get("vos")
+    if isinstance(about, dict):
+        if about.get("method") != method:
+            raise CheckpointError(f"{path}: a checkpoint of '{about.get('method')}', not of '{method}'")
+        tensors = _segmenter_tensors(content)
+    else:
+        tensors = find_tensors(content)
+        convert = registry.method(method).convert()
+        tensors = (convert(tensors) if convert else None) or tensors
+    _load(segmenter, tensors, path)
+
+
+def training_module(config: DictConfig) -> VOSModule:
+    """The LightningModule of `model`, with `weights` or the encoder's weights loaded.
+
+    Raises:
+        ConfigError: for a method that does not learn.
+    """
+    name: str = config.model.name
+    module = registry.method(name).module()
+    if module is None:
+        raise ConfigError(f"model '{name}' has nothing to train")
+    network = plain(config.model.network)
+    segmenter = registry.build(name, network)
+    encoder_weights = config.model.get("encoder_weights")
+    if encoder_weights is not None:
+        assert isinstance(segmenter, nn.Module)
+        load_encoder(segmenter.get_submodule("encoder"), Path(encoder_weights))
+    if config.weights is not None:
+        load_weights(segmenter, name, Path(config.weights))
+    built: VOSModule = module(
+        segmenter=segmenter,
+        recipe=instantiate(config.model.training),
+        settings=Settings(**plain(config.engine)),
+        identity={"method": name, "network": network},
+        pretrained=encoder_weights is not None or config.weights is not None,
+    )
+    return built
+
+
+def _segmenter_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
+    tensors = find_tensors(content)
+    return {key.removeprefix("segmenter."): value for key, value in tensors.items() if key.startswith("segmenter.")}
+
+
+def _load(segmenter: Segmenter[Any], tensors: dict[str, Tensor], path: Path) -> None:
+    assert isinstance(segmenter, nn.Module)
+    load_tensors(segmenter, tensors, path)
+
+
+def _evaluating(segmenter: Segmenter[Any]) -> Segmenter[Any]:
+    assert isinstance(segmenter, nn.Module)
+    segmenter.eval().requires_grad_(False)
+    return segmenter

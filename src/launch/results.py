@@ -1,0 +1,114 @@
+"""What a run leaves behind: metrics.json, per_sequence.csv, and a record in `experiments/`."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.core import ConfigError, atomic_write
+from src.data import Sequence as Video
+from src.metrics import ScoreTable
+
+STATISTICS = ("mean", "recall", "decay")
+
+
+def write_metrics(folder: Path, metrics: dict[str, float]) -> Path:
+    """Write `metrics.json`; numbers that do not exist (nothing scored) become null."""
+    path = folder / "metrics.json"
+    finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+    atomic_write(path, json.dumps(finite, indent=2) + "\n")
+    return path
+
+
+def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video]) -> Path:
+    """Write `per_sequence.csv`: a row per sequence and object."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [f"{measure}-{statistic.capitalize()}" for measure in "JF" for statistic in STATISTICS]
+    writer.writerow(["sequence", "object", "frames", "J&F-Mean", *columns])
+    for row in score.objects:
+        values = [getattr(part, statistic) for part in (row.region, row.boundary) for statistic in STATISTICS]
+        both = (row.region.mean + row.boundary.mean) / 2
+        name = videos[row.sequence].name
+        writer.writerow([name, row.object, row.frames, *(f"{value:.6f}" for value in (both, *values))])
+    path = folder / "per_sequence.csv"
+    atomic_write(path, text.getvalue())
+    return path
+
+
+def write_record(
+    root: Path, study: str, kind: str, metrics: dict[str, float], config: Any, videos: Sequence[Video]
+) -> Path:
+    """Append a run to `root/<study>/records/`; one file a run, so that nothing already written can be lost.
+
+    Raises:
+        ConfigError: for a study name that is no plain folder name.
+    """
+    if study in ("", ".", "..") or Path(study).name != study:
+        raise ConfigError(f"record={study}: a study is a plain folder name")
+    now = datetime.now(UTC)
+    content = {
+        "time": now.isoformat(timespec="seconds"),
+        "kind": kind,
+        "command": ["python", "-m", f"src.{kind}", *sys.argv[1:]],
+        "commit": _commit(),
+        "hardware": _hardware(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "data": {"sequences": len(videos), "frames": sum(len(v) for v in videos), "fingerprint": fingerprint(videos)},
+        "metrics": metrics,
+        "config": config,
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    name = f"{now:%Y%m%dT%H%M%S}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
+    path = root / study / "records" / name
+    atomic_write(path, text)
+    return path
+
+
+def fingerprint(videos: Sequence[Video]) -> str:
+    """A short hash of what was scored: names and file sizes of every frame and mask."""
+    digest = hashlib.sha256()
+    for video in videos:
+        for path in (*video.images, *video.masks):
+            entry = "-" if path is None else f"{video.name}/{path.name}:{path.stat().st_size}"
+            digest.update(entry.encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def _commit() -> str:
+    """The checkout's commit, `+` behind it when files differ; `unknown` outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if dirty.strip() else "")
+
+
+def _hardware() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""What every method's LightningModule shares: evaluation with the engine, training by unrolling clips."""

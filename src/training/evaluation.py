@@ -1,0 +1,138 @@
+"""Scores a segmenter, or masks that exist, on whole sequences. Training validates with the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchmetrics import SumMetric
+
+from src.core import DataError, Segmenter
+from src.data import EvaluationItem
+from src.data import Sequence as Video
+from src.engine import Prediction, Settings, Sink, Throughput, drain, mask_sink, run
+from src.metrics import DAVISScore, davis_score, score_frame, scored_frames
+from src.video import read_mask
+
+Predict = Callable[[Video], Iterable[Prediction]]
+Sinks = Callable[[Video], Sequence[Sink]]
+
+
+def segmented(segmenter: Segmenter[Any], settings: Settings, video: Video) -> Iterator[Prediction]:
+    """Run a segmenter over a sequence from the masks it is given."""
+    return run(segmenter, (video.image(i) for i in range(len(video))), video.given(), settings)
+
+
+def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
+    """Masks that any tool wrote as `folder/<sequence>/<frame>.png`.
+
+    Raises:
+        DataError: naming the first mask that is missing.
+    """
+    empty = np.zeros((0, 0, 3), np.uint8)
+    for index, image in enumerate(video.images):
+        path = folder / video.name / f"{image.stem}.png"
+        if not path.is_file():
+            raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
+        yield Prediction(index, empty, read_mask(path).astype(np.int64), 0.0)
+
+
+class EvaluationModule(L.LightningModule):
+    """Scores sequences, one per batch.
+
+    Args:
+        predict: gives the predictions of a sequence.
+        sinks: where the predictions of a sequence go besides the metric.
+        segmenter: what predicts, so that it moves to the trainer's device; None where nothing has parameters.
+    """
+
+    def __init__(self, predict: Predict, sinks: Sinks | None = None, segmenter: Segmenter[Any] | None = None) -> None:
+        super().__init__()
+        self.segmenter: Any = segmenter
+        self.predict_video = predict
+        self.sinks = sinks or (lambda _: ())
+        self.score = DAVISScore()
+        self.frames = SumMetric()
+        self.seconds = SumMetric()
+        self.results: dict[str, float] = {}
+        self.table = davis_score(np.zeros((0, 5)))
+
+    def evaluate_item(self, item: EvaluationItem) -> Throughput:
+        """Predict and score one sequence."""
+        video = item.sequence
+        objects = sorted({int(i) for labels in video.given().values() for i in np.unique(labels)} - {0})
+        wanted = scored_frames(len(video))
+        scores: dict[int, NDArray[np.float64]] = {}
+
+        def score(prediction: Prediction, _: Throughput) -> None:
+            if prediction.index in wanted and (truth := video.labels(prediction.index)) is not None:
+                ids = _fit(prediction.ids, truth.shape, video, prediction.index)
+                scores[prediction.index] = score_frame(np.minimum(ids, 1) if video.merge else ids, truth, objects)
+
+        throughput = drain(self.predict_video(video), self.sinks(video), score)
+        if scores:
+            self.score.update(item.index, list(scores), objects, np.stack(list(scores.values())))
+        self.frames.update(throughput.frames)
+        self.seconds.update(throughput.seconds)
+        return throughput
+
+    def conclude(self) -> dict[str, float]:
+        """Gather from all processes (all must call it): `results` under the official names with the speed, `table`."""
+        self.table = self.score.score()
+        seconds = float(self.seconds.compute())
+        speed = float(self.frames.compute()) / seconds if seconds > 0 else 0.0
+        memory = peak_memory_mb(self.device)
+        self.results = {**self.table.metrics(), "frames_per_second": speed, "peak_memory_mb": memory}
+        return self.results
+
+    def reset_metrics(self) -> None:
+        """Forget what was scored."""
+        for metric in (self.score, self.frames, self.seconds):
+            metric.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Start from nothing."""
+        self.reset_metrics()
+
+    def test_step(self, item: EvaluationItem) -> None:
+        """One sequence."""
+        self.evaluate_item(item)
+
+    def on_test_epoch_end(self) -> None:
+        """Log under `test/`."""
+        self.log_dict({f"test/{key}": value for key, value in self.conclude().items()}, sync_dist=True)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory held so far, in MiB: the accelerator's, or this process's resident set on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # Not on Windows.
+    with suppress(ImportError):
+        import resource
+        import sys
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return 0.0
+
+
+def mask_sinks(output: Path) -> Sinks:
+    """Sinks that write `output/masks/<sequence>/<frame>.png`."""
+
+    def sinks(video: Video) -> Sequence[Sink]:
+        return (mask_sink(output / "masks" / video.name, [path.stem for path in video.images]),)
+
+    return sinks
+
+
+def _fit(ids: NDArray[np.int64], size: tuple[int, ...], video: Video, index: int) -> NDArray[np.int64]:
+    if ids.shape != size:
+        raise DataError(f"{video.images[index]}: its mask is {size}, the prediction {ids.shape}")
+    return ids

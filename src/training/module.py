@@ -1,0 +1,144 @@
+"""The LightningModule the methods share: unroll a clip along the one contract, put a loss on what comes out."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from src.core import Clip, Frame, Masks, Segmenter
+from src.data import EvaluationItem
+from src.engine import Settings, crop, pad
+from src.training.checkpointing import recompute
+from src.training.evaluation import EvaluationModule, Sinks, segmented
+from src.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+class VOSModule(EvaluationModule):
+    """Trains a segmenter on clips, and validates it with J&F on whole sequences.
+
+    Args:
+        segmenter: the network; it alone is the state dict.
+        recipe: training choices.
+        settings: how validation runs the engine; stored in checkpoints.
+        identity: what rebuilds the segmenter: registry name and plain parameters; stored in checkpoints.
+        pretrained: whether encoder weights were loaded; freezing and the recipe's learning rate hold only then.
+    """
+
+    FORMAT: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        segmenter: Segmenter[Any],
+        recipe: Recipe,
+        settings: Settings,
+        identity: dict[str, Any],
+        pretrained: bool,
+        sinks: Sinks | None = None,
+    ) -> None:
+        super().__init__(partial(segmented, segmenter, settings), sinks, segmenter)
+        self.recipe = recipe
+        self.settings = settings
+        self.identity = identity
+        self.pretrained = pretrained
+        if pretrained:
+            for module in self._submodules(recipe.freeze):
+                module.requires_grad_(False)
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of one frame from aggregated logits B (O+1) H W and labels B H W (void included)."""
+
+    def unroll(self, clip: Clip) -> Tensor:
+        """Segment frames 1..T-1 from the masks of frame 0, feeding the network its own predictions.
+
+        Returns:
+            logits B T-1 (O+1) H W.
+        """
+        masks = Masks.from_labels(clip.labels[:, 0], clip.valid)
+        stride, padding = self.segmenter.stride, self.segmenter.padding
+        first, given, pads = pad(Frame(0, clip.images[:, 0]), masks, stride, padding)
+        assert given is not None
+        state = self.segmenter.begin(first, given)
+        step = recompute(self.segmenter) if self.recipe.checkpoint else self.segmenter.step
+        outputs = []
+        for index in range(1, clip.images.shape[1]):
+            frame, _, _ = pad(Frame(index, clip.images[:, index]), None, stride, padding)
+            logits, state = step(frame, state)
+            outputs.append(crop(logits, pads))
+        return torch.stack(outputs, 1)
+
+    def training_step(self, clip: Clip) -> Tensor:
+        """Mean loss over the predicted frames."""
+        logits = self.unroll(clip)
+        losses = [self.loss(logits[:, i], clip.labels[:, i + 1]) for i in range(logits.shape[1])]
+        loss = torch.stack(losses).mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(clip.names))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Start from nothing."""
+        self.reset_metrics()
+
+    def validation_step(self, item: EvaluationItem) -> None:
+        """One sequence."""
+        self.evaluate_item(item)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log under `val/`, J&F on the progress bar."""
+        metrics = {f"val/{key}": value for key, value in self.conclude().items()}
+        # Equal in all processes already; averaging them keeps Lightning quiet.
+        self.log("val/J&F-Mean", metrics.pop("val/J&F-Mean"), prog_bar=True, sync_dist=True)
+        self.log_dict(metrics, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam or whatever the recipe says, over what is not frozen."""
+        optimizer = self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad])
+        if not self.pretrained:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.scratch_lr
+        if self.recipe.scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.recipe.scheduler(optimizer), "interval": self.recipe.schedule},
+        }
+
+    def on_fit_start(self) -> None:
+        """Say in one line what trains."""
+        trained = sum(p.numel() for p in self.segmenter.parameters() if p.requires_grad)
+        if self.pretrained:
+            frozen = ", ".join(self.recipe.freeze) or "nothing"
+            log.info("encoder weights were loaded: %s frozen, %.2f M parameters train", frozen, trained / 1e6)
+        else:
+            log.info(
+                "no encoder weights: all %.2f M parameters train, learning rate %g",
+                trained / 1e6,
+                self.recipe.scratch_lr,
+            )
+
+    def train(self, mode: bool = True) -> VOSModule:
+        """Training mode, but frozen normalisation keeps its statistics."""
+        super().train(mode)
+        if mode and self.pretrained:
+            for module in self._submodules((*self.recipe.freeze, *self.recipe.freeze_norm)):
+                for child in module.modules():
+                    if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                        child.eval()
+        return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds the segmenter and how it was validated, in plain types."""
+        engine = {"size": self.settings.size, "precision": self.settings.precision}
+        checkpoint["vos"] = {"format": self.FORMAT, "engine": engine, **self.identity}
+
+    def _submodules(self, names: tuple[str, ...]) -> list[nn.Module]:
+        found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in names]
+        return found

@@ -1,0 +1,260 @@
+"""The command line as people use it: train, then evaluate and segment what it wrote."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from src.data.davis import davis
+from src.data.generated import generate
+from src.data.samplers import EvaluationSampler
+from src.data.sequence import EvaluationItem
+from src.launch.entry import quote_path
+from src.launch.models import from_checkpoint, training_module
+from src.training.evaluation import mask_sinks
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("model.network.backbone=resnet18", "model.network.width=8", "model.network.norm=group", "trainer=cpu")
+CLIPS = ("data.clip.frames=3", "data.clip.augmentation.size=[64,96]", "data.batch_size=2", "data.num_workers=0")
+
+
+def program(name: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"src.{name}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == code, done.stderr[-3000:]
+    return done
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@dataclass
+class World:
+    """A DAVIS tree of generated videos of odd size, and a network trained on it for two steps."""
+
+    data: Path
+    run: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.run / "checkpoints" / "last.ckpt"
+
+    @property
+    def davis(self) -> tuple[str, str]:
+        return "data=davis2017", f"paths.data={self.data}"
+
+    def frames(self, name: str) -> Path:
+        return self.data / "DAVIS" / "JPEGImages" / "480p" / name
+
+    def masks(self, name: str) -> Path:
+        return self.data / "DAVIS" / "Annotations" / "480p" / name
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("a data folder")
+    generate(folder / "DAVIS", train=4, val=2, frames=5, size=(65, 97), objects=(2, 2))
+    run = folder / "run (1)"
+    made = World(folder, run)
+    record = (f"paths.experiments={folder}/experiments", "record=trial")
+    program(
+        "train", *SMALL, *made.davis, *CLIPS, f"hydra.run.dir={run}", "trainer.max_epochs=1", "engine.size=60", *record
+    )
+    return made
+
+
+def test_a_run_folder_holds_everything(world: World) -> None:
+    for name in (
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "metrics.json",
+        "per_sequence.csv",
+        ".hydra/config.yaml",
+    ):
+        assert (world.run / name).is_file(), name
+    metrics = json.loads((world.run / "metrics.json").read_text())
+    names = ["J&F-Mean", *(f"{m}-{s}" for m in "JF" for s in ("Mean", "Recall", "Decay"))]
+    assert set(metrics) == {*names, "frames_per_second", "peak_memory_mb"}
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert metrics["frames_per_second"] > 0
+    losses = [row["train/loss"] for row in table(world.run / "logs" / "metrics.csv")]
+    assert sum(bool(loss) for loss in losses) == 2
+    assert len(list((world.run / "gallery").glob("*.png"))) == 2
+    [record] = (world.data / "experiments" / "trial" / "records").iterdir()
+    content = json.loads(record.read_text())
+    assert content["metrics"] == metrics
+    assert content["data"]["sequences"] == 2
+    assert content["config"]["seed"] == 0
+
+
+def test_a_checkpoint_holds_plain_types_and_names_no_class(world: World) -> None:
+    content = torch.load(world.checkpoint, weights_only=True)
+    assert content["vos"]["method"] == "crvos"
+    assert content["vos"]["network"]["width"] == 8
+    assert content["vos"]["engine"] == {"size": 60, "precision": "fp32"}
+    assert "_target_" not in str({key: value for key, value in content.items() if key != "state_dict"})
+
+
+@pytest.fixture(scope="module")
+def evaluated(world: World) -> Path:
+    output = world.data / "evaluated"
+    program(
+        *("evaluate", f"checkpoint={world.checkpoint}", "data=davis2017", f"paths.data={world.data}"),
+        f"output={output}",
+    )
+    return output
+
+
+def test_evaluate_repeats_the_test_of_the_training(world: World, evaluated: Path) -> None:
+    trained, now = (json.loads((folder / "metrics.json").read_text()) for folder in (world.run, evaluated))
+    for key in ("J&F-Mean", "J-Decay", "F-Recall"):
+        assert now[key] == trained[key]
+    assert (evaluated / "per_sequence.csv").read_text() == (world.run / "per_sequence.csv").read_text()
+    rows = table(evaluated / "per_sequence.csv")
+    assert [(row["sequence"], row["object"], row["frames"]) for row in rows] == [
+        (name, str(i), "3") for name in ("val_000", "val_001") for i in (1, 2)
+    ]
+
+
+def test_scoring_the_written_masks_gives_the_same_numbers(world: World, evaluated: Path, tmp_path: Path) -> None:
+    program(
+        *("evaluate", f"predictions={evaluated}/masks", "data=davis2017", f"paths.data={world.data}"),
+        f"output={tmp_path}",
+    )
+    again = (tmp_path / "per_sequence.csv").read_text()
+    assert again == (evaluated / "per_sequence.csv").read_text()
+
+
+def test_validation_evaluate_and_segment_write_the_same_bytes(world: World, evaluated: Path, tmp_path: Path) -> None:
+    program(
+        *("segment", f"video={world.frames('val_001')}", f"mask={world.masks('val_001')}/00000.png"),
+        *(f"checkpoint={world.checkpoint}", f"output={tmp_path / 'segmented'}"),
+    )
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", [*SMALL, quote_path(f"weights={world.checkpoint}"), "engine.size=60"])
+    module = training_module(config)
+    module.sinks = mask_sinks(tmp_path / "validated")
+    videos = davis(world.data / "DAVIS", 2017, "val")
+    items = [EvaluationItem(i, videos[i]) for i in EvaluationSampler([len(video) for video in videos])]
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, inference_mode=False)
+    trainer.validate(module, torch.utils.data.DataLoader(items, batch_size=None), verbose=False)
+    names = [f"{i:05d}.png" for i in range(5)]
+    folders = [
+        tmp_path / "validated" / "masks" / "val_001",
+        evaluated / "masks" / "val_001",
+        tmp_path / "segmented" / "masks",
+    ]
+    for folder in folders:
+        assert sorted(path.name for path in folder.iterdir()) == names
+    for name in names:
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
+    assert len(np.unique(np.asarray(Image.open(folders[0] / names[0])))) == 3
+
+
+def test_segment_a_video_file_with_late_objects_and_white_masks(world: World, tmp_path: Path) -> None:
+    clip, masks = tmp_path / "clip (1), new.mp4", tmp_path / "given masks"
+    masks.mkdir()
+    white = np.zeros((65, 97), np.uint8)
+    white[10:30, 10:40] = 255
+    Image.fromarray(white).save(masks / "00001.png")
+    late = np.zeros((65, 97), np.uint8)
+    late[40:60, 50:90] = 7
+    Image.fromarray(late).save(masks / "3.png")
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=30, width=98, height=66, options={"bf": "2"})
+        for path in sorted(world.frames("val_000").iterdir()):
+            frame = av.VideoFrame.from_image(Image.open(path).resize((98, 66)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    program(*("segment", f"video={clip}", f"mask={masks}", "model=copy_first", f"output={tmp_path / 'wrong'}"), code=2)
+    for path in masks.iterdir():
+        Image.open(path).resize((98, 66), Image.Resampling.NEAREST).save(path)
+    output = tmp_path / "out put"
+    done = program("segment", f"video={clip}", f"mask={masks}", "model=copy_first", f"output={output}")
+    assert "5 frames" in done.stdout
+    ids = [set(np.unique(np.asarray(Image.open(path)))) for path in sorted((output / "masks").iterdir())]
+    assert ids == [{0}, {0, 255}, {0, 255}, {0, 7, 255}, {0, 7, 255}]
+    with av.open(str(output / "overlay.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == 30
+        assert sum(1 for _ in container.decode(stream)) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (
+            ["evaluate", "model=copy_first", "data=davis2017", "paths.data=/nowhere", "output={tmp}"],
+            "/nowhere/DAVIS: no such",
+        ),
+        (["evaluate", "checkpoint={tmp}/none.ckpt", "data=davis2017", "output={tmp}"], "none.ckpt: no such"),
+        (["evaluate", "data=davis2017", "output={tmp}"], "give either checkpoint=FILE or model=NAME"),
+        (["segment", "video={tmp}/no.mp4", "mask=m.png", "model=copy_first", "output={tmp}"], "no.mp4: no such"),
+        (["train", "model=crvso"], "crvso"),
+        (["train", "model.network.backbon=resnet18"], "backbon"),
+        (
+            ["train", "trainer=cpu", "model.network.backbone=resnet9", "hydra.run.dir={tmp}"],
+            "unknown backbone 'resnet9'",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    done = program(*(argument.format(tmp=tmp_path) for argument in arguments), code=2)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert reason in last
+    assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_of_another_method_or_a_broken_one_is_refused(world: World, tmp_path: Path) -> None:
+    shutil.copy(world.checkpoint, tmp_path / "cut.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes(world.checkpoint.read_bytes()[:5000])
+    for arguments, reason in (
+        ([f"checkpoint={tmp_path}/cut.ckpt"], "damaged"),
+        (["model=copy_first", f"weights={world.checkpoint}"], "a checkpoint of 'crvos', not of 'copy_first'"),
+        (["model=crvos", f"weights={world.checkpoint}"], "does not fit this network"),
+    ):
+        done = program("evaluate", *arguments, *world.davis, f"output={tmp_path}", code=2)
+        assert reason in done.stderr
+
+
+def test_stages_chain_and_runs_resume(world: World, tmp_path: Path) -> None:
+    chained, resumed = tmp_path / "chained", tmp_path / "resumed"
+    small = (*SMALL, *world.davis, *CLIPS, "engine.size=60", "test=null")
+    program("train", *small, f"weights={world.checkpoint}", f"hydra.run.dir={chained}", "trainer.max_epochs=0")
+    program("train", *small, f"resume={world.run}", f"hydra.run.dir={resumed}", "trainer.max_epochs=2")
+    content = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (content["epoch"], content["global_step"]) == (1, 4)
+
+
+def test_weights_keep_what_was_learned(world: World) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", [*SMALL, quote_path(f"weights={world.checkpoint}")])
+    module = training_module(config)
+    assert module.pretrained
+    loaded = from_checkpoint(world.checkpoint).segmenter
+    assert isinstance(loaded, torch.nn.Module)
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, module.segmenter.state_dict()[key]), key
+
+
+def test_wandb_works_offline(world: World, tmp_path: Path) -> None:
+    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "engine.size=60", "test=null")
+    program("train", *SMALL, *world.davis, *CLIPS, *short, f"hydra.run.dir={tmp_path}", "logger=wandb")
+    [run] = (tmp_path / "wandb").glob("offline-run-*")
+    assert list(run.glob("*.wandb"))
+    assert list((run / "files" / "media").rglob("*.png"))

@@ -1,0 +1,78 @@
+"""Every configuration composes and builds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from src.core import Segmenter
+from src.launch.entry import plain
+from src.launch.instantiate import instantiate
+from src.methods import registry
+from src.training.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def composed(program: str, *overrides: str) -> object:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(program, [*overrides])
+
+
+def test_every_method_has_a_model_config_and_every_model_config_builds() -> None:
+    found = set()
+    for name in names("model"):
+        config = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+        assert isinstance(registry.build(config.name, plain(config.network)), Segmenter)
+        found.add(config.name)
+        if registry.method(config.name).module() is not None:
+            assert isinstance(instantiate(config.training), Recipe)
+    assert found == set(registry.names())
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_experiments_name_themselves_and_compose(name: str) -> None:
+    config = composed("train", f"experiment={name}", "paths.output=/tmp/none")
+    assert config.name == name
+    assert isinstance(instantiate(config.model.training), Recipe)
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("group", ["trainer", "data", "logger", "debug", "callbacks"])
+def test_every_alternative_composes(group: str) -> None:
+    for name in names(group):
+        config = composed("train", f"{group}={name}", "paths.output=/tmp/none")
+        OmegaConf.to_container(config, resolve=True)
+
+
+def test_every_trainer_leaves_gradients_and_sampling_to_us() -> None:
+    for name in names("trainer"):
+        config = composed("train", f"trainer={name}")
+        assert config.trainer.inference_mode is False
+        assert config.trainer.use_distributed_sampler is False
+
+
+def test_configs_are_short() -> None:
+    for path in CONF.rglob("*.yaml"):
+        assert len(path.read_text().splitlines()) <= 45, path
+
+
+def test_every_command_in_the_documents_composes() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "experiments").rglob("*.md"), *(ROOT / "src").rglob("*.md")]
+    commands = []
+    for document in documents:
+        text = document.read_text().replace("\\\n", " ")
+        commands += re.findall(r"python -m src\.(train|evaluate|segment)((?: +[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+))*)", text)
+    assert len(commands) >= 5
+    for program, rest in commands:
+        overrides = [part.replace('"', "") for part in re.findall(r"[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+)", rest)]
+        composed(program, *overrides)
