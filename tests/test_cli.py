@@ -23,7 +23,7 @@ from src.data.generated import generate
 from src.data.samplers import EvaluationSampler
 from src.data.sequence import EvaluationItem
 from src.launch.entry import quote_path
-from src.launch.models import from_checkpoint, training_module
+from src.launch.models import from_checkpoint, training_module, write_half
 from src.training.evaluation import mask_sinks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -252,9 +252,50 @@ def test_weights_keep_what_was_learned(world: World) -> None:
         assert torch.equal(value, module.segmenter.state_dict()[key]), key
 
 
+def test_half_precision_weights_are_a_checkpoint_too(world: World, tmp_path: Path) -> None:
+    write_half(world.checkpoint, tmp_path / "half.ckpt")
+    assert (tmp_path / "half.ckpt").stat().st_size < 0.3 * world.checkpoint.stat().st_size
+    whole, half = (from_checkpoint(path) for path in (world.checkpoint, tmp_path / "half.ckpt"))
+    assert half.settings == whole.settings
+    assert isinstance(whole.segmenter, torch.nn.Module)
+    assert isinstance(half.segmenter, torch.nn.Module)
+    for key, value in whole.segmenter.state_dict().items():
+        assert torch.equal(half.segmenter.state_dict()[key], value.half().float()), key
+
+
 def test_wandb_works_offline(world: World, tmp_path: Path) -> None:
     short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "engine.size=60", "test=null")
     program("train", *SMALL, *world.davis, *CLIPS, *short, f"hydra.run.dir={tmp_path}", "logger=wandb")
     [run] = (tmp_path / "wandb").glob("offline-run-*")
     assert list(run.glob("*.wandb"))
     assert list((run / "files" / "media").rglob("*.png"))
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_like_one(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The number of threads decides the order of summation, and Lightning divides the cores among its processes.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one, two = (tmp_path / trainer for trainer in ("cpu", "ddp_cpu"))
+    for output in (one, two):
+        arguments = (f"checkpoint={world.checkpoint}", *world.davis, f"output={output}", f"trainer={output.name}")
+        program("evaluate", *arguments)
+    assert (one / "per_sequence.csv").read_text() == (two / "per_sequence.csv").read_text()
+    masks = sorted((one / "masks").rglob("*.png"))
+    assert len(masks) == 10
+    for path in masks:
+        assert (two / path.relative_to(one)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_the_batches_of_one(world: World, tmp_path: Path) -> None:
+    weights = []
+    for trainer in ("cpu", "ddp_cpu"):
+        run = tmp_path / trainer
+        # SGD, as Adam turns the smallest difference of summation order into one of the size of its step.
+        optimizer = ("model.training.optimizer._target_=torch.optim.SGD", "model.training.scratch_lr=0.01")
+        common = (*SMALL[:-1], *world.davis, *CLIPS, *optimizer, "engine.size=60", "test=null")
+        limits = ("trainer.max_epochs=2", "trainer.limit_val_batches=1")
+        program("train", *common, *limits, f"trainer={trainer}", f"hydra.run.dir={run}")
+        weights.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    for key, value in weights[0].items():
+        assert torch.allclose(value, weights[1][key], atol=1e-5), key

@@ -58,7 +58,9 @@ def fail(error: Exception) -> None:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # An error out of a loader's worker carries its traceback; its last line is the message.
     worker = bool(lines) and lines[0].startswith("Caught ")
-    message = re.sub(r"^[\w.]+Error: ", "", lines[-1]) if worker else " ".join(lines)
+    message = (
+        re.sub(r"^[\w.]+Error: ", "", lines[-1]) if worker else " ".join(lines).partition(" Config search path:")[0]
+    )
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from src.core import CheckpointError, ConfigError, Segmenter
+from src.core import CheckpointError, ConfigError, Segmenter, atomic_path
 from src.core.weights import find_tensors, load_encoder, load_tensors, read_archive
 from src.engine import Settings
 from src.launch.entry import plain
@@ -62,6 +63,21 @@ def from_checkpoint(path: Path) -> Model:
     segmenter = registry.build(about["method"], about["network"])
     _load(segmenter, _segmenter_tensors(content), path)
     return Model(about["method"], _evaluating(segmenter), Settings(**about["engine"]))
+
+
+def write_half(source: Path, target: Path) -> None:
+    """Write what evaluation needs of one of our checkpoints: the network alone, in half precision.
+
+    Raises:
+        CheckpointError: if `source` is not one of ours.
+        WriteError: if `target` cannot be written.
+    """
+    content = read_archive(source)
+    if "vos" not in content:
+        raise CheckpointError(f"{source}: not a checkpoint of src.train")
+    tensors = {f"segmenter.{key}": value.half() for key, value in _segmenter_tensors(content).items()}
+    with atomic_path(target) as path:
+        torch.save({"vos": content["vos"], "state_dict": tensors}, path)
 
 
 def load_weights(segmenter: Segmenter[Any], method: str, path: Path) -> None:
