@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from src.core import ConfigError
 from src.data.datamodule import VOSDataModule
-from src.launch.entry import entry, plain
+from src.launch.entry import entry
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model
 from src.launch.results import write_metrics, write_per_sequence, write_record
@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
     path = write_metrics(output, module.results)
     if config.record is not None:
         record = write_record(
-            Path(config.paths.experiments), config.record, "evaluate", module.results, plain(config), data.test_videos
+            Path(config.paths.experiments), config.record, "evaluate", module.results, config, data.test_videos
         )
         print(f"record: {record}")
     print("  ".join(f"{key} {module.results[key]:.4f}" for key in ("J&F-Mean", "J-Mean", "F-Mean")))

@@ -59,9 +59,7 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
 
 def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule) -> None:
     if config.record is not None:
-        path = write_record(
-            Path(config.paths.experiments), config.record, "train", results, plain(config), data.test_videos
-        )
+        path = write_record(Path(config.paths.experiments), config.record, "train", results, config, data.test_videos)
         print(f"record: {path}")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 
 from src.core import ConfigError, atomic_write
 from src.data import Sequence as Video
@@ -50,7 +51,7 @@ def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video])
 
 
 def write_record(
-    root: Path, study: str, kind: str, metrics: dict[str, float], config: Any, videos: Sequence[Video]
+    root: Path, study: str, kind: str, metrics: dict[str, float], config: DictConfig, videos: Sequence[Video]
 ) -> Path:
     """Append a run to `root/<study>/records/`; one file a run, so that nothing already written can be lost.
 
@@ -69,7 +70,8 @@ def write_record(
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "data": {"sequences": len(videos), "frames": sum(len(v) for v in videos), "fingerprint": fingerprint(videos)},
         "metrics": metrics,
-        "config": config,
+        # As composed: what interpolates stays an interpolation, so that no path of this machine is recorded.
+        "config": OmegaConf.to_container(config, resolve=False),
     }
     text = json.dumps(content, indent=2) + "\n"
     name = f"{now:%Y%m%dT%H%M%S}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"

@@ -47,5 +47,5 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         youtube_vos(tmp_path)
     (tmp_path / "train" / "JPEGImages" / "c").mkdir()
     (tmp_path / "train" / "Annotations" / "a" / "00007.png").unlink()
-    with pytest.raises(DataError, match="no images|holds no image|no image"):
+    with pytest.raises(DataError, match=r"no images|holds no image|no image"):
         youtube_vos(tmp_path)
