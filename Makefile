@@ -1,5 +1,7 @@
 # make demo | test | test-slow | lint: each sets itself up from nothing but Python 3.11 or newer.
 PYTHON ?= python3
+# Idle threads give their core away: two programs on the same cores slow each other down tenfold otherwise.
+export OMP_WAIT_POLICY ?= PASSIVE
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO ?= outputs/demo
@@ -19,7 +21,7 @@ demo: setup
 	$(RUN) -m src.train experiment=demo hydra.run.dir=$(DEMO)/train
 	$(RUN) -m src.evaluate model=copy_first data=generated output=$(DEMO)/copy_first
 	$(RUN) -m src.evaluate checkpoint=$(DEMO)/train/checkpoints/last.ckpt data=generated output=$(DEMO)/evaluate
-	$(RUN) -m src.segment video=.cache/generated/JPEGImages/480p/val_000 mask=.cache/generated/Annotations/480p/val_000/00000.png \
+	$(RUN) -m src.segment video=.cache/generated/JPEGImages/480p/val_005 mask=.cache/generated/Annotations/480p/val_005/00000.png \
 	  checkpoint=$(DEMO)/train/checkpoints/last.ckpt output=$(DEMO)/segment
 	@echo; echo "held-out generated videos, J&F:"
 	@$(RUN) -c "import json; [print(f'  {n:<12}', json.load(open(f'$(DEMO)/{d}/metrics.json'))['J&F-Mean']) \

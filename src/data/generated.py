@@ -50,7 +50,7 @@ def generate(
     train: int = 24,
     val: int = 6,
     frames: int = 24,
-    size: tuple[int, int] = (96, 160),
+    size: tuple[int, int] = (160, 256),
     objects: tuple[int, int] = (1, 3),
 ) -> Path:
     """Make the data set in `root` unless it is there: `train` and `val` sequences of `frames` frames of `size` H W.
@@ -98,7 +98,7 @@ def generated(
     train: int = 24,
     val: int = 6,
     frames: int = 24,
-    size: tuple[int, int] = (96, 160),
+    size: tuple[int, int] = (160, 256),
     objects: tuple[int, int] = (1, 3),
     repeats: int = 1,
 ) -> tuple[Sequence, ...]:

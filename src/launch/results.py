@@ -91,12 +91,14 @@ def fingerprint(videos: Sequence[Video]) -> str:
 
 
 def _commit() -> str:
-    """The checkout's commit, `+` behind it when files differ; `unknown` outside a checkout."""
+    """The checkout's commit, `+` behind it when code or configurations differ; `unknown` outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
         git = ["git", "-C", str(root)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "src", "conf"], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+" if dirty.strip() else "")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from src.core import Clip, Frame, Masks, Segmenter
 from src.data import EvaluationItem
 from src.engine import Settings, crop, pad
+from src.nn.losses import dice
 from src.training.checkpointing import recompute
 from src.training.evaluation import EvaluationModule, Sinks, segmented
 from src.training.recipe import Recipe
@@ -48,6 +49,8 @@ class VOSModule(EvaluationModule):
         self.settings = settings
         self.identity = identity
         self.pretrained = pretrained
+        self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.segmenter.to(memory_format=self.memory_format)
         if pretrained:
             for module in self._submodules(recipe.freeze):
                 module.requires_grad_(False)
@@ -70,7 +73,8 @@ class VOSModule(EvaluationModule):
         step = recompute(self.segmenter) if self.recipe.checkpoint else self.segmenter.step
         outputs = []
         for index in range(1, clip.images.shape[1]):
-            frame, _, _ = pad(Frame(index, clip.images[:, index]), None, stride, padding)
+            image = clip.images[:, index].contiguous(memory_format=self.memory_format)
+            frame, _, _ = pad(Frame(index, image), None, stride, padding)
             logits, state = step(frame, state)
             outputs.append(crop(logits, pads))
         return torch.stack(outputs, 1)
@@ -78,8 +82,10 @@ class VOSModule(EvaluationModule):
     def training_step(self, clip: Clip) -> Tensor:
         """Mean loss over the predicted frames."""
         logits = self.unroll(clip)
-        losses = [self.loss(logits[:, i], clip.labels[:, i + 1]) for i in range(logits.shape[1])]
-        loss = torch.stack(losses).mean()
+        pairs = list(zip(logits.unbind(1), clip.labels[:, 1:].unbind(1), strict=True))
+        loss = torch.stack([self.loss(frame, labels) for frame, labels in pairs]).mean()
+        if self.recipe.dice:
+            loss = loss + self.recipe.dice * torch.stack([dice(frame, labels) for frame, labels in pairs]).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(clip.names))
         return loss
 

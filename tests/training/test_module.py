@@ -80,6 +80,17 @@ def test_recomputing_changes_neither_gradients_nor_statistics(norm: str) -> None
         assert torch.equal(a, b), name
 
 
+def test_the_memory_format_changes_no_result() -> None:
+    assert torch.allclose(module(channels_last=True).unroll(clip()), module().unroll(clip()), atol=1e-4)
+
+
+def test_dice_is_added_with_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CRVOSModule, "log", lambda *args, **kwargs: None)
+    plain, half, whole = (module(dice=weight).training_step(clip()) for weight in (0.0, 0.5, 1.0))
+    assert (whole - half).item() == pytest.approx((half - plain).item(), rel=1e-3)
+    assert whole > half > plain
+
+
 def test_recomputing_keeps_no_activations() -> None:
     kept: list[int] = []
 

@@ -35,7 +35,7 @@ class RefineModule(nn.Module):
     The blend is linear in its two inputs up to its ReLU, so its share of the frame is computed once for all objects.
     """
 
-    def __init__(self, skip: int, reduced: int, before: int, outputs: int = 128) -> None:
+    def __init__(self, skip: int, reduced: int, before: int, outputs: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(skip, reduced, 1)
         self.blend = nn.Conv2d(reduced + before, outputs, 3, padding=1)
@@ -45,12 +45,12 @@ class RefineModule(nn.Module):
                 nn.init.zeros_(convolution.bias)
 
     def frame(self, skip: Tensor) -> Tensor:
-        """The frame's share, B 128 h w, from its feature B C h w."""
+        """The frame's share, B outputs h w, from its feature B C h w."""
         weight = self.blend.weight[:, : self.reduce.out_channels]
         return F.conv2d(F.relu(self.reduce(skip)), weight, self.blend.bias, padding=1)
 
     def forward(self, frame: Tensor, before: Tensor) -> Tensor:
-        """Frame's share N 128 h w and an object's input N C h w -> blended N 128 h w (N = B O)."""
+        """Frame's share and an object's input N C h w -> blended N outputs h w (N = B O)."""
         weight = self.blend.weight[:, self.reduce.out_channels :]
         own = F.conv2d(before, weight, padding=1) if weight.shape[1] else 0.0
         return F.relu(frame + own)
@@ -59,19 +59,19 @@ class RefineModule(nn.Module):
 class DeconvDecoder(nn.Module):
     """Three refine modules, each followed by a deconvolution to two channels, all three feeding the predictor."""
 
-    def __init__(self, channels: tuple[int, ...], specifier: int) -> None:
+    def __init__(self, channels: tuple[int, ...], specifier: int, width: int) -> None:
         super().__init__()
-        self.rm1 = RefineModule(channels[3], 256, specifier)
-        self.rm2 = RefineModule(channels[1], 128, 2)
-        self.rm3 = RefineModule(channels[0], 128, 2)
-        self.up1 = nn.ConvTranspose2d(128, 2, 4, 2, 1)
-        self.up2 = nn.ConvTranspose2d(128, 2, 4, 2, 1)
-        self.up3 = nn.ConvTranspose2d(128, 2, 3, 1, 1)
+        self.rm1 = RefineModule(channels[3], 2 * width, specifier, width)
+        self.rm2 = RefineModule(channels[1], width, 2, width)
+        self.rm3 = RefineModule(channels[0], width, 2, width)
+        self.up1 = nn.ConvTranspose2d(width, 2, 4, 2, 1)
+        self.up2 = nn.ConvTranspose2d(width, 2, 4, 2, 1)
+        self.up3 = nn.ConvTranspose2d(width, 2, 3, 1, 1)
         self.skip = nn.ConvTranspose2d(2, 2, 4, 2, 1)
         self.predictor = nn.ConvTranspose2d(6, 2, 6, 4, 1)
 
     def forward(self, shares: tuple[Tensor, Tensor, Tensor], clue: Tensor) -> Tensor:
-        """Frame shares of RM1, RM2, RM3 (N 128 h w) and the clue (N C h w) -> scores N 2 H W, background first."""
+        """Frame shares of RM1, RM2, RM3 (N width h w) and the clue (N C h w) -> scores N 2 H W, background first."""
         out16 = self.up1(self.rm1(shares[0], clue))
         out8 = self.up2(self.rm2(shares[1], out16))
         out4 = self.up3(self.rm3(shares[2], out8))
@@ -82,12 +82,12 @@ class DeconvDecoder(nn.Module):
 class BilinearDecoder(nn.Module):
     """The general refine module of Table 3, row IV: one convolution and bilinear upsampling, one output."""
 
-    def __init__(self, channels: tuple[int, ...], specifier: int) -> None:
+    def __init__(self, channels: tuple[int, ...], specifier: int, width: int) -> None:
         super().__init__()
-        self.rm1 = RefineModule(channels[3], 256, specifier)
-        self.rm2 = RefineModule(channels[1], 128, 128)
-        self.rm3 = RefineModule(channels[0], 128, 128)
-        self.predictor = nn.Conv2d(128, 2, 3, padding=1)
+        self.rm1 = RefineModule(channels[3], 2 * width, specifier, width)
+        self.rm2 = RefineModule(channels[1], width, width, width)
+        self.rm3 = RefineModule(channels[0], width, width, width)
+        self.predictor = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, shares: tuple[Tensor, Tensor, Tensor], clue: Tensor) -> Tensor:
         """As `DeconvDecoder.forward`."""
@@ -105,6 +105,7 @@ class CRVOS(nn.Module):
         refine: the paper's `deconv` modules, or general `bilinear` ones.
         norm: normalisation of the encoder; `group` suits training from random initialisation.
         width: encoder width; 64 is the published one.
+        refine_width: channels of the refine modules; 128 are the published ones.
         object_chunk: so many objects are refined at once; bounds memory, changes nothing else.
     """
 
@@ -118,6 +119,7 @@ class CRVOS(nn.Module):
         refine: Refine = "deconv",
         norm: Norm = "batch",
         width: int = 64,
+        refine_width: int = 128,
         object_chunk: int = 16,
     ) -> None:
         super().__init__()
@@ -128,7 +130,7 @@ class CRVOS(nn.Module):
         self.normalise = Normalise()
         self.encoder = ResNet(backbone, norm, width, dilated=True)
         decoder = DeconvDecoder if refine == "deconv" else BilinearDecoder
-        self.refine = decoder(self.encoder.channels, SPECIFIER_CHANNELS[specifier])
+        self.refine = decoder(self.encoder.channels, SPECIFIER_CHANNELS[specifier], refine_width)
 
     def begin(self, frame: Frame, masks: Masks) -> CRVOSState:
         """See `Segmenter.begin`. The first image is never looked at."""
