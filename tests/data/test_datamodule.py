@@ -255,7 +255,7 @@ def test_the_generated_config_makes_its_data(tmp_path: Path) -> None:
     module = composed("generated", f"paths.cache={tmp_path}/a b", "data.num_workers=0", *small)
     module.setup("fit")
     (clip,) = module.train_dataloader()
-    assert clip.images.shape == (4, 8, 3, 96, 160)
+    assert clip.images.shape == (4, 8, 3, 160, 256)
     assert clip.valid.all()
     assert len(list(module.val_dataloader())) == 6
     assert (tmp_path / "a b" / "generated" / "generated.json").is_file()

@@ -64,12 +64,14 @@ def test_wrong_folders_are_refused(tmp_path: Path, names: list[str], message: st
 def test_masks_must_agree_in_size(tmp_path: Path) -> None:
     folder_of(folder_of(tmp_path, ["0.png"]), ["2.png", "9.png"], (3, 5))
     with pytest.raises(DataError, match=r"2\.png: the mask is 5 x 3, the ones before 4 x 3"):
-        read_masks(tmp_path)
+        dict(read_masks(tmp_path))
 
 
 def test_missing_paths_and_damaged_masks_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png: no such mask"):
         read_masks(tmp_path / "gone.png")
     (tmp_path / "0.png").write_bytes(b"\x89PNG")
+    masks = read_masks(tmp_path)
+    assert list(masks) == [0]
     with pytest.raises(DataError, match=r"0\.png: not an image"):
-        read_masks(tmp_path)
+        masks[0]

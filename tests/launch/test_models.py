@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from src.core import CheckpointError, ConfigError
+from src.launch.entry import CONFIGS
+from src.launch.models import load_model, load_weights, training_module
+from src.methods import registry
+from src.methods.crvos.network import CRVOS
+from src.nn.resnet import ResNet
+from tests.golden.support import published
+
+SMALL = ("model.network.backbone=resnet18", "model.network.width=8", "model.network.refine_width=8")
+
+
+def composed(program: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(program, [*overrides])
+
+
+def test_a_published_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
+    weights = published("crvos")
+    torch.save({"net": {f"module.{key}": value for key, value in weights.items()}, "epoch": 3}, tmp_path / "best.tar")
+    network = CRVOS()
+    load_weights(network, "crvos", tmp_path / "best.tar")
+    assert torch.equal(network.refine.predictor.weight, weights["vos.refine.predictor.weight"])
+    assert torch.equal(network.encoder.layer4[2].conv2.weight, weights["vos.backbone.layer4.2.conv2.weight"])
+
+
+def test_a_file_of_something_else_is_one_clear_error(tmp_path: Path) -> None:
+    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(
+        CheckpointError, match=r"other\.pth: does not fit this network: .* unknown \(first: layer\.weight\)"
+    ):
+        load_weights(CRVOS("resnet18"), "crvos", tmp_path / "other.pth")
+
+
+def test_encoder_weights_switch_the_papers_rules_on(tmp_path: Path) -> None:
+    donor = ResNet("resnet18", width=8)
+    torch.save(donor.state_dict(), tmp_path / "imagenet.pth")
+    module = training_module(composed("train", *SMALL, f"model.encoder_weights={tmp_path}/imagenet.pth"))
+    assert module.pretrained
+    assert torch.equal(module.segmenter.encoder.conv1.weight, donor.conv1.weight)
+    assert not module.segmenter.encoder.layer3[0].conv1.weight.requires_grad
+    assert not training_module(composed("train", *SMALL)).pretrained
+
+
+def test_the_engine_can_be_overridden_and_defaults_to_480() -> None:
+    common = ("model=copy_first", "data=generated", "output=x")
+    assert load_model(composed("evaluate", *common)).settings.size == 480
+    changed = load_model(composed("evaluate", *common, "engine.size=100", "engine.precision=bf16")).settings
+    assert (changed.size, changed.precision) == (100, "bf16")
+
+
+def test_what_does_not_learn_is_not_trained() -> None:
+    with pytest.raises(ConfigError, match="'copy_first' has nothing to train"):
+        training_module(composed("train", "model=copy_first"))
+
+
+def test_unknown_methods_and_parameters_name_the_choices() -> None:
+    with pytest.raises(ConfigError, match=r"unknown method 'crvso', choose from copy_first, crvos"):
+        registry.build("crvso", {})
+    with pytest.raises(ConfigError, match=r"model 'crvos': its network got an unexpected keyword argument 'depth'"):
+        registry.build("crvos", {"depth": 50})

@@ -1,0 +1,58 @@
+"""The main jobs on real data (`VOS_DATA`), shortened by ordinary overrides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.data.davis import davis
+from src.engine import Settings, run
+from src.launch.models import from_checkpoint
+from src.video import open_video, read_masks
+from tests.test_cli import ROOT, program
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_floor_of_davis_2016_is_the_official_tools(vos_data: Path, tmp_path: Path) -> None:
+    program(
+        "evaluate", "model=copy_first", "data=davis2016", f"paths.data={vos_data}", f"output={tmp_path}", "trainer=cpu"
+    )
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["J-Mean"] == pytest.approx(0.2663, abs=5e-5)
+    assert metrics["F-Mean"] == pytest.approx(0.2432, abs=5e-5)
+    assert len((tmp_path / "per_sequence.csv").read_text().splitlines()) == 21
+    assert len(list((tmp_path / "masks").rglob("*.png"))) == 1376
+
+
+def test_crvos_davis_trains_and_validates_on_davis(vos_data: Path, tmp_path: Path) -> None:
+    program(
+        *("train", "experiment=crvos_davis", "trainer=cpu", f"paths.data={vos_data}", f"hydra.run.dir={tmp_path}"),
+        *("model.network.backbone=resnet18", "model.network.width=8", "data.clip.augmentation.size=[128,192]"),
+        *("data.num_workers=0", "engine.size=96", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"),
+        *("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
+    )
+    assert json.loads((tmp_path / "metrics.json").read_text())["frames_per_second"] > 0
+
+
+def test_committed_weights_follow_a_real_object(vos_data: Path) -> None:
+    model = from_checkpoint(ROOT / "weights" / "crvos_scratch.ckpt")
+    [video] = davis(vos_data / "DAVIS", 2016, "val", only=["dog"])
+    predictions = run(model.segmenter, (video.image(i) for i in range(10)), video.given(), model.settings)
+    last = list(predictions)[-1].ids == 1
+    truth = video.labels(9) == 1
+    assert (last & truth).sum() / (last | truth).sum() > 0.6
+
+
+def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
+    model = from_checkpoint(ROOT / "weights" / "crvos_scratch.ckpt")
+    folder = vos_data / "multi_object"
+    video = open_video(folder / "JPEGImages" / "gold-fish")
+    masks = read_masks(folder / "Annotations" / "gold-fish" / "00000.png")
+    pictures = (picture for picture, _ in zip(video, range(3), strict=False))
+    predictions = list(run(model.segmenter, pictures, masks, Settings(size=240)))
+    assert set(np.unique(predictions[0].ids)) == {0, 1, 2, 3, 4, 5}
+    assert len(np.unique(predictions[-1].ids)) >= 4
