@@ -68,9 +68,11 @@ class Sequence:
                 f" {self.images[index]} is {width} x {height}"
             )
         objects = raw != 0 if self.void is None else (raw != 0) & (raw != self.void)
-        if self.merge or (self.void is None and raw.max() == _WHITE and raw[objects].min() == _WHITE):
+        if self.merge:
             labels = objects.astype(np.int32)
-        elif self.void not in {None, VOID} and (raw == VOID).any():
+        elif self.void is None:
+            labels = white_is_one(raw)
+        elif self.void != VOID and (raw == VOID).any():
             raise DataError(f"{path}: id {VOID} is kept for void in a source whose void is {self.void}")
         else:
             labels = raw
@@ -98,6 +100,12 @@ class EvaluationItem:
     def to(self, *_: Any, **__: Any) -> Self:
         """Nothing to move to a device; Lightning asks, and takes apart whatever cannot answer."""
         return self
+
+
+def white_is_one(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """A label map whose only value but 0 is 255 is one object, id 1; any other is returned as it is."""
+    only = labels.max() == _WHITE and not ((labels != 0) & (labels != _WHITE)).any()
+    return labels // _WHITE if only else labels
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from torchmetrics import SumMetric
 from src.core import DataError, Segmenter
 from src.data import EvaluationItem
 from src.data import Sequence as Video
+from src.data.sequence import white_is_one
 from src.engine import Prediction, Settings, Sink, Throughput, drain, mask_sink, run
 from src.metrics import DAVISScore, davis_score, score_frame, scored_frames
 from src.video import read_mask
@@ -30,7 +31,7 @@ def segmented(segmenter: Segmenter[Any], settings: Settings, video: Video) -> It
 
 
 def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
-    """Masks that any tool wrote as `folder/<sequence>/<frame>.png`.
+    """Masks that any tool wrote as `folder/<sequence>/<frame>.png`; white on black is object 1.
 
     Raises:
         DataError: naming the first mask that is missing.
@@ -40,7 +41,7 @@ def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
         path = folder / video.name / f"{image.stem}.png"
         if not path.is_file():
             raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
-        yield Prediction(index, empty, read_mask(path).astype(np.int64), 0.0)
+        yield Prediction(index, empty, white_is_one(read_mask(path)).astype(np.int64), 0.0)
 
 
 class EvaluationModule(L.LightningModule):

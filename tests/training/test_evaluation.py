@@ -71,6 +71,18 @@ def test_merged_sequences_are_scored_merged_whatever_the_masks_hold(
     assert [row.object for row in module.table.objects] == [1]
 
 
+def test_white_masks_are_the_one_object(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+    for i in range(6):
+        labels = videos[0].labels(i)
+        assert labels is not None
+        write_mask(tmp_path / "val_000" / f"{i:05d}.png", (labels == 1) * np.int32(255))
+    module = EvaluationModule(partial(from_files, tmp_path))
+    scored(module, videos[:1])
+    first, second = module.table.objects
+    assert (first.object, first.region.mean) == (1, 1)
+    assert second.region.mean < 1
+
+
 def test_missing_and_misshapen_predictions_are_named(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
     module = EvaluationModule(partial(from_files, tmp_path))
     with pytest.raises(DataError, match=r"val_000.00000\.png: no such mask \(sequence val_000, frame 0 of 6\)"):
