@@ -51,7 +51,9 @@ def test_experiments_name_themselves_and_compose(name: str) -> None:
 def test_every_alternative_composes(group: str) -> None:
     for name in names(group):
         config = composed("train", f"{group}={name}", "paths.output=/tmp/none")
-        OmegaConf.to_container(config, resolve=True)
+        resolved = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(resolved, dict)
+        assert resolved["trainer"]["_target_"] == "lightning.Trainer"
 
 
 def test_every_trainer_leaves_gradients_and_sampling_to_us() -> None:

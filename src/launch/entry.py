@@ -14,7 +14,7 @@ from typing import Any
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.core import VOSError
@@ -96,6 +96,4 @@ def quote_path(argument: str) -> str:
 
 def plain(config: Any) -> Any:
     """A configuration as plain dicts, lists and values, interpolations resolved."""
-    from omegaconf import OmegaConf
-
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config

@@ -134,7 +134,7 @@ class VOSModule(EvaluationModule):
         """Training mode, but frozen normalisation keeps its statistics."""
         super().train(mode)
         if mode and self.pretrained:
-            for module in self._submodules((*self.recipe.freeze, *self.recipe.freeze_norm)):
+            for module in self._submodules(self.recipe.freeze):
                 for child in module.modules():
                     if isinstance(child, nn.modules.batchnorm._BatchNorm):
                         child.eval()

@@ -20,7 +20,6 @@ class Recipe:
         scratch_lr: learning rate in place of the optimiser's own when the encoder starts from random weights.
         freeze: submodules of the segmenter that do not train, and whose batch norm keeps its statistics, when
             encoder weights were loaded; without them everything trains.
-        freeze_norm: submodules whose batch norm keeps its statistics too, though their weights train.
         dice: weight of a soft Dice loss beside the method's own; 0, as published, for none.
         checkpoint: recompute each frame's activations in the backward pass (non-reentrant): memory for time.
         channels_last: train in that memory format, faster for small networks on the CPU and for half precision on GPUs.
@@ -31,7 +30,6 @@ class Recipe:
     schedule: Literal["epoch", "step"] = "epoch"
     scratch_lr: float = 3e-4
     freeze: tuple[str, ...] = ()
-    freeze_norm: tuple[str, ...] = ()
     dice: float = 0.0
     checkpoint: bool = False
     channels_last: bool = False
