@@ -73,17 +73,21 @@ def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | 
 
 
 def load_encoder(encoder: nn.Module, path: Path | str) -> None:
-    """Load a classification checkpoint with torchvision's key names into an encoder; its classifier is left out.
+    """Load a classification checkpoint with torchvision's key names into an encoder.
+
+    Its classifier is left out, as is the last layer where the encoder has none; what an encoder has besides, the first
+    convolution of a mask, stays as it is.
 
     Raises:
         CheckpointError: like `read_archive` and `load_tensors`.
     """
     tensors = find_tensors(read_archive(path))
     ours = encoder.state_dict()
-    kept = {key: value for key, value in tensors.items() if not key.startswith("fc.")}
+    left_out = ("fc.", *(() if hasattr(encoder, "layer4") else ("layer4.",)))
+    kept = {key: value for key, value in tensors.items() if not key.startswith(left_out)}
     # Files saved before PyTorch 0.4.1 do not count batches.
     for key in ours.keys() - kept.keys():
-        if key.endswith("num_batches_tracked"):
+        if key.endswith("num_batches_tracked") or key.startswith("conv1_mask."):
             kept[key] = ours[key]
     load_tensors(encoder, kept, path)
 

@@ -1,6 +1,7 @@
 """ResNet-18 to -152 (He et al. 2016) with torchvision's key names, so that its weight files load.
 
-The stride of a bottleneck sits in its 3x3 convolution. `dilated=True` keeps layer4 at stride 16, as CRVOS does.
+The stride of a bottleneck sits in its 3x3 convolution. `dilated=True` keeps layer4 at stride 16, as CRVOS does;
+`layers=3` leaves it out, as all matching methods do.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ Norm = Literal["batch", "group"]
 
 
 class Pyramid(NamedTuple):
-    """Outputs of the four layers: strides 4, 8, 16 and 32 (16 again when dilated)."""
+    """Features of a frame at strides 4, 8 and 16, each B C h w."""
 
-    layer1: Tensor
-    layer2: Tensor
-    layer3: Tensor
-    layer4: Tensor
+    f4: Tensor
+    f8: Tensor
+    f16: Tensor
 
 
 class BasicBlock(nn.Module):
@@ -85,24 +85,27 @@ class ResNet(nn.Module):
         norm: `batch`, or `group` for training from random initialisation, where clips are few and frames alike.
         width: channels of layer1's 3x3 convolutions; 64 is the published network, less is a small one.
         dilated: layer4 at stride 16: its first block without stride or dilation, the others with dilation 2.
+        layers: how many of the four layers there are.
 
     Raises:
         ValueError: for an unknown name.
     """
 
-    def __init__(self, name: str, norm: Norm = "batch", width: int = 64, dilated: bool = False) -> None:
+    def __init__(
+        self, name: str, norm: Norm = "batch", width: int = 64, dilated: bool = False, layers: int = 4
+    ) -> None:
         super().__init__()
         if name not in DEPTHS:
             raise ValueError(f"unknown backbone '{name}', choose from {', '.join(DEPTHS)}")
         block, counts = DEPTHS[name]
-        self.channels = tuple(width * 2**i * block.expansion for i in range(4))
+        self.channels = tuple(width * 2**i * block.expansion for i in range(layers))
         make_norm = nn.BatchNorm2d if norm == "batch" else partial(nn.GroupNorm, min(32, width // 4))
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = make_norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         inputs = width
-        for i, count in enumerate(counts):
+        for i, count in enumerate(counts[:layers]):
             last = dilated and i == 3
             stride = 1 if i == 0 or last else 2
             blocks: list[nn.Module] = []
@@ -115,14 +118,18 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Pyramid:
-        """Normalised image B 3 H W -> the four layers' outputs."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Normalised image B 3 H W -> the layers' outputs, at strides 4, 8, 16 and 32 (16 again when dilated)."""
+        return self.body(self.conv1(x))
+
+    def body(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What comes behind the first convolution: B width H/2 W/2 -> the layers' outputs."""
+        x = self.maxpool(self.relu(self.bn1(x)))
         outputs = []
-        for i in range(4):
+        for i in range(len(self.channels)):
             x = self.get_submodule(f"layer{i + 1}")(x)
             outputs.append(x)
-        return Pyramid(*outputs)
+        return tuple(outputs)
 
 
 def _shortcut(inputs: int, outputs: int, norm: Callable[[int], nn.Module], stride: int) -> nn.Sequential | None:

@@ -152,9 +152,9 @@ class CRVOS(nn.Module):
         return CRVOSState(state.masks.append(masks))
 
     def encode(self, image: Tensor) -> Pyramid:
-        """B 3 H W -> ResNet features; layer3's are no input of the decoder."""
-        features: Pyramid = self.encoder(self.normalise(image))
-        return features
+        """B 3 H W -> features of layers 1, 2 and 4; layer3's are no input of the decoder."""
+        layer1, layer2, _, layer4 = self.encoder(self.normalise(image))
+        return Pyramid(layer1, layer2, layer4)
 
     def clue(self, planes: Tensor) -> Tensor:
         """The Clue (section 2.2): planes B O H W -> B O 5 h w: background, object, row, column, radius at 1/16."""
@@ -174,9 +174,9 @@ class CRVOS(nn.Module):
     def decode(self, features: Pyramid, clue: Tensor) -> Tensor:
         """Features of B frames and clues B O C h w -> scores B O 2 H W, background first."""
         shares = (
-            self.refine.rm1.frame(features.layer4),
-            self.refine.rm2.frame(features.layer2),
-            self.refine.rm3.frame(features.layer1),
+            self.refine.rm1.frame(features.f16),
+            self.refine.rm2.frame(features.f8),
+            self.refine.rm3.frame(features.f4),
         )
         chunks = []
         for part in torch.split(clue, self.object_chunk, 1):

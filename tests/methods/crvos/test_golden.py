@@ -35,9 +35,9 @@ def test_layers(golden: Golden, network: CRVOS, case: str) -> None:
     frames = golden.frames(golden.meta["cases"][case])
     planes = torch.from_numpy(golden[f"{case}_masks_u8"]).float().unsqueeze(0)
     features = network.encode(frames[1:2])
-    golden.check(f"{case}_s16", features.layer4)
-    golden.check(f"{case}_s8", features.layer2)
-    golden.check(f"{case}_s4", features.layer1)
+    golden.check(f"{case}_s16", features.f16)
+    golden.check(f"{case}_s8", features.f8)
+    golden.check(f"{case}_s4", features.f4)
     clue = network.clue(planes)
     golden.check(f"{case}_clue", clue[0])
 

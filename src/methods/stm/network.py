@@ -1,0 +1,156 @@
+"""STM (Oh et al. 2019): a space-time memory of keys and values, read by every position of the query frame.
+
+Shapes: B clips, O objects, N = B O, C channels. The query encoder runs once per frame; the memory encoder sees the masks
+and so runs once per object, when a frame is memorised.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from src.core import Frame, Masks, State, state
+from src.core.segmenter import Padding
+from src.nn.aggregation import aggregate_product, object_probabilities
+from src.nn.blocks import he_, rows
+from src.nn.decoders import STMDecoder
+from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
+from src.nn.memory import Bank, DenseMemory
+from src.nn.normalise import Normalise
+from src.nn.resnet import Norm, Pyramid, ResNet
+
+
+@state
+class STMState(State):
+    """The memory, and the frame that enters it at the next step.
+
+    Attributes:
+        memory: keys and values up to the frame before `image`.
+        image: B 3 H W.
+        masks: of `image`: hard where they were given, else the aggregated probabilities.
+        index: of `image`, counted from the frame in which the video began.
+    """
+
+    memory: DenseMemory
+    image: Tensor
+    masks: Masks
+    index: int
+
+
+class Query(NamedTuple):
+    """A frame as the query encoder sees it: key B Ck h w, value B Cv h w."""
+
+    features: Pyramid
+    key: Tensor
+    value: Tensor
+
+
+class STM(nn.Module):
+    """The whole network; a `Segmenter`.
+
+    Args:
+        backbone: of both encoders; the paper's is `resnet50`, to stride 16.
+        norm: normalisation of the encoders; `group` suits training from random initialisation.
+        width: of the encoders; 64 is the published one.
+        key_channels: compared; 128 as published.
+        value_channels: carried; 512 as published.
+        decoder_width: 256 as published.
+        memory_every: frames 0, k, 2k, … stay in the memory.
+        memory_previous: the previous frame is always there too, until the next one is segmented.
+        memory_bound: most frames that stay, at least 2: the first and the newest others; None: all.
+        top_k: positions that take part in a read; None: all, as published.
+        object_chunk: so many objects are encoded and decoded at once; bounds memory, changes nothing else.
+    """
+
+    stride = 16
+    padding: Padding = "zeros"
+    stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        norm: Norm = "batch",
+        width: int = 64,
+        key_channels: int = 128,
+        value_channels: int = 512,
+        decoder_width: int = 256,
+        memory_every: int = 5,
+        memory_previous: bool = True,
+        memory_bound: int | None = None,
+        top_k: int | None = None,
+        object_chunk: int = 4,
+    ) -> None:
+        super().__init__()
+        if memory_every < 1 or (memory_bound is not None and memory_bound < 2):
+            raise ValueError(f"memory_every={memory_every} must be at least 1, memory_bound={memory_bound} at least 2")
+        self.memory_every = memory_every
+        self.memory_previous = memory_previous
+        self.memory_bound = memory_bound
+        self.top_k = top_k
+        self.object_chunk = object_chunk
+        self.normalise = Normalise()
+        self.encoder = ResNet(backbone, norm, width, layers=3)
+        self.mask_encoder = MaskEncoder(backbone, norm, width)
+        f4, f8, f16 = self.encoder.channels
+        self.query = KeyValue(f16, key_channels, value_channels)
+        self.memory = KeyValue(f16, key_channels, value_channels)
+        self.decoder = STMDecoder(value_channels, value_channels, f8, f4, decoder_width)
+        for part in (self.query, self.memory, self.decoder):
+            he_(part)
+
+    def begin(self, frame: Frame, masks: Masks) -> STMState:
+        """See `Segmenter.begin`."""
+        memory = DenseMemory([], self.memory_bound).extend(masks.planes.shape[1])
+        return STMState(memory, frame.image, masks, 0)
+
+    def step(self, frame: Frame, state: STMState) -> tuple[Tensor, STMState]:
+        """See `Segmenter.step`."""
+        memory, masks = state.memory, state.masks
+        if masks.planes.shape[1]:
+            memory = self.memorise(state)
+            query = self.encode(frame.image)
+            odds = self.decode(query, self.read(query, memory))
+        else:
+            odds = masks.planes
+        logits = aggregate_product(odds.float().sigmoid(), masks.valid)
+        masks = masks.with_planes(object_probabilities(logits))
+        return logits, STMState(memory, frame.image, masks, state.index + 1)
+
+    def add(self, frame: Frame, masks: Masks, state: STMState) -> STMState:
+        """See `Segmenter.add`. The memory of a new object begins with this frame."""
+        memory = state.memory.extend(masks.planes.shape[1])
+        return STMState(memory, state.image, state.masks.append(masks), state.index)
+
+    def encode(self, image: Tensor) -> Query:
+        """Query encoder (section 3.1): B 3 H W -> features, key and value."""
+        features = Pyramid(*self.encoder(self.normalise(image)))
+        return Query(features, *self.query(features.f16))
+
+    def memorise(self, state: STMState) -> DenseMemory:
+        """Memory encoder (section 3.1): the frame that the state holds, with its masks, joins the memory."""
+        stay = state.index % self.memory_every == 0
+        if not (stay or self.memory_previous or state.memory.waiting):
+            return state.memory
+        stem = self.mask_encoder.conv1(self.normalise(state.image))
+        keys, values = [], []
+        for part in masks_and_others(state.masks, clamp=True).split(self.object_chunk, 1):
+            features = self.mask_encoder.encode(stem, part.flatten(0, 1))
+            for projected, kept in zip(self.memory(features), (keys, values), strict=True):
+                kept.append(rows(projected).unflatten(0, part.shape[:2]))
+        return state.memory.write(torch.cat(keys, 1), torch.cat(values, 1), stay)
+
+    def read(self, query: Query, memory: DenseMemory) -> Tensor:
+        """Space-time memory read (section 3.2): B O Cv h w."""
+        read = memory.read(rows(query.key), self.top_k)
+        return read.transpose(2, 3).unflatten(3, query.key.shape[-2:])
+
+    def decode(self, query: Query, readout: Tensor) -> Tensor:
+        """Decoder (section 3.3): readouts B O Cv h w -> log-odds B O H W."""
+        share = self.decoder.share(query.value, query.features)
+        parts = [
+            self.decoder(part.flatten(0, 1), share).view(*part.shape[:2], *(16 * n for n in part.shape[-2:]))
+            for part in readout.split(self.object_chunk, 1)
+        ]
+        return torch.cat(parts, 1)
