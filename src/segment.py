@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from src.core import ConfigError, DataError
+from src.core import DataError
 from src.engine import OverlaySink, Prediction, Sink, Throughput, drain, mask_sink, run
+from src.engine.inspect import MapSink
+from src.launch.device import find_device
 from src.launch.entry import entry
 from src.launch.models import load_model
 from src.video import open_video, read_masks
@@ -19,7 +20,7 @@ from src.video import open_video, read_masks
 
 @entry("segment")
 def main(config: DictConfig) -> None:
-    """Write `masks/<frame>.png` with the ids of `mask`, and `overlay.mp4`."""
+    """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and `maps/<map>/<frame>.png` if asked to."""
     video = open_video(Path(config.video))
     masks = read_masks(Path(config.mask), count=video.count if video.names else None, names=video.names)
     objects = next((ids for labels in masks.values() if (ids := sorted(set(np.unique(labels).tolist()) - {0}))), [])
@@ -27,12 +28,14 @@ def main(config: DictConfig) -> None:
         raise DataError(f"{config.mask}: there is no object in it, every pixel is 0")
     model = load_model(config)
     if isinstance(model.segmenter, nn.Module):
-        model.segmenter.to(_device(config.engine.device))
+        model.segmenter.to(find_device(config.engine.device))
 
     output = Path(config.output)
     sinks: list[Sink] = [mask_sink(output / "masks")]
     if config.overlay:
         sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
+    if config.inspect:
+        sinks.append(MapSink(output / "maps", model.segmenter, model.settings))
     print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}")
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
@@ -45,6 +48,8 @@ def main(config: DictConfig) -> None:
     print(f"masks: {output / 'masks'}")
     if config.overlay:
         print(f"overlay: {output / 'overlay.mp4'}")
+    if config.inspect:
+        print(f"maps: {output / 'maps'}")
 
 
 def _progress() -> Progress:
@@ -55,16 +60,6 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[speed]}"),
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"engine.device={name}: no such device") from error
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class State:
         """Move every tensor."""
         return self._map(lambda tensor: tensor.to(device))
 
+    def nbytes(self) -> int:
+        """Bytes that its tensors hold; what several of them share, or show a part of, counts once and whole."""
+        storages = [leaf.untyped_storage() for leaf in pytree.tree_leaves(self) if isinstance(leaf, Tensor)]
+        return sum({(storage.device, storage.data_ptr()): storage.nbytes() for storage in storages}.values())
+
 
 @dataclass_transform()
 def state(cls: C) -> C:

@@ -76,7 +76,7 @@ def load_encoder(encoder: nn.Module, path: Path | str) -> None:
     """Load a classification checkpoint with torchvision's key names into an encoder.
 
     Its classifier is left out, as is the last layer where the encoder has none; what an encoder has besides, the first
-    convolution of a mask, stays as it is.
+    convolution of a mask, stays as it is. Biases of convolutions that the file does not have are zero.
 
     Raises:
         CheckpointError: like `read_archive` and `load_tensors`.
@@ -89,7 +89,14 @@ def load_encoder(encoder: nn.Module, path: Path | str) -> None:
     for key in ours.keys() - kept.keys():
         if key.endswith("num_batches_tracked") or key.startswith("conv1_mask."):
             kept[key] = ours[key]
+        elif _is_bias_of_convolution(encoder, key):
+            kept[key] = torch.zeros_like(ours[key])
     load_tensors(encoder, kept, path)
+
+
+def _is_bias_of_convolution(network: nn.Module, key: str) -> bool:
+    owner, _, name = key.rpartition(".")
+    return name == "bias" and isinstance(network.get_submodule(owner), nn.Conv2d)
 
 
 def _example(keys: list[str]) -> str:

@@ -18,6 +18,9 @@ from src.launch.instantiate import instantiate
 from src.methods import registry
 from src.training.module import VOSModule
 
+ENCODERS = ("encoder", "mask_encoder")
+"""Submodules that `model.<name>_weights` initialises from a classification checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -111,10 +114,10 @@ def training_module(config: DictConfig) -> VOSModule:
         raise ConfigError(f"model '{name}' has nothing to train")
     network = plain(config.model.network)
     segmenter = registry.build(name, network)
-    encoder_weights = config.model.get("encoder_weights")
-    if encoder_weights is not None:
+    encoders = {part: file for part in ENCODERS if (file := config.model.get(f"{part}_weights")) is not None}
+    for part, file in encoders.items():
         assert isinstance(segmenter, nn.Module)
-        load_encoder(segmenter.get_submodule("encoder"), Path(encoder_weights))
+        load_encoder(segmenter.get_submodule(part), Path(file))
     if config.weights is not None:
         load_weights(segmenter, name, Path(config.weights))
     built: VOSModule = module(
@@ -122,7 +125,7 @@ def training_module(config: DictConfig) -> VOSModule:
         recipe=instantiate(config.model.training),
         settings=Settings(**plain(config.engine)),
         identity={"method": name, "network": network},
-        pretrained=encoder_weights is not None or config.weights is not None,
+        pretrained=bool(encoders) or config.weights is not None,
     )
     return built
 

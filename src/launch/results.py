@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,11 @@ def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video])
 
 
 def write_record(
-    root: Path, study: str, kind: str, metrics: dict[str, float], config: DictConfig, videos: Sequence[Video]
+    root: Path, study: str, kind: str, metrics: Mapping[str, Any], config: DictConfig, videos: Sequence[Video] = ()
 ) -> Path:
     """Append a run to `root/<study>/records/`; one file a run, so that nothing already written can be lost.
+
+    Its `data` is null where nothing was looked at but generated pictures.
 
     Raises:
         ConfigError: for a study name that is no plain folder name.
@@ -68,7 +70,7 @@ def write_record(
         "commit": _commit(),
         "hardware": _hardware(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "data": {"sequences": len(videos), "frames": sum(len(v) for v in videos), "fingerprint": fingerprint(videos)},
+        "data": _seen(videos) if videos else None,
         "metrics": metrics,
         # As composed: what interpolates stays an interpolation, so that no path of this machine is recorded.
         "config": OmegaConf.to_container(config, resolve=False),
@@ -78,6 +80,10 @@ def write_record(
     path = root / study / "records" / name
     atomic_write(path, text)
     return path
+
+
+def _seen(videos: Sequence[Video]) -> dict[str, Any]:
+    return {"sequences": len(videos), "frames": sum(len(v) for v in videos), "fingerprint": fingerprint(videos)}
 
 
 def fingerprint(videos: Sequence[Video]) -> str:

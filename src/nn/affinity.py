@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 CHUNK = 2**25
 """Most similarities that exist at a time: 128 MiB. A frame's positions are read in as many parts as that takes."""
 
+Similarity = Literal["dot", "l2"]
+"""k·q, or (2 k·q - |k|²) which orders memory positions by their distance (STCN, section 4); both over √C."""
 
-def attend(query: Tensor, keys: Tensor, values: Tensor, top_k: int | None = None) -> Tensor:
-    """Read a memory: softmax over its positions of k·q / √C, then the weighted sum of its values.
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A Gaussian around the query position that suits a memory position best (KMN): it is not read far from there.
+
+    Attributes:
+        sigma: in cells.
+        columns: of the query's grid.
+    """
+
+    sigma: float
+    columns: int
+
+
+def attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    top_k: int | None = None,
+    similarity: Similarity = "dot",
+    kernel: Kernel | None = None,
+    used: Tensor | None = None,
+) -> Tensor:
+    """Read a memory: softmax over its positions of their similarity, then the weighted sum of its values.
 
     Similarities and their softmax are float32 also under autocast: half precision has no digits left for them.
 
@@ -19,16 +46,67 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, top_k: int | None = None
         keys: B G M C, G = O, or 1 where objects share them.
         values: B O M V.
         top_k: only so many positions with the largest similarities take part (all where there are fewer).
+        similarity: see `Similarity`.
+        kernel: see `Kernel`; weights the exponentials before the largest are chosen.
+        used: B M, bool: other positions are not read; None: all are.
 
     Returns:
         B O Q V, of the values' type.
     """
     with torch.autocast(query.device.type, enabled=False):
-        scaled = query.float().unsqueeze(1) * query.shape[-1] ** -0.5
-        transposed = keys.float().transpose(2, 3)
+        keys = keys.float()
+        scaled = query.float().unsqueeze(1) * query.shape[-1] ** -0.5 * (2 if similarity == "l2" else 1)
+        offset = _offset(keys, similarity, used)
+        transposed = keys.transpose(2, 3)
         step = max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
-        parts = [_read(part @ transposed, values, top_k) for part in scaled.split(step, 2)]
+        chunks = scaled.split(step, 2)
+        peaks = None if kernel is None else _peaks(chunks, transposed, step)
+        parts = []
+        for i, chunk in enumerate(chunks):
+            scores = chunk @ transposed
+            if offset is not None:
+                scores += offset
+            if kernel is not None and peaks is not None:
+                scores += _log_gaussian(peaks, i * step, chunk.shape[2], kernel)
+            parts.append(_read(scores, values, top_k))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _offset(keys: Tensor, similarity: Similarity, used: Tensor | None) -> Tensor | None:
+    """What is added to all similarities of a memory position: B G 1 M."""
+    offset = None
+    if similarity == "l2":
+        offset = -keys.square().sum(-1).unsqueeze(2) * keys.shape[-1] ** -0.5
+    if used is not None:
+        offset = keys.new_zeros(keys.shape[0], 1, 1, keys.shape[2]) if offset is None else offset
+        offset = offset.masked_fill(~used[:, None, None], -torch.inf)
+    return offset
+
+
+@torch.no_grad()
+def _peaks(chunks: tuple[Tensor, ...], transposed: Tensor, step: int) -> Tensor:
+    """The query position that suits each memory position best, B G M."""
+    best: Tensor | None = None
+    where: Tensor | None = None
+    for i, chunk in enumerate(chunks):
+        top, at = (chunk @ transposed).max(2)
+        at = at + i * step
+        if best is None or where is None:
+            best, where = top, at
+        else:
+            where = torch.where(top > best, at, where)
+            best = torch.maximum(top, best)
+    assert where is not None, "a query has at least one position"
+    return where
+
+
+def _log_gaussian(peaks: Tensor, start: int, count: int, kernel: Kernel) -> Tensor:
+    """Peaks B G M, for query positions `start`… -> B G count M."""
+    query = torch.arange(start, start + count, device=peaks.device).view(-1, 1)
+    peaks = peaks.unsqueeze(2)
+    rows = query // kernel.columns - peaks // kernel.columns
+    columns = query % kernel.columns - peaks % kernel.columns
+    return (rows.square() + columns.square()).float() / (-2 * kernel.sigma**2)
 
 
 def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
@@ -45,4 +123,4 @@ def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
         for b in range(batch)
         for o in range(objects)
     ]
-    return torch.stack(read).unflatten(0, (batch, objects))
+    return torch.unflatten(torch.stack(read), 0, (batch, objects))

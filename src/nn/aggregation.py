@@ -12,6 +12,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 EPSILON = 1e-7
 LIMIT = math.log((1 - EPSILON) / EPSILON)
@@ -36,21 +37,21 @@ def aggregate_min(logits: Tensor, valid: Tensor) -> Tensor:
     return torch.cat([background, logits], 1)
 
 
-def aggregate_product(probabilities: Tensor, valid: Tensor) -> Tensor:
+def aggregate_product(logits: Tensor, valid: Tensor) -> Tensor:
     """Product form: p_0 = prod_n (1 - p_n), all clipped to [1e-7, 1 - 1e-7], odds normalised.
 
     Args:
-        probabilities: B O H W, in [0, 1].
+        logits: B O H W, log-odds of each object against its own background; infinite ones are certain.
         valid: B O, bool.
 
     Returns:
         float32 logits B (O+1) H W, background first.
     """
-    objects = probabilities.float() * valid[:, :, None, None]
-    background = (1 - objects).prod(1, keepdim=True)
-    both = torch.cat([background, objects], 1).clamp(EPSILON, 1 - EPSILON)
-    logits = (both / (1 - both)).log()
-    return torch.cat([logits[:, :1], _mask(logits[:, 1:], valid)], 1)
+    # Beyond 30 nothing is left after clipping to `LIMIT`, but the gradient must not meet an infinity.
+    logits = logits.float().clamp(-30, 30)
+    nobody = -(F.softplus(logits) * valid[:, :, None, None]).sum(1, keepdim=True).clamp(min=1e-14)
+    background = (nobody - (-torch.expm1(nobody)).log()).clamp(-LIMIT, LIMIT)
+    return torch.cat([background, _mask(logits.clamp(-LIMIT, LIMIT), valid)], 1)
 
 
 def object_probabilities(logits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Blocks of the matching networks.
 
-Shapes: B frames, N = B O object planes (B-major), C channels. What depends on the frame alone is computed once and added
-to every object: a convolution over [own, shared] channels is the sum of one over each.
+Shapes: B frames, N = B O object planes (B-major), C channels. What depends on the frame alone is computed once and
+added to every object: a convolution over [own, shared] channels is the sum of one over each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 def per_object(own: Tensor, share: Tensor) -> Tensor:
     """Add a frame's share B C h w to each of its objects' N C h w."""
-    return (own.unflatten(0, (share.shape[0], -1)) + share.unsqueeze(1)).flatten(0, 1)
+    each: Tensor = torch.unflatten(own, 0, (share.shape[0], -1))
+    return (each + share.unsqueeze(1)).flatten(0, 1)
 
 
 def rows(x: Tensor) -> Tensor:
@@ -21,38 +22,36 @@ def rows(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def he_(network: nn.Module) -> None:
-    """He initialisation with zero biases for every convolution inside."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 class SharedConv2d(nn.Conv2d):
     """A convolution, stride 1, same size, over channels [own, shared]; `shared` may be 0."""
 
-    def __init__(self, own: int, shared: int, outputs: int, kernel: int = 3) -> None:
-        super().__init__(own + shared, outputs, kernel, padding=kernel // 2)
+    def __init__(
+        self, own: int, shared: int, outputs: int, kernel: int = 3, dilation: int = 1, bias: bool = True
+    ) -> None:
+        padding = dilation * (kernel // 2)
+        super().__init__(own + shared, outputs, kernel, padding=padding, dilation=dilation, bias=bias)
         self.own = own
 
     def share(self, x: Tensor) -> Tensor:
         """The frame's share, bias included: B shared h w -> B outputs h w."""
-        return F.conv2d(x, self.weight[:, self.own :], self.bias, padding=self.padding)
+        return F.conv2d(x, self.weight[:, self.own :], self.bias, 1, self.padding, self.dilation)
 
     def forward(self, own: Tensor, share: Tensor | None = None) -> Tensor:
         """N own h w, and what `share` gave -> N outputs h w."""
         if share is None:
             return super().forward(own)
-        return per_object(F.conv2d(own, self.weight[:, : self.own], padding=self.padding), share)
+        return per_object(F.conv2d(own, self.weight[:, : self.own], None, 1, self.padding, self.dilation), share)
 
 
 class ResBlock(nn.Module):
-    """x + conv2(relu(conv1(relu(x)))), without normalisation; a convolution in the skip where channels change."""
+    """x + conv2(relu(conv1(relu(x)))), without normalisation; a convolution in the skip where channels change.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
+    `rectified=True` takes relu(x) for x also in the skip, as an in-place ReLU does.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, rectified: bool = False) -> None:
         super().__init__()
+        self.rectified = rectified
         same = inputs == outputs
         self.downsample = None if same else nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
@@ -60,7 +59,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N inputs h w -> N outputs h w."""
-        out = self.conv2(F.relu(self.conv1(F.relu(x))))
+        rectified = F.relu(x)
+        out = self.conv2(F.relu(self.conv1(rectified)))
+        x = rectified if self.rectified else x
         return out + (x if self.downsample is None else self.downsample(x))  # type: ignore[no-any-return]
 
 

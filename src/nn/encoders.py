@@ -18,10 +18,10 @@ def masks_and_others(masks: Masks, clamp: bool) -> Tensor:
 
 
 class MaskEncoder(ResNet):
-    """A ResNet to stride 16 over image, mask and others; the image's share of the first convolution is computed once."""
+    """A ResNet to stride 16 over image, mask and others; the image's share of its first layer is computed once."""
 
-    def __init__(self, name: str, norm: Norm = "batch", width: int = 64) -> None:
-        super().__init__(name, norm, width, layers=3)
+    def __init__(self, name: str, norm: Norm = "batch", width: int = 64, bias: bool = False) -> None:
+        super().__init__(name, norm, width, layers=3, bias=bias)
         self.conv1_mask = nn.Conv2d(2, width, 7, 2, 3, bias=False)
         nn.init.kaiming_normal_(self.conv1_mask.weight, mode="fan_out", nonlinearity="relu")
 

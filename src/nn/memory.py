@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from src.core import State, state
-from src.nn.affinity import attend
+from src.nn.affinity import Kernel, Similarity, attend
 
 KeyNorm = Literal["softmax", "mean", "none"]
 QueryNorm = Literal["softmax", "scale", "none"]
@@ -50,20 +50,20 @@ class Bank(State):
         most = slot + 1 + slot // 2 if bound is None else min(slot + 1 + slot // 2, bound + 1)
         return Bank(
             objects=self.objects,
-            keys=_place(self.keys, key, slot * cells, most * cells),
-            values=_place(self.values, value, slot * cells, most * cells),
+            keys=place(self.keys, key, slot * cells, most * cells),
+            values=place(self.values, value, slot * cells, most * cells),
             cells=cells,
             kept=kept,
             filled=kept if stay else kept + 1,
             turns=self.turns + stay,
         )
 
-    def read(self, query: Tensor, top_k: int | None) -> Tensor:
+    def read(self, query: Tensor, top_k: int | None, similarity: Similarity, kernel: Kernel | None) -> Tensor:
         """Space-time attention over all frames."""
         assert self.keys is not None, "nothing was written"
         assert self.values is not None, "nothing was written"
         used = self.filled * self.cells
-        return attend(query, self.keys[:, :, :used], self.values[:, :, :used], top_k)
+        return attend(query, self.keys[:, :, :used], self.values[:, :, :used], top_k, similarity, kernel)
 
     def repeat(self, frames: int) -> Bank:
         """The first frame, `frames` times."""
@@ -80,27 +80,33 @@ class DenseMemory(State):
     Attributes:
         banks: objects by the frame in which they appeared: each looks back no further than that.
         bound: most frames that stay per object, at least 2; None: as many as are written.
+        previous: frames that don't stay are read too, each until the next one is written.
     """
 
     banks: list[Bank]
     bound: int | None = None
+    previous: bool = True
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there are objects of which nothing was written yet."""
-        return any(bank.kept == 0 for bank in self.banks)
+    def wants(self, stay: bool) -> bool:
+        """Whether a frame would be written: an object's first frame always is, and stays."""
+        return stay or self.previous or any(bank.kept == 0 for bank in self.banks)
 
-    def write(self, key: Tensor, value: Tensor, stay: bool = True) -> DenseMemory:
-        """Add a frame, for good or until the next one is written; an object's first frame always stays."""
+    def write(self, key: Tensor, value: Tensor, stay: bool) -> DenseMemory:
+        """Add a frame, for good or until the next one is written."""
         counts = [bank.objects for bank in self.banks]
         shared = key.shape[1] == 1
-        keys = [key] * len(counts) if shared else key.split(counts, 1)
-        parts = zip(self.banks, keys, value.split(counts, 1), strict=True)
-        return replace(self, banks=[bank.write(k, v, stay, self.bound) for bank, k, v in parts])
+        keys = [key] * len(counts) if shared else torch.split(key, counts, 1)
+        banks = [
+            bank.write(k, v, stay, self.bound) if stay or self.previous or bank.kept == 0 else bank
+            for bank, k, v in zip(self.banks, keys, torch.split(value, counts, 1), strict=True)
+        ]
+        return replace(self, banks=banks)
 
-    def read(self, query: Tensor, top_k: int | None = None) -> Tensor:
+    def read(
+        self, query: Tensor, top_k: int | None = None, similarity: Similarity = "dot", kernel: Kernel | None = None
+    ) -> Tensor:
         """See `attend`."""
-        parts = [bank.read(query, top_k) for bank in self.banks]
+        parts = [bank.read(query, top_k, similarity, kernel) for bank in self.banks]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def extend(self, objects: int) -> DenseMemory:
@@ -118,26 +124,29 @@ class GlobalMemory(State):
 
     Attributes:
         context: G of Eq. 2, B O C V, float32.
-        frames: T of Eq. 2 by object, O: objects that appear later began later.
+        frames: T of Eq. 2, one per object: objects that appear later began later.
     """
 
     context: Tensor
-    frames: Tensor
+    frames: list[int]
 
     @classmethod
     def empty(cls, batch: int, objects: int, key: int, value: int, device: torch.device) -> GlobalMemory:
         """Nothing written yet."""
-        return cls(
-            torch.zeros(batch, objects, key, value, device=device), torch.zeros(objects, device=device)
-        )
+        return cls(torch.zeros(batch, objects, key, value, device=device), [0] * objects)
 
-    def write(self, key: Tensor, value: Tensor) -> GlobalMemory:
+    def wants(self, stay: bool) -> bool:
+        """Whether a frame would be written: an object's first frame always is."""
+        return stay or 0 in self.frames
+
+    def write(self, key: Tensor, value: Tensor, stay: bool = True) -> GlobalMemory:
         """A = keyᵀ · value (Eq. 1) joins the running mean (Eq. 2). The key is normalised by `normalise_key`."""
+        due = [stay or not count for count in self.frames]
+        rates = [added / (count + 1) for added, count in zip(due, self.frames, strict=True)]
         with torch.autocast(key.device.type, enabled=False):
             new = key.float().transpose(2, 3) @ value.float()
-            frames = self.frames + 1
-            context = self.context + (new - self.context) / frames.view(1, -1, 1, 1)
-        return GlobalMemory(context, frames)
+            context = self.context + (new - self.context) * new.new_tensor(rates).view(1, -1, 1, 1)
+        return GlobalMemory(context, [count + added for added, count in zip(due, self.frames, strict=True)])
 
     def read(self, query: Tensor) -> Tensor:
         """D = query · G (Eq. 3), float32. The query is normalised by `normalise_query`."""
@@ -148,11 +157,11 @@ class GlobalMemory(State):
         """Make room for objects that appear now."""
         batch, _, key, value = self.context.shape
         new = GlobalMemory.empty(batch, objects, key, value, self.context.device)
-        return GlobalMemory(torch.cat([self.context, new.context], 1), torch.cat([self.frames, new.frames]))
+        return GlobalMemory(torch.cat([self.context, new.context], 1), self.frames + new.frames)
 
     def repeat(self, frames: int) -> GlobalMemory:
         """As if `frames` frames had been written: nothing grows."""
-        return replace(self, frames=torch.full_like(self.frames, frames))
+        return replace(self, frames=[frames] * len(self.frames))
 
 
 def normalise_key(key: Tensor, how: KeyNorm) -> Tensor:
@@ -171,7 +180,7 @@ def normalise_query(query: Tensor, how: QueryNorm) -> Tensor:
     return query * query.shape[-1] ** -0.5 if how == "scale" else query
 
 
-def _place(buffer: Tensor | None, new: Tensor, at: int, most: int) -> Tensor:
+def place(buffer: Tensor | None, new: Tensor, at: int, most: int) -> Tensor:
     """Positions `at`… of a buffer B O S C replaced by `new`; it grows to `most` positions where it is too short."""
     if buffer is None:
         return new.contiguous()

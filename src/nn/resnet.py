@@ -28,14 +28,16 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, norm: Callable[[int], nn.Module], stride: int, dilation: int) -> None:
+    def __init__(
+        self, inputs: int, width: int, norm: Callable[[int], nn.Module], stride: int, dilation: int, bias: bool
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, dilation, dilation, bias=False)
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, dilation, dilation, bias=bias)
         self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, dilation, dilation, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, dilation, dilation, bias=bias)
         self.bn2 = norm(width)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(inputs, width, norm, stride)
+        self.downsample = _shortcut(inputs, width, norm, stride, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """B C H W -> B width H/stride W/stride."""
@@ -49,16 +51,18 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, norm: Callable[[int], nn.Module], stride: int, dilation: int) -> None:
+    def __init__(
+        self, inputs: int, width: int, norm: Callable[[int], nn.Module], stride: int, dilation: int, bias: bool
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=bias)
         self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=bias)
         self.bn2 = norm(width)
-        self.conv3 = nn.Conv2d(width, width * 4, 1, bias=False)
+        self.conv3 = nn.Conv2d(width, width * 4, 1, bias=bias)
         self.bn3 = norm(width * 4)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(inputs, width * 4, norm, stride)
+        self.downsample = _shortcut(inputs, width * 4, norm, stride, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """B C H W -> B 4*width H/stride W/stride."""
@@ -86,13 +90,20 @@ class ResNet(nn.Module):
         width: channels of layer1's 3x3 convolutions; 64 is the published network, less is a small one.
         dilated: layer4 at stride 16: its first block without stride or dilation, the others with dilation 2.
         layers: how many of the four layers there are.
+        bias: biases of all convolutions, zero at first; torchvision's files have none.
 
     Raises:
         ValueError: for an unknown name.
     """
 
     def __init__(
-        self, name: str, norm: Norm = "batch", width: int = 64, dilated: bool = False, layers: int = 4
+        self,
+        name: str,
+        norm: Norm = "batch",
+        width: int = 64,
+        dilated: bool = False,
+        layers: int = 4,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         if name not in DEPTHS:
@@ -100,7 +111,7 @@ class ResNet(nn.Module):
         block, counts = DEPTHS[name]
         self.channels = tuple(width * 2**i * block.expansion for i in range(layers))
         make_norm = nn.BatchNorm2d if norm == "batch" else partial(nn.GroupNorm, min(32, width // 4))
-        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=bias)
         self.bn1 = make_norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
@@ -111,12 +122,14 @@ class ResNet(nn.Module):
             blocks: list[nn.Module] = []
             for j in range(count):
                 dilation = 2 if last and j > 0 else 1
-                blocks.append(block(inputs, width * 2**i, make_norm, stride if j == 0 else 1, dilation))
+                blocks.append(block(inputs, width * 2**i, make_norm, stride if j == 0 else 1, dilation, bias))
                 inputs = self.channels[i]
             setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Normalised image B 3 H W -> the layers' outputs, at strides 4, 8, 16 and 32 (16 again when dilated)."""
@@ -124,7 +137,11 @@ class ResNet(nn.Module):
 
     def body(self, x: Tensor) -> tuple[Tensor, ...]:
         """What comes behind the first convolution: B width H/2 W/2 -> the layers' outputs."""
-        x = self.maxpool(self.relu(self.bn1(x)))
+        return self.layers_of(self.relu(self.bn1(x)))
+
+    def layers_of(self, c1: Tensor) -> tuple[Tensor, ...]:
+        """What comes behind the first ReLU: B width H/2 W/2 -> the layers' outputs."""
+        x = self.maxpool(c1)
         outputs = []
         for i in range(len(self.channels)):
             x = self.get_submodule(f"layer{i + 1}")(x)
@@ -132,7 +149,9 @@ class ResNet(nn.Module):
         return tuple(outputs)
 
 
-def _shortcut(inputs: int, outputs: int, norm: Callable[[int], nn.Module], stride: int) -> nn.Sequential | None:
+def _shortcut(
+    inputs: int, outputs: int, norm: Callable[[int], nn.Module], stride: int, bias: bool
+) -> nn.Sequential | None:
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=bias), norm(outputs))

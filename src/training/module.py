@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from abc import abstractmethod
 from functools import partial
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from src.data import EvaluationItem
 from src.engine import Settings, crop, pad
 from src.nn.losses import dice
 from src.training.checkpointing import recompute
-from src.training.evaluation import EvaluationModule, Sinks, segmented
+from src.training.evaluation import EvaluationModule, Sinks, peak_memory_mb, segmented
 from src.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class VOSModule(EvaluationModule):
         self.settings = settings
         self.identity = identity
         self.pretrained = pretrained
+        self._started: float | None = None
         self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.segmenter.to(memory_format=self.memory_format)
         if pretrained:
@@ -88,6 +90,25 @@ class VOSModule(EvaluationModule):
             loss = loss + self.recipe.dice * torch.stack([dice(frame, labels) for frame, labels in pairs]).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(clip.names))
         return loss
+
+    def on_train_start(self) -> None:
+        """Start the clock of `on_train_batch_end`."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: Clip, batch_idx: int) -> None:
+        """After the first batch, say what a step and an epoch will cost."""
+        if self._started is None:
+            return
+        seconds, self._started = time.perf_counter() - self._started, None
+        accumulated, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        log.info(
+            "first batch: %.1f s, peak memory %.0f MB; about %.1f s a step, %.0f min an epoch of %d batches",
+            seconds,
+            peak_memory_mb(self.device),
+            seconds * accumulated,
+            seconds * batches / 60,
+            batches,
+        )
 
     def on_validation_epoch_start(self) -> None:
         """Start from nothing."""
@@ -134,7 +155,7 @@ class VOSModule(EvaluationModule):
         """Training mode, but frozen normalisation keeps its statistics."""
         super().train(mode)
         if mode and self.pretrained:
-            for module in self._submodules(self.recipe.freeze):
+            for module in [self.segmenter] if self.recipe.fixed_norm else self._submodules(self.recipe.freeze):
                 for child in module.modules():
                     if isinstance(child, nn.modules.batchnorm._BatchNorm):
                         child.eval()

@@ -20,6 +20,7 @@ class Recipe:
         scratch_lr: learning rate in place of the optimiser's own when the encoder starts from random weights.
         freeze: submodules of the segmenter that do not train, and whose batch norm keeps its statistics, when
             encoder weights were loaded; without them everything trains.
+        fixed_norm: batch norm keeps its statistics everywhere, when encoder weights were loaded.
         dice: weight of a soft Dice loss beside the method's own; 0, as published, for none.
         checkpoint: recompute each frame's activations in the backward pass (non-reentrant): memory for time.
         channels_last: train in that memory format, faster for small networks on the CPU and for half precision on GPUs.
@@ -30,6 +31,7 @@ class Recipe:
     schedule: Literal["epoch", "step"] = "epoch"
     scratch_lr: float = 3e-4
     freeze: tuple[str, ...] = ()
+    fixed_norm: bool = False
     dice: float = 0.0
     checkpoint: bool = False
     channels_last: bool = False

@@ -88,7 +88,16 @@ def test_keyed_randomness_does_not_depend_on_order() -> None:
     assert not np.array_equal(first, generator(1, "shape", 2).random(3))
 
 
-SMALL: dict[str, dict[str, object]] = {"crvos": {"backbone": "resnet18", "norm": "group", "width": 8}}
+TINY = {"backbone": "resnet18", "norm": "group", "width": 8}
+MATCHING = {**TINY, "key_channels": 8, "value_channels": 16, "decoder_width": 8}
+SMALL: dict[str, dict[str, object]] = {
+    "crvos": TINY,
+    "gam": {**MATCHING, "mem_channels": 16, "object_chunk": 2},
+    "mivos": {**MATCHING, "memory_every": 2, "object_chunk": 2, "top_k": 5, "kernel": 2.0},
+    "stcn": {**MATCHING, "memory_every": 2, "object_chunk": 2, "top_k": 5},
+    "swiftnet": {**MATCHING, "memory_every": 1, "memory_bound": 2, "object_chunk": 2},
+    "stm": {**MATCHING, "memory_every": 2, "object_chunk": 2},
+}
 
 
 @pytest.fixture(params=registry.names())

@@ -21,7 +21,7 @@ def all_valid(objects: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("objects", [1, 2, 3, 4])
 def test_product_form(golden: Golden, objects: int) -> None:
-    logits = aggregate_product(torch.from_numpy(golden[f"k{objects}_p"])[None], all_valid(objects))
+    logits = aggregate_product(torch.from_numpy(golden[f"k{objects}_p"])[None].logit(), all_valid(objects))
     golden.check(f"k{objects}_product", logits.softmax(1)[0], absolute=True)
 
 
@@ -58,7 +58,7 @@ def test_unused_slots_change_nothing(rule) -> None:  # type: ignore[no-untyped-d
     with_unused = rule(inputs, valid)
     without = rule(inputs[:, [0, 2]], all_valid(2))
     assert (with_unused[:, 2] == UNUSED).all()
-    assert torch.equal(with_unused[:, [0, 1, 3]], without)
+    assert torch.allclose(with_unused[:, [0, 1, 3]], without, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", [aggregate_min, aggregate_product])
@@ -68,16 +68,26 @@ def test_without_objects_everything_is_background(rule) -> None:  # type: ignore
     assert torch.isfinite(logits).all()
 
 
-def test_half_precision_and_extreme_scores_stay_finite_with_gradients() -> None:
-    scores = torch.tensor([[-3e4, -1.0, 0.0, 1.0, 3e4]], dtype=torch.half).view(1, 1, 1, 5).requires_grad_()
-    logits = aggregate_min(scores, all_valid(1))
-    logits.log_softmax(1).sum().backward()
+@pytest.mark.parametrize("rule", [aggregate_min, aggregate_product])
+def test_half_precision_and_extreme_scores_stay_finite_with_gradients(rule) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    scores = torch.tensor([[-3e4, -1.0, 0.0, 1.0, 3e4, torch.inf]], dtype=torch.half).view(1, 1, 1, 6).requires_grad_()
+    logits = rule(scores, all_valid(1))
+    logits.log_softmax(1)[:, 1].sum().backward()
     assert torch.isfinite(logits).all()
     assert scores.grad is not None
     assert torch.isfinite(scores.grad).all()
+    assert (scores.grad[..., 1:4] > 0).all()
 
 
-def test_one_object_is_sharpened() -> None:
+def test_a_background_that_nobody_claims_keeps_its_digits() -> None:
+    certain = torch.tensor([6.0, 7.0]).view(1, 2, 1, 1)
+    exact = torch.tensor([-6.0, -7.0], dtype=torch.float64).sigmoid().log().sum()
+    expected = exact - torch.log(-torch.expm1(exact))
+    assert aggregate_product(certain, all_valid(2))[0, 0].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("rule", [aggregate_min, aggregate_product])
+def test_one_object_is_sharpened(rule) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     p = np.float32(0.8)
-    logits = aggregate_min(torch.logit(torch.tensor(p)).view(1, 1, 1, 1), all_valid(1))
+    logits = rule(torch.logit(torch.tensor(p)).view(1, 1, 1, 1), all_valid(1))
     assert logits.softmax(1)[0, 1].item() == pytest.approx(p**2 / (p**2 + (1 - p) ** 2), abs=1e-6)

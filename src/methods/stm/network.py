@@ -1,6 +1,6 @@
 """STM (Oh et al. 2019): a space-time memory of keys and values, read by every position of the query frame.
 
-Shapes: B clips, O objects, N = B O, C channels. The query encoder runs once per frame; the memory encoder sees the masks
+Shapes: B clips, O objects, N = B O, C channels. The query encoder runs once per frame; the memory encoder sees masks
 and so runs once per object, when a frame is memorised.
 """
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import he_, rows
+from src.nn.blocks import rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
-from src.nn.memory import Bank, DenseMemory
+from src.nn.memory import DenseMemory
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
 
@@ -97,12 +97,10 @@ class STM(nn.Module):
         self.query = KeyValue(f16, key_channels, value_channels)
         self.memory = KeyValue(f16, key_channels, value_channels)
         self.decoder = STMDecoder(value_channels, value_channels, f8, f4, decoder_width)
-        for part in (self.query, self.memory, self.decoder):
-            he_(part)
 
     def begin(self, frame: Frame, masks: Masks) -> STMState:
         """See `Segmenter.begin`."""
-        memory = DenseMemory([], self.memory_bound).extend(masks.planes.shape[1])
+        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.planes.shape[1])
         return STMState(memory, frame.image, masks, 0)
 
     def step(self, frame: Frame, state: STMState) -> tuple[Tensor, STMState]:
@@ -114,7 +112,7 @@ class STM(nn.Module):
             odds = self.decode(query, self.read(query, memory))
         else:
             odds = masks.planes
-        logits = aggregate_product(odds.float().sigmoid(), masks.valid)
+        logits = aggregate_product(odds, masks.valid)
         masks = masks.with_planes(object_probabilities(logits))
         return logits, STMState(memory, frame.image, masks, state.index + 1)
 
@@ -131,26 +129,27 @@ class STM(nn.Module):
     def memorise(self, state: STMState) -> DenseMemory:
         """Memory encoder (section 3.1): the frame that the state holds, with its masks, joins the memory."""
         stay = state.index % self.memory_every == 0
-        if not (stay or self.memory_previous or state.memory.waiting):
+        if not state.memory.wants(stay):
             return state.memory
         stem = self.mask_encoder.conv1(self.normalise(state.image))
-        keys, values = [], []
-        for part in masks_and_others(state.masks, clamp=True).split(self.object_chunk, 1):
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for part in torch.split(masks_and_others(state.masks, clamp=True), self.object_chunk, 1):
             features = self.mask_encoder.encode(stem, part.flatten(0, 1))
             for projected, kept in zip(self.memory(features), (keys, values), strict=True):
-                kept.append(rows(projected).unflatten(0, part.shape[:2]))
+                kept.append(torch.unflatten(rows(projected), 0, part.shape[:2]))
         return state.memory.write(torch.cat(keys, 1), torch.cat(values, 1), stay)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Space-time memory read (section 3.2): B O Cv h w."""
         read = memory.read(rows(query.key), self.top_k)
-        return read.transpose(2, 3).unflatten(3, query.key.shape[-2:])
+        return torch.unflatten(read.transpose(2, 3), 3, query.key.shape[-2:])
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder (section 3.3): readouts B O Cv h w -> log-odds B O H W."""
         share = self.decoder.share(query.value, query.features)
         parts = [
             self.decoder(part.flatten(0, 1), share).view(*part.shape[:2], *(16 * n for n in part.shape[-2:]))
-            for part in readout.split(self.object_chunk, 1)
+            for part in torch.split(readout, self.object_chunk, 1)
         ]
         return torch.cat(parts, 1)

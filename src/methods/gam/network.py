@@ -1,0 +1,236 @@
+"""GAM (Wang et al., Real-time High-Resolution VOS): a memory of fixed size, channel attention, mask embedding.
+
+Shapes: B clips, O objects, N = B O, C channels. Frames are encoded once, as query and as memory alike (section 3.2.2).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from src.core import Frame, Masks, State, state
+from src.core.segmenter import Padding
+from src.methods.gam.attention import CAM, CAMNorm
+from src.methods.gam.embedding import MEM
+from src.nn.aggregation import aggregate_product, object_probabilities
+from src.nn.blocks import FeatureFusion, per_object, rows
+from src.nn.decoders import STMDecoder
+from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
+from src.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
+from src.nn.normalise import Normalise
+from src.nn.resnet import Norm, Pyramid, ResNet
+
+Merge = Literal["concat", "sum"]
+Fuser = Literal["full", "light"]
+KERNELS: dict[Fuser, int] = {"full": 3, "light": 1}
+
+
+@state
+class GAMState(State):
+    """The memory, and the frame that enters it at the next step.
+
+    Attributes:
+        memory: frames before the one below.
+        image: B 3 H W.
+        f16: its feature B C h w.
+        key: its key B Ck h w.
+        masks: of that frame: hard where they were given, else the aggregated probabilities.
+        older: masks before that, newest first, B O n H W.
+        index: of that frame, counted from the one in which the video began.
+    """
+
+    memory: GlobalMemory
+    image: Tensor
+    f16: Tensor
+    key: Tensor
+    masks: Masks
+    older: Tensor
+    index: int
+
+
+class Encoded(NamedTuple):
+    """A frame: key L_F B Ck h w and value V_L B Cv h w (section 3.2.2)."""
+
+    features: Pyramid
+    key: Tensor
+    value: Tensor
+
+
+class GAM(nn.Module):
+    """The whole network; a `Segmenter`. GC (Li et al. 2020) is `cam=False, mem=False`.
+
+    Args:
+        backbone: of the frame encoder, to stride 16; the paper's is `resnet50`.
+        mask_backbone: of the mask encoder; the paper's is `resnet18`.
+        norm: normalisation of the encoders; `group` suits training from random initialisation.
+        width: of the encoders; 64 is the published ResNets'.
+        key_channels: C_N.
+        value_channels: C_M.
+        decoder_width: of STM's decoder; 256 as published.
+        cam: channel-wise attention.
+        cam_norm: see `CAM`.
+        mem: mask embedding.
+        mem_channels: of the embedding.
+        history: past masks that are embedded.
+        coordinates: whether coordinate maps are embedded with them.
+        merge: what becomes of the readout and the frame's value: the paper says both, first `concat`, then `sum`.
+        key_norm: of memory keys over positions, `query_norm`: of queries over channels; the paper prints neither.
+        update_every: frames 0, k, 2k, … enter the memory.
+        fuser: mask and frame feature become a value through 3x3 (`full`, STCN's) or 1x1 (`light`) convolutions.
+        object_chunk: so many objects are encoded and decoded at once; bounds memory, changes nothing else.
+    """
+
+    stride = 16
+    padding: Padding = "zeros"
+    stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "embed", "decode")
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        mask_backbone: str = "resnet18",
+        norm: Norm = "batch",
+        width: int = 64,
+        key_channels: int = 64,
+        value_channels: int = 512,
+        decoder_width: int = 256,
+        cam: bool = True,
+        cam_norm: CAMNorm = "mean",
+        mem: bool = True,
+        mem_channels: int = 256,
+        history: int = 3,
+        coordinates: bool = True,
+        merge: Merge = "concat",
+        key_norm: KeyNorm = "softmax",
+        query_norm: QueryNorm = "softmax",
+        update_every: int = 1,
+        fuser: Fuser = "full",
+        object_chunk: int = 4,
+    ) -> None:
+        super().__init__()
+        _check(merge, fuser, key_norm, query_norm, update_every)
+        self.merge = merge
+        self.key_norm = key_norm
+        self.query_norm = query_norm
+        self.update_every = update_every
+        self.object_chunk = object_chunk
+        self.normalise = Normalise()
+        self.encoder = ResNet(backbone, norm, width, layers=3)
+        f4, f8, f16 = self.encoder.channels
+        self.project = KeyValue(f16, key_channels, value_channels)
+        self.mask_encoder = MaskEncoder(mask_backbone, norm, width)
+        self.fuser = FeatureFusion(self.mask_encoder.channels[-1], f16, value_channels, KERNELS[fuser])
+        self.cam = CAM(cam_norm) if cam else None
+        self.mem = MEM(history, coordinates, mem_channels) if mem else None
+        self.maps = {name: name for name, used in (("cam", cam), ("mem", mem)) if used}
+        # The value is the same for all objects, until channel attention or a sum has mixed it with each one's readout.
+        shared = value_channels if merge == "concat" and not cam else 0
+        own = value_channels * (2 if merge == "concat" and cam else 1) + mem_channels * mem
+        self.decoder = STMDecoder(own, shared, f8, f4, decoder_width)
+
+    def begin(self, frame: Frame, masks: Masks) -> GAMState:
+        """See `Segmenter.begin`. The given masks stand for all masks before them (MEM's start-up)."""
+        encoded = self.encode(frame.image)
+        batch, objects = masks.valid.shape
+        memory = GlobalMemory.empty(
+            batch, objects, encoded.key.shape[1], self.project.value.out_channels, frame.image.device
+        )
+        return self._hold(memory, frame, encoded, masks, self._repeat(masks.planes), 0)
+
+    def step(self, frame: Frame, state: GAMState) -> tuple[Tensor, GAMState]:
+        """See `Segmenter.step`."""
+        memory, masks = state.memory, state.masks
+        encoded = self.encode(frame.image)
+        if masks.planes.shape[1]:
+            memory = self.memorise(state)
+            odds = self.decode(encoded, self.read(encoded, memory), self.embed(state))
+        else:
+            odds = masks.planes
+        logits = aggregate_product(odds, masks.valid)
+        older = state.older
+        if older.shape[2]:
+            older = torch.cat([masks.planes.unsqueeze(2), older[:, :, :-1]], 2)
+        masks = masks.with_planes(object_probabilities(logits))
+        return logits, self._hold(memory, frame, encoded, masks, older, state.index + 1)
+
+    def add(self, frame: Frame, masks: Masks, state: GAMState) -> GAMState:
+        """See `Segmenter.add`. The memory and the past masks of a new object begin with this frame."""
+        memory = state.memory.extend(masks.planes.shape[1])
+        older = torch.cat([state.older, self._repeat(masks.planes)], 1)
+        joined = state.masks.append(masks)
+        return GAMState(memory, state.image, state.f16, state.key, joined, older, state.index)
+
+    def encode(self, image: Tensor) -> Encoded:
+        """Frame encoder (section 3.2.2): B 3 H W -> features, key and value."""
+        features = Pyramid(*self.encoder(self.normalise(image)))
+        return Encoded(features, *self.project(features.f16))
+
+    def memorise(self, state: GAMState) -> GlobalMemory:
+        """Mask encoder, aggregation and update (Eq. 1-2): the frame that the state holds, with its masks."""
+        stay = state.index % self.update_every == 0
+        if not state.memory.wants(stay):
+            return state.memory
+        stem = self.mask_encoder.conv1(self.normalise(state.image))
+        share = self.fuser.share(state.f16)
+        values = []
+        for part in torch.split(masks_and_others(state.masks, clamp=True), self.object_chunk, 1):
+            value = self.fuser(self.mask_encoder.encode(stem, part.flatten(0, 1)), share)
+            values.append(torch.unflatten(rows(value), 0, part.shape[:2]))
+        key = normalise_key(rows(state.key), self.key_norm).unsqueeze(1)
+        return state.memory.write(key, torch.cat(values, 1), stay)
+
+    def read(self, encoded: Encoded, memory: GlobalMemory) -> Tensor:
+        """Attention distribution (Eq. 3): D, B O Cv h w."""
+        read = memory.read(normalise_query(rows(encoded.key), self.query_norm))
+        return torch.unflatten(read.transpose(2, 3), 3, encoded.key.shape[-2:]).to(encoded.value.dtype)
+
+    def embed(self, state: GAMState) -> Tensor | None:
+        """Mask embedding (Eq. 8): B O C h w; None without MEM."""
+        if self.mem is None:
+            return None
+        past = torch.cat([state.masks.planes.unsqueeze(2), state.older], 2)
+        parts = torch.split(past, self.object_chunk, 1)
+        return torch.cat([torch.unflatten(self.mem(part.flatten(0, 1)), 0, part.shape[:2]) for part in parts], 1)
+
+    def decode(self, encoded: Encoded, readout: Tensor, embedded: Tensor | None) -> Tensor:
+        """Channel attention (section 3.3) and STM's decoder: readouts B O Cv h w -> log-odds B O H W."""
+        shared = encoded.value if self.merge == "concat" and self.cam is None else None
+        share = self.decoder.share(shared, encoded.features)
+        parts = []
+        for start in range(0, readout.shape[1], self.object_chunk):
+            part = readout[:, start : start + self.object_chunk]
+            own = self._merge(part.flatten(0, 1), encoded.value)
+            if embedded is not None:
+                own = torch.cat([own, embedded[:, start : start + self.object_chunk].flatten(0, 1)], 1)
+            parts.append(self.decoder(own, share).view(*part.shape[:2], *(16 * n for n in part.shape[-2:])))
+        return torch.cat(parts, 1)
+
+    def _merge(self, readout: Tensor, value: Tensor) -> Tensor:
+        """The output of GAM and CAM, N C h w, from readouts N Cv h w and the frame's value."""
+        if self.merge == "sum":
+            readout = per_object(readout, value)
+        elif self.cam is not None:
+            readout = torch.cat([readout, value.repeat_interleave(len(readout) // len(value), 0)], 1)
+        return readout if self.cam is None else self.cam(readout)
+
+    def _repeat(self, planes: Tensor) -> Tensor:
+        """Planes B O H W as all masks but the newest, B O n H W."""
+        return planes.unsqueeze(2).expand(-1, -1, 0 if self.mem is None else self.mem.history - 1, -1, -1)
+
+    def _hold(
+        self, memory: GlobalMemory, frame: Frame, encoded: Encoded, masks: Masks, older: Tensor, index: int
+    ) -> GAMState:
+        return GAMState(memory, frame.image, encoded.features.f16, encoded.key, masks, older, index)
+
+
+def _check(merge: str, fuser: str, key_norm: str, query_norm: str, update_every: int) -> None:
+    wrong = [
+        (merge not in ("concat", "sum"), f"unknown merge '{merge}'"),
+        (fuser not in KERNELS, f"unknown fuser '{fuser}'"),
+        (key_norm not in ("softmax", "mean", "none"), f"unknown key_norm '{key_norm}'"),
+        (query_norm not in ("softmax", "scale", "none"), f"unknown query_norm '{query_norm}'"),
+        (update_every < 1, f"update_every={update_every} must be at least 1"),
+    ]
+    if reasons := [reason for bad, reason in wrong if bad]:
+        raise ValueError("; ".join(reasons))

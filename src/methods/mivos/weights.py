@@ -1,0 +1,43 @@
+"""Published propagation networks of MiVOS and Mask-Propagation (`propagation_model.pth`) -> our names."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+MASK_STEM = "mask_rgb_encoder.conv1.weight"
+NAMES = {
+    "mask_rgb_encoder.": "mask_encoder.",
+    "rgb_encoder.res2.": "encoder.layer1.",
+    "rgb_encoder.": "encoder.",
+    "kv_m_f16.key_proj.": "memory.key.",
+    "kv_m_f16.val_proj.": "memory.value.",
+    "kv_q_f16.key_proj.": "query.key.",
+    "kv_q_f16.val_proj.": "query.value.",
+    "decoder.up_16_8.": "decoder.refine8.",
+    "decoder.up_8_4.": "decoder.refine4.",
+    "decoder.pred.": "decoder.predict.",
+}
+INSIDE = {"skip_conv1.": "skip.", "skip_conv2.": "skip_block.", "out_conv.": "block."}
+
+
+def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Rename the keys of a published state dict, split its mask encoder's first convolution; None if it is not MiVOS's.
+
+    Networks of the first training stage know no other objects: their weight for those is zero.
+    """
+    published = {key.removeprefix("module."): tensor for key, tensor in published.items()}
+    if not {MASK_STEM, "kv_m_f16.key_proj.weight", "decoder.pred.weight"} <= published.keys():
+        return None
+    stem = published.pop(MASK_STEM)
+    ours = {_rename(key): tensor for key, tensor in published.items()}
+    ours["mask_encoder.conv1.weight"] = stem[:, :3]
+    ours["mask_encoder.conv1_mask.weight"] = F.pad(stem[:, 3:], (0, 0, 0, 0, 0, 5 - stem.shape[1]))
+    return ours
+
+
+def _rename(key: str) -> str:
+    prefix = next((prefix for prefix in NAMES if key.startswith(prefix)), "")
+    rest = key.removeprefix(prefix)
+    inside = next((name for name in INSIDE if rest.startswith(name)), "")
+    return NAMES.get(prefix, "") + INSIDE.get(inside, "") + rest.removeprefix(inside)

@@ -1,0 +1,48 @@
+"""Published STCN checkpoints (`stcn.pth`, `stcn_s0.pth`, …) -> our names."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+MASK_STEM = "value_encoder.conv1.weight"
+NAMES = {
+    "key_encoder.": "encoder.",
+    "value_encoder.fuser.": "fuser.",
+    "value_encoder.": "mask_encoder.",
+    "key_proj.key_proj.": "key.",
+    "key_comp.": "thin.",
+    "decoder.up_16_8.": "decoder.refine8.",
+    "decoder.up_8_4.": "decoder.refine4.",
+    "decoder.pred.": "decoder.predict.",
+}
+INSIDE = {
+    "res2.": "layer1.",
+    "attention.ChannelGate.mlp.1.": "attention.channel.0.",
+    "attention.ChannelGate.mlp.3.": "attention.channel.2.",
+    "attention.SpatialGate.spatial.conv.": "attention.spatial.",
+    "skip_conv.": "skip.",
+    "out_conv.": "block.",
+}
+
+
+def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Rename the keys of a published state dict, split its mask encoder's first convolution; None if it is not STCN's.
+
+    Networks of the first training stage know no other objects: their weight for those is zero.
+    """
+    published = {key.removeprefix("module."): tensor for key, tensor in published.items()}
+    if not {MASK_STEM, "key_proj.key_proj.weight", "key_comp.weight"} <= published.keys():
+        return None
+    stem = published.pop(MASK_STEM)
+    ours = {_rename(key): tensor for key, tensor in published.items()}
+    ours["mask_encoder.conv1.weight"] = stem[:, :3]
+    ours["mask_encoder.conv1_mask.weight"] = F.pad(stem[:, 3:], (0, 0, 0, 0, 0, 5 - stem.shape[1]))
+    return ours
+
+
+def _rename(key: str) -> str:
+    prefix = next((prefix for prefix in NAMES if key.startswith(prefix)), "")
+    rest = key.removeprefix(prefix)
+    inside = next((name for name in INSIDE if rest.startswith(name)), "")
+    return NAMES.get(prefix, "") + INSIDE.get(inside, "") + rest.removeprefix(inside)

@@ -1,0 +1,215 @@
+"""SwiftNet (Wang et al. 2021): a light encoder of masks, and a memory of the pixels that changed.
+
+Shapes: B clips, O objects, N = B O, C channels. A frame is encoded once, as query and as memory alike; masks join its
+features through a few convolutions, once per object.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from src.core import Frame, Masks, State, state
+from src.core.segmenter import Padding
+from src.methods.swiftnet.parts import ASPP, LightAggregationEncoder
+from src.nn.aggregation import aggregate_product, object_probabilities
+from src.nn.blocks import rows
+from src.nn.decoders import STMDecoder
+from src.nn.encoders import KeyValue, masks_and_others
+from src.nn.normalise import Normalise
+from src.nn.pixel_memory import PixelMemory, Policy
+from src.nn.resnet import Norm, Pyramid, ResNet
+
+Trigger = Literal["every_k", "variation"]
+
+
+class Encoded(NamedTuple):
+    """Features of a frame: c1 B C H/2 W/2 after its ReLU, and the layers' outputs."""
+
+    c1: Tensor
+    pyramid: Pyramid
+
+
+@state
+class SwiftNetState(State):
+    """The memory, and the frame that enters it at the next step.
+
+    Attributes:
+        memory: keys and values up to the frame before `image`.
+        image: B 3 H W.
+        encoded: of `image`; None where it was not segmented.
+        masks: of `image`: hard where they were given, else the aggregated probabilities.
+        index: of `image`, counted from the frame in which the video began.
+        due: by clip, whether a part of `image` stays in the memory.
+        variation: B, accumulated since then where the trigger is `variation`.
+    """
+
+    memory: PixelMemory
+    image: Tensor
+    encoded: Encoded | None
+    masks: Masks
+    index: int
+    due: list[bool]
+    variation: Tensor
+
+
+class Query(NamedTuple):
+    """A frame as it asks: key B Ck h w, value B Cv h w."""
+
+    encoded: Encoded
+    key: Tensor
+    value: Tensor
+
+
+class SwiftNet(nn.Module):
+    """The whole network; a `Segmenter`.
+
+    Args:
+        backbone: to stride 16; the paper's are `resnet18` and `resnet50`.
+        norm: normalisation of the encoder; `group` suits training from random initialisation.
+        width: of the encoder; 64 is the published one.
+        key_channels: compared; None: an eighth of the encoder's output, as published.
+        value_channels: carried; None: half of the encoder's output, as published.
+        decoder_width: 64 as published.
+        trigger: when a part of a frame stays: `every_k` frames, or when enough has changed since the last time.
+        memory_every: k; frames 0, k, 2k, …
+        variation_threshold: changed share of the picture, summed over frames, that triggers an update.
+        image_threshold: a pixel has changed when one of its channels did by more than this, in [0, 1];
+        mask_threshold: or one of its objects' probabilities by more than this.
+        memory_share: of a frame that stays in part: its positions least like the memory's.
+        memory_previous: the previous frame is always there as a whole, until the next one is segmented.
+        memory_bound: most columns that stay per object, in whole frames, at least 2; None: all.
+        dropout: in training, before the decoder.
+        object_chunk: so many objects are encoded and decoded at once; bounds memory, changes nothing else.
+
+    Raises:
+        ValueError: for an unknown trigger or a memory without room.
+    """
+
+    stride = 16
+    padding: Padding = "zeros"
+    stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        norm: Norm = "batch",
+        width: int = 64,
+        key_channels: int | None = None,
+        value_channels: int | None = None,
+        decoder_width: int = 64,
+        trigger: Trigger = "every_k",
+        memory_every: int = 5,
+        variation_threshold: float = 0.5,
+        image_threshold: float = 0.1,
+        mask_threshold: float = 0.5,
+        memory_share: float = 0.1,
+        memory_previous: bool = True,
+        memory_bound: int | None = None,
+        dropout: float = 0.5,
+        object_chunk: int = 4,
+    ) -> None:
+        super().__init__()
+        _check(trigger, memory_every, memory_share, memory_bound)
+        self.trigger = trigger
+        self.memory_every = memory_every
+        self.thresholds = (variation_threshold, image_threshold, mask_threshold)
+        self.policy = Policy(memory_share, memory_bound, memory_previous)
+        self.object_chunk = object_chunk
+        self.normalise = Normalise()
+        self.encoder = ResNet(backbone, norm, width, layers=3)
+        f4, f8, f16 = self.encoder.channels
+        key, value = key_channels or f16 // 8, value_channels or f16 // 2
+        self.reference = LightAggregationEncoder(width, f4, f8, f16)
+        self.query = KeyValue(f16, key, value)
+        self.memory = KeyValue(f16, key, value)
+        self.aspp = ASPP(value, value, f16 // 2, dropout)
+        self.decoder = STMDecoder(f16 // 2, 0, f8, f4, decoder_width, rectified=True)
+
+    def begin(self, frame: Frame, masks: Masks) -> SwiftNetState:
+        """See `Segmenter.begin`."""
+        batch, objects = masks.valid.shape
+        memory = PixelMemory([], self.policy).extend(objects)
+        nothing = frame.image.new_zeros(batch, dtype=torch.float32)
+        return SwiftNetState(memory, frame.image, None, masks, 0, [True] * batch, nothing)
+
+    def step(self, frame: Frame, state: SwiftNetState) -> tuple[Tensor, SwiftNetState]:
+        """See `Segmenter.step`."""
+        memory, masks, encoded = state.memory, state.masks, None
+        if masks.planes.shape[1]:
+            memory = self.memorise(state)
+            query = self.encode(frame.image)
+            encoded = query.encoded
+            odds = self.decode(query, self.read(query, memory))
+        else:
+            odds = masks.planes
+        logits = aggregate_product(odds, masks.valid)
+        masks = masks.with_planes(object_probabilities(logits))
+        due, variation = self._due(state, frame.image, masks)
+        return logits, SwiftNetState(memory, frame.image, encoded, masks, state.index + 1, due, variation)
+
+    def add(self, frame: Frame, masks: Masks, state: SwiftNetState) -> SwiftNetState:
+        """See `Segmenter.add`. The memory of a new object begins with this frame."""
+        memory = state.memory.extend(masks.planes.shape[1])
+        joined = state.masks.append(masks)
+        return SwiftNetState(memory, state.image, state.encoded, joined, state.index, state.due, state.variation)
+
+    def encode(self, image: Tensor) -> Query:
+        """B 3 H W -> features, key and value."""
+        encoded = self._features(image)
+        return Query(encoded, *self.query(encoded.pyramid.f16))
+
+    def memorise(self, state: SwiftNetState) -> PixelMemory:
+        """Light aggregation encoder: the frame that the state holds, with its masks, joins the memory."""
+        if not state.memory.wants(state.due):
+            return state.memory
+        encoded = state.encoded or self._features(state.image)
+        keys, values = [], []
+        for part in torch.split(masks_and_others(state.masks, clamp=True), self.object_chunk, 1):
+            key, value = self.memory(self.reference(*encoded, part.flatten(0, 1)))
+            keys.append(torch.unflatten(rows(key), 0, part.shape[:2]))
+            values.append(torch.unflatten(rows(value), 0, part.shape[:2]))
+        return state.memory.write(torch.cat(keys, 1), torch.cat(values, 1), state.due)
+
+    def read(self, query: Query, memory: PixelMemory) -> Tensor:
+        """Memory read over chosen pixels and the previous frame: B O Cv h w."""
+        read = memory.read(rows(query.key))
+        return torch.unflatten(read.transpose(2, 3), 3, query.key.shape[-2:])
+
+    def decode(self, query: Query, readout: Tensor) -> Tensor:
+        """ASPP and decoder: readouts B O Cv h w -> log-odds B O H W."""
+        context = self.aspp.share(query.value)
+        share = self.decoder.share(None, query.encoded.pyramid)
+        parts = []
+        for part in torch.split(readout, self.object_chunk, 1):
+            odds = self.decoder(self.aspp(part.flatten(0, 1), context), share)
+            parts.append(odds.view(*part.shape[:2], *(16 * n for n in part.shape[-2:])))
+        return torch.cat(parts, 1)
+
+    def _features(self, image: Tensor) -> Encoded:
+        c1 = self.encoder.relu(self.encoder.bn1(self.encoder.conv1(self.normalise(image))))
+        return Encoded(c1, Pyramid(*self.encoder.layers_of(c1)))
+
+    @torch.no_grad()
+    def _due(self, before: SwiftNetState, image: Tensor, masks: Masks) -> tuple[list[bool], Tensor]:
+        """Variation-aware trigger: whether a part of a new frame is to stay, and the variation accumulated then."""
+        if self.trigger == "every_k":
+            return [(before.index + 1) % self.memory_every == 0] * len(image), before.variation
+        enough, image_threshold, mask_threshold = self.thresholds
+        changed = (image - before.image).abs().amax(1) > image_threshold
+        moved = (masks.planes - before.masks.planes).abs() * masks.valid[:, :, None, None]
+        changed |= (moved > mask_threshold).any(1)
+        total = before.variation + changed.float().mean((1, 2))
+        due = total >= enough
+        return due.tolist(), total.masked_fill(due, 0)
+
+
+def _check(trigger: str, every: int, share: float, bound: int | None) -> None:
+    if trigger not in ("every_k", "variation"):
+        raise ValueError(f"unknown trigger '{trigger}', choose from every_k, variation")
+    if every < 1 or (bound is not None and bound < 2):
+        raise ValueError(f"memory_every={every} must be at least 1, memory_bound={bound} at least 2")
+    if not 0 < share <= 1:
+        raise ValueError(f"memory_share={share} must be in (0, 1]")

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import torch
+
+from src.core import Masks, State, state
+
+
+@state
+class Held(State):
+    masks: Masks
+    memory: list[torch.Tensor]
+    count: int = 3
+    nothing: torch.Tensor | None = None
+
+
+def test_bytes_are_those_of_every_tensor_inside() -> None:
+    masks = Masks(torch.zeros(1, 2, 4, 4), torch.ones(1, 2, dtype=torch.bool))
+    assert Held(masks, [torch.zeros(5), torch.zeros(3, dtype=torch.float16)]).nbytes() == 2 * 16 * 4 + 2 + 20 + 6
+
+
+def test_what_is_shared_counts_once_and_a_part_of_a_buffer_as_the_buffer() -> None:
+    planes, buffer = torch.zeros(1, 2, 4, 4), torch.zeros(100)
+    masks = Masks(planes, torch.ones(1, 2, dtype=torch.bool))
+    held = Held(masks, [planes.expand(3, -1, -1, -1), buffer[:10], buffer[50:]])
+    assert held.nbytes() == 2 * 16 * 4 + 2 + 400
+    assert held.clone().nbytes() > held.nbytes()

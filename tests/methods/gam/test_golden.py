@@ -1,0 +1,25 @@
+"""The mask embedding module against numbers of its published implementation (BMVOS)."""
+
+from __future__ import annotations
+
+import torch
+
+from src.methods.gam.embedding import MEM
+from tests.golden import fill
+from tests.golden.support import Golden, published
+
+
+@torch.no_grad()
+def test_mask_embedding() -> None:
+    golden = Golden("bmvos")
+    weights = published("bmvos")
+    assert fill.digest(weights) == golden.meta["weights_digest"]
+    network = MEM()
+    ours = {key.removeprefix("vos.mask_embedder.").replace(".conv.", "."): value for key, value in weights.items()}
+    network.load_state_dict(ours)
+    planes = [torch.from_numpy(golden[f"p_{age}_u8"]).float() / 255 for age in ("newest", "middle", "oldest")]
+    outputs: list[torch.Tensor] = []
+    # The second convolution's input is the first one's output behind its ReLU.
+    network.conv2.register_forward_pre_hook(lambda _, inputs: outputs.append(inputs[0]))
+    golden.check("out", network(torch.stack(planes, 1)))
+    golden.check("conv1", outputs[0])

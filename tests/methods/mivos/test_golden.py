@@ -1,0 +1,72 @@
+"""The propagation network of MiVOS against numbers of the published implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from src.core import Frame, Masks
+from src.methods.mivos.network import MiVOS
+from src.methods.mivos.weights import convert
+from src.nn.blocks import rows
+from tests.golden import fill
+from tests.golden.support import Golden, published
+
+
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    return Golden("mivos")
+
+
+@pytest.fixture(scope="module")
+def network(golden: Golden) -> MiVOS:
+    weights = published("mivos")
+    assert fill.digest(weights) == golden.meta["weights_digest"]
+    ours = convert(weights)
+    assert ours is not None
+    made = MiVOS()
+    made.load_state_dict(ours)
+    return made.eval()
+
+
+def given(golden: Golden) -> tuple[torch.Tensor, Masks]:
+    planes = torch.from_numpy(golden["masks_u8"]).float().unsqueeze(0)
+    return golden.frames(golden.meta), Masks(planes, torch.ones(1, planes.shape[1], dtype=torch.bool))
+
+
+@torch.no_grad()
+def test_layers(golden: Golden, network: MiVOS) -> None:
+    frames, masks = given(golden)
+    memory = network.memorise(network.begin(Frame(0, frames[:1]), masks))
+    [bank] = memory.banks
+    assert bank.keys is not None
+    assert bank.values is not None
+    golden.check("frame0_key", bank.keys[0].transpose(1, 2).unflatten(2, (6, 10)))
+    golden.check("frame0_value", bank.values[0].transpose(1, 2).unflatten(2, (6, 10)))
+
+    query = network.encode(frames[1:2])
+    golden.check("frame1_query_key", query.key)
+    golden.check("frame1_query_value", query.value)
+    for name, feature in zip(("f4", "f8", "f16"), query.features, strict=True):
+        golden.check(f"frame1_{name}", feature)
+    golden.check("similarity", bank.keys[0] @ rows(query.key)[0].T / 128**0.5)
+    golden.check("readout_full", network.train().read(query, memory)[0])
+    readout = network.eval().read(query, memory)
+    golden.check("readout_top50", readout[0])
+    golden.check("frame1_logits", network.decode(query, readout)[0].unsqueeze(1))
+
+
+@pytest.mark.parametrize(("policy", "every"), [("freq1", 1), ("freq5", 5)])
+@pytest.mark.parametrize("chunk", [1, 4])
+@torch.no_grad()
+def test_video(golden: Golden, network: MiVOS, policy: str, every: int, chunk: int) -> None:
+    network.memory_every, network.object_chunk = every, chunk
+    frames, masks = given(golden)
+    state = network.begin(Frame(0, frames[:1]), masks)
+    outputs = []
+    for index in range(1, len(frames)):
+        logits, state = network.step(Frame(index, frames[index : index + 1]), state)
+        outputs.append(logits[0])
+    golden.check(f"probs_{policy}", torch.stack(outputs).softmax(1), absolute=True)
+    if policy == "freq1":
+        golden.check_labels("labels_freq1", torch.stack(outputs).argmax(1).numpy())

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import torch
+
+from src.core import Clip, Frame, Masks
+from src.engine import Settings
+from src.methods.swiftnet.module import SwiftNetModule
+from src.methods.swiftnet.network import SwiftNet, SwiftNetState
+from src.methods.swiftnet.weights import convert
+from src.training.recipe import Recipe
+from tests.golden.support import HERE
+
+
+def small(**parameters: object) -> SwiftNet:
+    torch.manual_seed(0)
+    tiny = {"norm": "group", "width": 8, "decoder_width": 8}
+    return SwiftNet(**{**tiny, **parameters}).eval()  # type: ignore[arg-type]
+
+
+def frame(index: int, batch: int = 1) -> Frame:
+    rng = torch.Generator().manual_seed(index)
+    return Frame(index, torch.rand(batch, 3, 32, 48, generator=rng))
+
+
+def masks(objects: int, batch: int = 1) -> Masks:
+    planes = torch.zeros(batch, objects, 32, 48)
+    for i in range(objects):
+        planes[:, i, 4:28, 12 * i : 12 * i + 12] = 1
+    return Masks(planes, torch.ones(batch, objects, dtype=torch.bool))
+
+
+def video(network: SwiftNet, count: int, objects: int = 1, late: int | None = None) -> Iterator[SwiftNetState]:
+    state = network.begin(frame(0), masks(objects))
+    for index in range(1, count):
+        _, state = network.step(frame(index), state)
+        if index == late:
+            state = network.add(frame(index), masks(1), state)
+        yield state
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@torch.no_grad()
+def test_a_frame_is_encoded_once(backbone: str) -> None:
+    network, seen = small(backbone=backbone, memory_every=1), []
+    network.encoder.layer1.register_forward_hook(lambda *_: seen.append(1))
+    for _ in video(network, 5, objects=3, late=2):
+        pass
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize(
+    ("parameters", "columns"),
+    [
+        ({"memory_every": 1}, [6, 12, 13, 14, 15, 16]),
+        ({"memory_every": 2}, [6, 12, 12, 13, 13, 14]),
+        ({"memory_every": 2, "memory_previous": False}, [6, 6, 7, 7, 8, 8]),
+        ({"memory_every": 1, "memory_share": 0.5, "memory_bound": 2}, [6, 12, 15, 18, 18, 18]),
+        ({}, [6, 12, 12, 12, 12, 12]),
+    ],
+)
+@torch.no_grad()
+def test_the_memory_follows_its_policy(parameters: dict[str, object], columns: list[int]) -> None:
+    assert [state.memory.columns for state in video(small(**parameters), 7)] == [[count] for count in columns]
+
+
+@torch.no_grad()
+def test_a_late_object_begins_with_its_frame() -> None:
+    columns = [state.memory.columns for state in video(small(memory_every=1), 6, late=2)]
+    assert columns == [[6], [12, 0], [13, 6], [14, 12], [15, 13]]
+
+
+@torch.no_grad()
+def test_objects_that_come_after_an_empty_beginning_are_remembered() -> None:
+    network = small(trigger="variation")
+    state = network.begin(frame(0), masks(0))
+    for index in (1, 2):
+        _, state = network.step(frame(index), state)
+    logits, state = network.step(frame(3), network.add(frame(2), masks(2), state))
+    assert state.memory.columns == [6]
+    assert logits.shape == (1, 3, 32, 48)
+
+
+def updates(network: SwiftNet, images: list[torch.Tensor]) -> list[list[bool]]:
+    """By frame, for which clips an update is due."""
+    batch = images[0].shape[0]
+    state = network.begin(Frame(0, images[0]), masks(1, batch))
+    due = []
+    for index, image in enumerate(images[1:], 1):
+        _, state = network.step(Frame(index, image), state)
+        due.append(state.due)
+    return due
+
+
+@torch.no_grad()
+def test_variation_triggers_where_pictures_change_and_clips_keep_apart() -> None:
+    network = small(trigger="variation", variation_threshold=0.5, image_threshold=0.1, mask_threshold=2.0)
+    first = torch.zeros(2, 3, 32, 48)
+    images = [first]
+    for index in range(1, 5):
+        image = first.clone()
+        # A quarter of the second clip's pixels blinks, in one channel: due after two changes.
+        image[1, 0, :, :12] = index % 2
+        images.append(image)
+    assert updates(network, images) == [[False, False], [False, True], [False, False], [False, True]]
+
+
+@torch.no_grad()
+def test_variation_below_the_threshold_of_a_pixel_does_not_count_and_masks_do() -> None:
+    images = [torch.full((1, 3, 32, 48), 0.05 * index) for index in range(4)]
+    settings = {"trigger": "variation", "variation_threshold": 0.3, "image_threshold": 0.1}
+    assert updates(small(**settings, mask_threshold=2.0), images) == [[False]] * 3
+    # The untrained network forgets the given mask, a quarter of the picture and more.
+    assert [True] in updates(small(**settings, mask_threshold=0.01), images)
+
+
+@torch.no_grad()
+def test_a_batch_with_different_updates_equals_its_clips() -> None:
+    network = small(trigger="variation", variation_threshold=0.5, mask_threshold=2.0)
+    images = [frame(index, 2).image for index in range(6)]
+    for index in range(1, 6, 2):
+        images[index][1] = images[index - 1][1]
+    states = [network.begin(Frame(0, images[0]), masks(2, 2))]
+    states += [network.begin(Frame(0, images[0][b : b + 1]), masks(2)) for b in range(2)]
+    seen = []
+    for index in range(1, 6):
+        clips = [images[index], images[index][:1], images[index][1:]]
+        results = [network.step(Frame(index, clip), state) for clip, state in zip(clips, states, strict=True)]
+        (both, a, b), states = [logits for logits, _ in results], [state for _, state in results]
+        assert torch.allclose(both, torch.cat([a, b]), atol=1e-4)
+        seen.append(states[0].due)
+    assert [True, False] in seen
+    assert states[1].memory.columns > states[2].memory.columns
+
+
+@torch.no_grad()
+def test_decoding_treats_objects_one_by_one() -> None:
+    network = small(object_chunk=2)
+    *_, state = video(network, 3, objects=3)
+    query = network.encode(frame(2).image)
+    readout = network.read(query, state.memory)
+    together = network.decode(query, readout)
+    for i in range(3):
+        assert torch.allclose(network.decode(query, readout[:, i : i + 1])[:, 0], together[:, i], atol=1e-5)
+
+
+@torch.no_grad()
+def test_half_precision_is_finite_and_near() -> None:
+    network = small(memory_every=1)
+    outputs = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            state = network.begin(frame(0), masks(2))
+            for index in (1, 2, 3):
+                logits, state = network.step(frame(index), state)
+        outputs.append(logits)
+    assert torch.isfinite(outputs[1]).all()
+    assert (outputs[0].softmax(1) - outputs[1].softmax(1)).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_gradients_reach_every_parameter_through_four_frames(backbone: str, checkpoint: bool) -> None:
+    recipe = Recipe(partial(torch.optim.Adam, lr=1e-4), checkpoint=checkpoint)
+    network = small(backbone=backbone, memory_every=1).train()
+    trained = SwiftNetModule(network, recipe, Settings(), {"method": "swiftnet", "network": {}}, pretrained=False)
+    images = torch.stack([frame(i, 2).image for i in range(4)], 1)
+    labels = torch.zeros(2, 4, 32, 48, dtype=torch.int64)
+    labels[:, :, 4:28, :12], labels[:, :, 4:28, 12:24] = 1, 2
+    logits = trained.unroll(Clip(images, labels, torch.ones(2, 2, dtype=torch.bool), ("a", "b")))
+    trained.loss(logits[:, -1], labels[:, -1]).backward()
+    for name, parameter in trained.segmenter.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("other", ["stm", "stcn", "mivos", "crvos"])
+def test_files_of_other_methods_are_not_taken(other: str) -> None:
+    lines = (HERE / "keys" / f"{other}.txt").read_text().splitlines()
+    assert convert({line.split()[0]: torch.zeros(1) for line in lines}) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"memory_every": 0}, {"memory_bound": 1}, {"memory_share": 0.0}, {"memory_share": 1.5}, {"trigger": "never"}],
+)
+def test_a_memory_without_room_or_trigger_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
+        small(**wrong)

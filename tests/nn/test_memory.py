@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.nn.memory import Bank, DenseMemory, GlobalMemory, KeyNorm, normalise_key, normalise_query
+
+CELLS = 3
+
+
+def frame(index: int, objects: int = 1, cells: int = CELLS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Key and value that say which frame they are of."""
+    return torch.full((1, objects, cells, 2), float(index)), torch.full((1, objects, cells, 4), float(index))
+
+
+def held(bank: Bank) -> list[int]:
+    """The frames that a bank reads."""
+    assert bank.keys is not None
+    assert bank.values is not None
+    keys, values = (x[0, 0, : bank.filled * bank.cells, 0].tolist() for x in (bank.keys, bank.values))
+    assert keys == values
+    return sorted(int(keys[i]) for i in range(0, len(keys), bank.cells))
+
+
+@given(
+    stays=st.lists(st.booleans(), min_size=1, max_size=25),
+    bound=st.none() | st.integers(2, 5),
+    previous=st.booleans(),
+    gradient=st.booleans(),
+)
+@settings(deadline=None)
+def test_the_policy_is_first_and_newest_and_perhaps_the_previous(
+    stays: list[bool], bound: int | None, previous: bool, gradient: bool
+) -> None:
+    memory = DenseMemory([], bound, previous).extend(1)
+    kept: list[int] = []
+    with torch.set_grad_enabled(gradient):
+        for index, stay in enumerate(stays):
+            expected = [*kept, index] if previous else kept
+            if stay or not kept:
+                kept = [*kept, index] if bound is None or len(kept) < bound else [kept[0], *kept[2:], index]
+                expected = kept
+            assert memory.wants(stay) == (stay or previous or index == 0)
+            memory = memory.write(*frame(index), stay)
+            assert held(memory.banks[0]) == sorted(expected)
+
+
+def test_each_object_looks_back_to_its_own_first_frame() -> None:
+    memory = DenseMemory([], previous=False).extend(2)
+    memory = memory.write(*frame(0, 2), stay=True).extend(1)
+    assert memory.wants(False)
+    memory = memory.write(*frame(1, 3), stay=False)
+    assert [held(bank) for bank in memory.banks] == [[0], [1]]
+    memory = memory.write(*frame(2, 3), stay=True)
+    assert [held(bank) for bank in memory.banks] == [[0, 2], [1, 2]]
+    assert memory.read(torch.zeros(1, 7, 2)).shape == (1, 3, 7, 4)
+
+
+@torch.no_grad()
+def test_a_clone_goes_its_own_way() -> None:
+    memory = DenseMemory([]).extend(1).write(*frame(0), stay=True)
+    memory = memory.write(*frame(1), stay=False)
+    fork = memory.clone()
+    memory.write(*frame(2), stay=True)
+    assert held(fork.banks[0]) == [0, 1]
+
+
+@torch.no_grad()
+def test_a_bounded_memory_stays_as_large_as_its_bound_at_real_size() -> None:
+    cells, bound = 30 * 54, 4
+    memory = DenseMemory([], bound).extend(1)
+    for index in range(12):
+        key, value = torch.zeros(1, 1, cells, 128), torch.zeros(1, 1, cells, 512)
+        memory = memory.write(key, value, stay=index % 2 == 0)
+        assert memory.nbytes() <= (bound + 1) * cells * (128 + 512) * 4
+    assert memory.nbytes() == (bound + 1) * 4_147_200
+
+
+@torch.no_grad()
+def test_an_unbounded_memory_wastes_no_more_than_half() -> None:
+    memory = DenseMemory([]).extend(1)
+    for index in range(40):
+        memory = memory.write(*frame(index, cells=10), stay=True)
+        assert memory.nbytes() <= 1.6 * (index + 2) * 10 * 6 * 4
+
+
+@torch.no_grad()
+def test_a_repeated_memory_is_as_large_and_reads_the_same() -> None:
+    memory = DenseMemory([]).extend(1).write(torch.randn(1, 1, 5, 2), torch.randn(1, 1, 5, 4), stay=True)
+    many = memory.repeat(20)
+    query = torch.randn(1, 3, 2)
+    assert many.nbytes() == 20 * memory.nbytes()
+    assert torch.allclose(many.read(query), memory.read(query), atol=1e-6)
+
+
+def pairs(frames: int, objects: int = 2, cells: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    rng = torch.Generator().manual_seed(0)
+    made = [
+        (torch.randn(1, 1, cells, 3, generator=rng), torch.randn(1, objects, cells, 4, generator=rng))
+        for _ in range(frames)
+    ]
+    return [(normalise_key(key, "softmax"), value) for key, value in made]
+
+
+def remember(frames: list[tuple[torch.Tensor, torch.Tensor]]) -> GlobalMemory:
+    memory = GlobalMemory.empty(1, 2, 3, 4, torch.device("cpu"))
+    for key, value in frames:
+        memory = memory.write(key, value)
+    return memory
+
+
+@given(order=st.permutations(range(5)))
+@settings(deadline=None, max_examples=20)
+def test_the_global_memory_is_the_mean_over_frames_in_any_order(order: list[int]) -> None:
+    frames = pairs(5)
+    mean = torch.stack([key[:, 0].transpose(1, 2).unsqueeze(1) @ value for key, value in frames]).mean(0)
+    memory = remember([frames[i] for i in order])
+    assert memory.frames == [5, 5]
+    assert torch.allclose(memory.context, mean, atol=1e-6)
+    query = torch.randn(1, 7, 3)
+    assert torch.allclose(memory.read(query), query.unsqueeze(1) @ mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["softmax", "mean"])
+@pytest.mark.parametrize("times", [2, 5])
+def test_a_tiled_feature_map_gives_the_same_global_memory(norm: KeyNorm, times: int) -> None:
+    key, value = torch.randn(1, 1, 6, 3), torch.randn(1, 2, 6, 4)
+    empty = GlobalMemory.empty(1, 2, 3, 4, torch.device("cpu"))
+    once = empty.write(normalise_key(key, norm), value)
+    tiled = key.repeat(1, 1, times, 1), value.repeat(1, 1, times, 1)
+    again = empty.write(normalise_key(tiled[0], norm), tiled[1])
+    assert torch.allclose(again.context, once.context, atol=1e-6)
+    grown = empty.write(normalise_key(tiled[0], "none"), tiled[1]).context
+    assert not torch.allclose(grown, empty.write(key, value).context, atol=1e-3), "as printed, it grows with the size"
+
+
+def test_the_global_memory_never_grows() -> None:
+    sizes = {remember(pairs(frames, cells=cells)).nbytes() for frames in (1, 9) for cells in (4, 400)}
+    assert sizes == {2 * 3 * 4 * 4}
+
+
+def test_objects_that_appear_later_have_their_own_mean() -> None:
+    early, late = pairs(2, 1), pairs(3, 2)[2:]
+    memory = GlobalMemory.empty(1, 1, 3, 4, torch.device("cpu"))
+    for key, value in early:
+        memory = memory.write(key, value)
+    memory = memory.extend(1)
+    assert memory.wants(False)
+    memory = memory.write(*late[0], stay=False)
+    assert memory.frames == [2, 1]
+    assert not memory.wants(False)
+    [(key, value)] = late
+    assert torch.allclose(memory.context[:, 1], key[:, 0].transpose(1, 2) @ value[:, 1], atol=1e-6)
+
+
+def test_normalised_keys_and_queries_are_distributions() -> None:
+    x = torch.randn(2, 5, 3)
+    assert torch.allclose(normalise_key(x, "softmax").sum(1), torch.ones(2, 3))
+    assert torch.allclose(normalise_query(x, "softmax").sum(2), torch.ones(2, 5))
+    assert torch.allclose(normalise_key(x, "mean") * 5, x)
+    assert torch.allclose(normalise_query(x, "scale") * 3**0.5, x)
+    assert torch.equal(normalise_key(x, "none"), x)
+    assert torch.equal(normalise_query(x, "none"), x)
