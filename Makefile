@@ -28,8 +28,9 @@ demo: setup
 	  for n, d in (('copy_first', 'copy_first'), ('crvos', 'evaluate'))]"
 	@echo "overlay: $(DEMO)/segment/overlay.mp4"
 
+# A file of tests per process; one thread each, as there are as many processes as cores.
 test: setup
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: setup
 	$(RUN) -m pytest -m "slow and not nightly"

@@ -88,3 +88,16 @@ def test_every_command_in_the_documents_composes() -> None:
     for program, rest in commands:
         overrides = [part.replace('"', "") for part in re.findall(r"[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+)", rest)]
         composed(program, *overrides)
+
+
+@pytest.mark.parametrize("name", [name for name in names("experiment") if not waits_for_data(name)])
+def test_every_experiment_builds_its_clips(name: str) -> None:
+    config = composed("train", f"experiment={name}", "paths.output=/tmp/none")
+    settings = instantiate(config.data.clip)
+    assert [least <= most for least, most in map(settings.gap_at, (0, 10, 1000))] == [True] * 3
+
+
+def test_gc_trains_by_gams_recipe() -> None:
+    config = composed("train", "experiment=gam_davis", "model=gc")
+    assert (config.model.name, config.model.network.cam, config.model.network.mem) == ("gam", False, False)
+    assert config.data.clip.frames == 10

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from src.core import VOID, Clip, ConfigError, DataError, generator
-from src.data.sampling import Curriculum, choose_objects, sample_frames
+from src.data.sampling import Curriculum, Milestones, choose_objects, sample_frames
 from src.data.sequence import Sequence
 from src.data.transforms import Augmentation, ClipTransform
 
@@ -36,7 +36,7 @@ class ClipSettings:
     augmentation: Augmentation
     frames: int = 8
     gap: tuple[int, int] = (1, 1)
-    curriculum: Curriculum | None = None
+    curriculum: Curriculum | Milestones | None = None
     reverse: float = 0.0
     max_objects: int = 1
     min_area: int = 32

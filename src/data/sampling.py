@@ -32,6 +32,26 @@ class Curriculum:
         return min(self.start + self.step * (epoch // self.every), self.cap)
 
 
+@dataclass(frozen=True)
+class Milestones:
+    """The largest gap between sampled frames from given epochs on, as (epoch, gap) pairs; the first epoch is 0.
+
+    >>> [Milestones(((0, 5), (10, 25), (90, 5))).max_gap(epoch) for epoch in (0, 9, 10, 89, 90)]
+    [5, 5, 25, 25, 5]
+    """
+
+    gaps: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        epochs = [epoch for epoch, _ in self.gaps]
+        if not epochs or epochs[0] != 0 or epochs != sorted(set(epochs)) or min(gap for _, gap in self.gaps) < 1:
+            raise ConfigError(f"gaps={self.gaps}: needs (epoch, gap) pairs, epochs growing from 0, gaps from 1")
+
+    def max_gap(self, epoch: int) -> int:
+        """The largest gap, in frames, in this epoch."""
+        return [gap for start, gap in self.gaps if start <= epoch][-1]
+
+
 def sample_frames(
     length: int,
     frames: int,

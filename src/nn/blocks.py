@@ -6,6 +6,8 @@ added to every object: a convolution over [own, shared] channels is the sum of o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +22,12 @@ def per_object(own: Tensor, share: Tensor) -> Tensor:
 def rows(x: Tensor) -> Tensor:
     """N C h w -> N hw C, positions row-major."""
     return x.flatten(2).transpose(1, 2)
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], objects: Tensor, size: int) -> Tensor:
+    """Apply a function of planes N … to B O …, `size` objects at a time: it bounds memory and changes nothing else."""
+    parts = [torch.unflatten(function(part.flatten(0, 1)), 0, part.shape[:2]) for part in torch.split(objects, size, 1)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class SharedConv2d(nn.Conv2d):

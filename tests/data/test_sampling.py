@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from src.core import ConfigError, DataError, generator
 from src.data import Curriculum, choose_objects, sample_frames
+from src.data.sampling import Milestones
 
 
 @given(
@@ -88,3 +89,14 @@ def test_every_object_and_order_comes_up() -> None:
     assert {choose_objects(scene(), 1, generator(seed)) for seed in range(60)} == {(300,), (7,), (4,)}
     assert len({choose_objects(scene(), 3, generator(seed)) for seed in range(200)}) == 6
     assert choose_objects(np.zeros((3, 3), int), 2, generator(0)) == ()
+
+
+def test_milestones_hold_until_the_next() -> None:
+    stages = Milestones(((0, 5), (10, 25), (90, 5)))
+    assert [stages.max_gap(epoch) for epoch in (0, 9, 10, 89, 90, 1000)] == [5, 5, 25, 25, 5, 5]
+
+
+@pytest.mark.parametrize("gaps", [(), ((1, 5),), ((0, 5), (0, 6)), ((0, 0),)])
+def test_milestones_begin_at_zero_and_grow(gaps: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ConfigError, match="gaps"):
+        Milestones(gaps)

@@ -15,7 +15,7 @@ from src.core.segmenter import Padding
 from src.methods.gam.attention import CAM, CAMNorm
 from src.methods.gam.embedding import MEM
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import FeatureFusion, per_object, rows
+from src.nn.blocks import FeatureFusion, in_chunks, per_object, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
 from src.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
@@ -173,12 +173,13 @@ class GAM(nn.Module):
             return state.memory
         stem = self.mask_encoder.conv1(self.normalise(state.image))
         share = self.fuser.share(state.f16)
-        values = []
-        for part in torch.split(masks_and_others(state.masks, clamp=True), self.object_chunk, 1):
-            value = self.fuser(self.mask_encoder.encode(stem, part.flatten(0, 1)), share)
-            values.append(torch.unflatten(rows(value), 0, part.shape[:2]))
+
+        def fuse(masks: Tensor) -> Tensor:
+            return rows(self.fuser(self.mask_encoder.encode(stem, masks), share))
+
+        value = in_chunks(fuse, masks_and_others(state.masks, clamp=True), self.object_chunk)
         key = normalise_key(rows(state.key), self.key_norm).unsqueeze(1)
-        return state.memory.write(key, torch.cat(values, 1), stay)
+        return state.memory.write(key, value, stay)
 
     def read(self, encoded: Encoded, memory: GlobalMemory) -> Tensor:
         """Attention distribution (Eq. 3): D, B O Cv h w."""
@@ -190,21 +191,21 @@ class GAM(nn.Module):
         if self.mem is None:
             return None
         past = torch.cat([state.masks.planes.unsqueeze(2), state.older], 2)
-        parts = torch.split(past, self.object_chunk, 1)
-        return torch.cat([torch.unflatten(self.mem(part.flatten(0, 1)), 0, part.shape[:2]) for part in parts], 1)
+        return in_chunks(self.mem, past, self.object_chunk)
 
     def decode(self, encoded: Encoded, readout: Tensor, embedded: Tensor | None) -> Tensor:
         """Channel attention (section 3.3) and STM's decoder: readouts B O Cv h w -> log-odds B O H W."""
         shared = encoded.value if self.merge == "concat" and self.cam is None else None
         share = self.decoder.share(shared, encoded.features)
-        parts = []
-        for start in range(0, readout.shape[1], self.object_chunk):
-            part = readout[:, start : start + self.object_chunk]
-            own = self._merge(part.flatten(0, 1), encoded.value)
-            if embedded is not None:
-                own = torch.cat([own, embedded[:, start : start + self.object_chunk].flatten(0, 1)], 1)
-            parts.append(self.decoder(own, share).view(*part.shape[:2], *(16 * n for n in part.shape[-2:])))
-        return torch.cat(parts, 1)
+        count = readout.shape[2]
+
+        def decode(own: Tensor) -> Tensor:
+            merged = self._merge(own[:, :count], encoded.value)
+            odds: Tensor = self.decoder(torch.cat([merged, own[:, count:]], 1), share)
+            return odds[:, 0]
+
+        own = readout if embedded is None else torch.cat([readout, embedded], 2)
+        return in_chunks(decode, own, self.object_chunk)
 
     def _merge(self, readout: Tensor, value: Tensor) -> Tensor:
         """The output of GAM and CAM, N C h w, from readouts N Cv h w and the frame's value."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import FeatureFusion, rows
+from src.nn.blocks import FeatureFusion, in_chunks, rows
 from src.nn.decoders import STCNDecoder
 from src.nn.encoders import MaskEncoder, masks_and_others
 from src.nn.memory import DenseMemory
@@ -158,11 +158,12 @@ class STCN(nn.Module):
         key, f16 = state.encoded or self._remembered(state.image)
         stem = self.mask_encoder.conv1(self.normalise(state.image))
         share = self.fuser.share(f16)
-        values = []
-        for part in torch.split(masks_and_others(state.masks, clamp=False), self.object_chunk, 1):
-            value = self.fuser(self.mask_encoder.encode(stem, part.flatten(0, 1)), share)
-            values.append(torch.unflatten(rows(value), 0, part.shape[:2]))
-        return state.memory.write(rows(key).unsqueeze(1), torch.cat(values, 1), stay)
+
+        def fuse(masks: Tensor) -> Tensor:
+            return rows(self.fuser(self.mask_encoder.encode(stem, masks), share))
+
+        value = in_chunks(fuse, masks_and_others(state.masks, clamp=False), self.object_chunk)
+        return state.memory.write(rows(key).unsqueeze(1), value, stay)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Memory read by L2 similarity (sections 3.2, 4): B O Cv h w."""
@@ -172,11 +173,7 @@ class STCN(nn.Module):
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder (section 3.2): readouts B O Cv h w -> log-odds B O H W."""
         share = self.decoder.share(query.thin, query.features)
-        parts = [
-            self.decoder(part.flatten(0, 1), share).view(*part.shape[:2], *(16 * n for n in part.shape[-2:]))
-            for part in torch.split(readout, self.object_chunk, 1)
-        ]
-        return torch.cat(parts, 1)
+        return in_chunks(lambda own: self.decoder(own, share)[:, 0], readout, self.object_chunk)
 
     def _stays(self, state: STCNState) -> bool:
         return self.training or state.last is None or state.index - state.last >= self.memory_every

@@ -6,6 +6,7 @@ and so runs once per object, when a frame is memorised.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import rows
+from src.nn.blocks import in_chunks, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
 from src.nn.memory import DenseMemory
@@ -132,13 +133,10 @@ class STM(nn.Module):
         if not state.memory.wants(stay):
             return state.memory
         stem = self.mask_encoder.conv1(self.normalise(state.image))
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        for part in torch.split(masks_and_others(state.masks, clamp=True), self.object_chunk, 1):
-            features = self.mask_encoder.encode(stem, part.flatten(0, 1))
-            for projected, kept in zip(self.memory(features), (keys, values), strict=True):
-                kept.append(torch.unflatten(rows(projected), 0, part.shape[:2]))
-        return state.memory.write(torch.cat(keys, 1), torch.cat(values, 1), stay)
+        masks = masks_and_others(state.masks, clamp=True)
+        features = in_chunks(partial(self.mask_encoder.encode, stem), masks, self.object_chunk)
+        key, value = (torch.unflatten(rows(x), 0, masks.shape[:2]) for x in self.memory(features.flatten(0, 1)))
+        return state.memory.write(key, value, stay)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Space-time memory read (section 3.2): B O Cv h w."""
@@ -148,8 +146,4 @@ class STM(nn.Module):
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder (section 3.3): readouts B O Cv h w -> log-odds B O H W."""
         share = self.decoder.share(query.value, query.features)
-        parts = [
-            self.decoder(part.flatten(0, 1), share).view(*part.shape[:2], *(16 * n for n in part.shape[-2:]))
-            for part in torch.split(readout, self.object_chunk, 1)
-        ]
-        return torch.cat(parts, 1)
+        return in_chunks(lambda own: self.decoder(own, share)[:, 0], readout, self.object_chunk)

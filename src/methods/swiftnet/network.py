@@ -6,6 +6,7 @@ features through a few convolutions, once per object.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.methods.swiftnet.parts import ASPP, LightAggregationEncoder
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import rows
+from src.nn.blocks import in_chunks, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, masks_and_others
 from src.nn.normalise import Normalise
@@ -166,12 +167,10 @@ class SwiftNet(nn.Module):
         if not state.memory.wants(state.due):
             return state.memory
         encoded = state.encoded or self._features(state.image)
-        keys, values = [], []
-        for part in torch.split(masks_and_others(state.masks, clamp=True), self.object_chunk, 1):
-            key, value = self.memory(self.reference(*encoded, part.flatten(0, 1)))
-            keys.append(torch.unflatten(rows(key), 0, part.shape[:2]))
-            values.append(torch.unflatten(rows(value), 0, part.shape[:2]))
-        return state.memory.write(torch.cat(keys, 1), torch.cat(values, 1), state.due)
+        masks = masks_and_others(state.masks, clamp=True)
+        features = in_chunks(partial(self.reference, *encoded), masks, self.object_chunk)
+        key, value = (torch.unflatten(rows(x), 0, masks.shape[:2]) for x in self.memory(features.flatten(0, 1)))
+        return state.memory.write(key, value, state.due)
 
     def read(self, query: Query, memory: PixelMemory) -> Tensor:
         """Memory read over chosen pixels and the previous frame: B O Cv h w."""
@@ -182,11 +181,7 @@ class SwiftNet(nn.Module):
         """ASPP and decoder: readouts B O Cv h w -> log-odds B O H W."""
         context = self.aspp.share(query.value)
         share = self.decoder.share(None, query.encoded.pyramid)
-        parts = []
-        for part in torch.split(readout, self.object_chunk, 1):
-            odds = self.decoder(self.aspp(part.flatten(0, 1), context), share)
-            parts.append(odds.view(*part.shape[:2], *(16 * n for n in part.shape[-2:])))
-        return torch.cat(parts, 1)
+        return in_chunks(lambda own: self.decoder(self.aspp(own, context), share)[:, 0], readout, self.object_chunk)
 
     def _features(self, image: Tensor) -> Encoded:
         c1 = self.encoder.relu(self.encoder.bn1(self.encoder.conv1(self.normalise(image))))
