@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from src.data.davis import davis
 from src.engine import Settings, run
@@ -28,14 +29,19 @@ def test_the_floor_of_davis_2016_is_the_official_tools(vos_data: Path, tmp_path:
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 1376
 
 
-def test_crvos_davis_trains_and_validates_on_davis(vos_data: Path, tmp_path: Path) -> None:
-    program(
-        *("train", "experiment=crvos_davis", "trainer=cpu", f"paths.data={vos_data}", f"hydra.run.dir={tmp_path}"),
+@pytest.mark.parametrize("name", ["crvos_davis", "gam_davis"])
+def test_a_recipe_trains_validates_and_resumes_on_davis(name: str, vos_data: Path, tmp_path: Path) -> None:
+    short = (
+        *(f"experiment={name}", "trainer=cpu", f"paths.data={vos_data}", f"hydra.run.dir={tmp_path}"),
         *("model.network.backbone=resnet18", "model.network.width=8", "data.clip.augmentation.size=[128,192]"),
-        *("data.num_workers=0", "engine.size=96", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"),
+        *("data.num_workers=0", "engine.size=96", "trainer.check_val_every_n_epoch=1"),
         *("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
     )
+    program("train", *short, "trainer.max_epochs=1")
     assert json.loads((tmp_path / "metrics.json").read_text())["frames_per_second"] > 0
+    done = program("train", *short, "trainer.max_epochs=2", f"resume={tmp_path}")
+    assert "J&F-Mean" in done.stdout
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
 def test_committed_weights_follow_a_real_object(vos_data: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
 from src.core import VOID, Frame, Masks, ObjectTable, Segmenter, State, generator, state
+from src.engine import Settings, run
+from src.launch.models import from_checkpoint
 from src.methods import registry
 
 
@@ -178,3 +182,68 @@ def test_every_method_forks(segmenter: Segmenter) -> None:
     a, _ = segmenter.step(third, state)
     b, _ = segmenter.step(third, fork)
     assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["copy_first", "crvos"])
+@torch.no_grad()
+def test_objects_are_scored_one_by_one_where_a_method_looks_at_no_others(name: str) -> None:
+    torch.manual_seed(0)
+    network = registry.build(name, SMALL.get(name, {}))
+    first, second = frames(2)
+    given_masks = planes(3)
+    together, _ = network.step(second, network.begin(first, given_masks))
+    for slot in range(3):
+        alone = Masks(given_masks.planes[:, slot : slot + 1], given_masks.valid[:, slot : slot + 1])
+        logits, _ = network.step(second, network.begin(first, alone))
+        assert torch.allclose(together[:, 1 + slot], logits[:, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (17, 90), (5, 7)])
+def test_every_method_takes_odd_sizes(segmenter: Segmenter, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(3)]
+    given_mask = np.zeros(size, np.int64)
+    given_mask[: size[0] // 2, : size[1] // 2] = 7
+    predictions = list(run(segmenter, pictures, {0: given_mask}, Settings()))
+    assert [prediction.ids.shape for prediction in predictions] == [size] * 3
+    assert {int(i) for prediction in predictions for i in np.unique(prediction.ids)} <= {0, 7}
+
+
+@torch.no_grad()
+def test_every_method_is_finite_in_half_precision(segmenter: Segmenter) -> None:
+    made = frames(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        state = segmenter.begin(made[0], planes(2))
+        for frame in made[1:]:
+            logits, state = segmenter.step(frame, state)
+    assert torch.isfinite(logits).all()
+    assert torch.allclose(logits.float().softmax(1).sum(1), torch.ones(1, 32, 48), atol=1e-2)
+
+
+@torch.no_grad()
+def test_every_methods_state_moves_as_a_whole(segmenter: Segmenter) -> None:
+    first, second = frames(2)
+    _, state = segmenter.step(second, segmenter.begin(first, planes(2)))
+    before = [leaf for leaf in pytree.tree_leaves(state) if isinstance(leaf, torch.Tensor)]
+    moved = [leaf for leaf in pytree.tree_leaves(state.to("meta")) if isinstance(leaf, torch.Tensor)]
+    assert len(before) > 0
+    assert [leaf.shape for leaf in moved] == [leaf.shape for leaf in before]
+    assert {leaf.device.type for leaf in moved} == {"meta"}
+
+
+@pytest.mark.parametrize("name", registry.names())
+@torch.no_grad()
+def test_every_method_comes_back_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+    parameters = SMALL.get(name, {})
+    torch.manual_seed(0)
+    network = registry.build(name, parameters)
+    assert isinstance(network, torch.nn.Module)
+    tensors = {f"segmenter.{key}": value for key, value in network.state_dict().items()}
+    about = {"format": 1, "method": name, "network": parameters, "engine": {"size": 240, "precision": "fp32"}}
+    torch.save({"vos": about, "state_dict": tensors}, tmp_path / "a.ckpt")
+    model = from_checkpoint(tmp_path / "a.ckpt")
+    first, second = frames(2)
+    expected, _ = network.eval().step(second, network.begin(first, planes(2)))
+    logits, _ = model.segmenter.step(second, model.segmenter.begin(first, planes(2)))
+    assert (model.name, model.settings) == (name, Settings(240))
+    assert torch.equal(logits, expected)

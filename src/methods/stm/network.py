@@ -97,6 +97,9 @@ class STM(nn.Module):
         f4, f8, f16 = self.encoder.channels
         self.query = KeyValue(f16, key_channels, value_channels)
         self.memory = KeyValue(f16, key_channels, value_channels)
+        # As with encoder weights of one file: what a position is remembered by begins as what it is asked for by.
+        self.mask_encoder.load_state_dict(self.encoder.state_dict(), strict=False)
+        self.memory.load_state_dict(self.query.state_dict())
         self.decoder = STMDecoder(value_channels, value_channels, f8, f4, decoder_width)
 
     def begin(self, frame: Frame, masks: Masks) -> STMState:

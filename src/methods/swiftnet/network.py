@@ -126,6 +126,8 @@ class SwiftNet(nn.Module):
         self.reference = LightAggregationEncoder(width, f4, f8, f16)
         self.query = KeyValue(f16, key, value)
         self.memory = KeyValue(f16, key, value)
+        # What a position is remembered by begins as what it is asked for by.
+        self.memory.load_state_dict(self.query.state_dict())
         self.aspp = ASPP(value, value, f16 // 2, dropout)
         self.decoder = STMDecoder(f16 // 2, 0, f8, f4, decoder_width, rectified=True)
 
