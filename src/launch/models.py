@@ -96,9 +96,7 @@ def load_weights(segmenter: Segmenter[Any], method: str, path: Path) -> None:
             raise CheckpointError(f"{path}: a checkpoint of '{about.get('method')}', not of '{method}'")
         tensors = _segmenter_tensors(content)
     else:
-        tensors = find_tensors(content)
-        convert = registry.method(method).convert()
-        tensors = (convert(tensors) if convert else None) or tensors
+        tensors = _converted(find_tensors(content), method, path)
     _load(segmenter, tensors, path)
 
 
@@ -133,6 +131,22 @@ def training_module(config: DictConfig) -> VOSModule:
 def _segmenter_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
     tensors = find_tensors(content)
     return {key.removeprefix("segmenter."): value for key, value in tensors.items() if key.startswith("segmenter.")}
+
+
+def _converted(tensors: dict[str, Tensor], method: str, path: Path) -> dict[str, Tensor]:
+    """Published tensors of the method under our names; ours as they are.
+
+    Raises:
+        CheckpointError: they are another method's.
+    """
+    for name in sorted(registry.names(), key=lambda name: name != method):
+        convert = registry.method(name).convert()
+        ours = convert(tensors) if convert else None
+        if ours is not None and name != method:
+            raise CheckpointError(f"{path}: published weights of '{name}', not of '{method}'")
+        if ours is not None:
+            return ours
+    return tensors
 
 
 def _load(segmenter: Segmenter[Any], tensors: dict[str, Tensor], path: Path) -> None:

@@ -32,6 +32,22 @@ def test_a_published_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
     assert torch.equal(network.encoder.layer4[2].conv2.weight, weights["vos.backbone.layer4.2.conv2.weight"])
 
 
+PUBLISHED = ("crvos", "stm", "stcn", "mivos", "swiftnet")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_weights_fill_their_method_and_are_refused_by_name_elsewhere(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    torch.save({f"module.{key}": value for key, value in published(name).items()}, path)
+    load_weights(registry.build(name, {}), name, path)
+    for other in PUBLISHED:
+        if other != name:
+            with pytest.raises(
+                CheckpointError, match=rf"published\.pth: published weights of '{name}', not of '{other}'"
+            ):
+                load_weights(CRVOS("resnet18"), other, path)
+
+
 def test_a_file_of_something_else_is_one_clear_error(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(
@@ -48,6 +64,22 @@ def test_encoder_weights_switch_the_papers_rules_on(tmp_path: Path) -> None:
     assert torch.equal(module.segmenter.encoder.conv1.weight, donor.conv1.weight)
     assert not module.segmenter.encoder.layer3[0].conv1.weight.requires_grad
     assert not training_module(composed("train", *SMALL)).pretrained
+
+
+def test_both_encoders_take_weights_of_their_own(tmp_path: Path) -> None:
+    donors = {}
+    for part, name in (("encoder", "resnet50"), ("mask_encoder", "resnet18")):
+        donors[part] = ResNet(name, width=8)
+        torch.save(donors[part].state_dict(), tmp_path / f"{part}.pth")
+    files = [f"model.{part}_weights={tmp_path}/{part}.pth" for part in donors]
+    module = training_module(composed("train", "model=gam", "model.network.width=8", *files)).train()
+    for part, donor in donors.items():
+        ours = module.segmenter.get_submodule(part)
+        assert torch.equal(ours.layer3[0].conv1.weight, donor.layer3[0].conv1.weight)
+    assert all(p.requires_grad for p in module.segmenter.parameters())
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms), "batch norm keeps its statistics, in the mask encoder too"
 
 
 def test_the_engine_can_be_overridden_and_defaults_to_480() -> None:
