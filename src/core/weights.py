@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def find_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
             content = content[key]
             break
     return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def rename(key: str, names: Mapping[str, str], inside: Mapping[str, str] | None = None) -> str:
+    """A published key under our name: its prefix replaced by `names`, then the beginning of the rest by `inside`.
+
+    >>> rename("Encoder.res2.0.conv1.weight", {"Encoder.": "encoder."}, {"res2.": "layer1."})
+    'encoder.layer1.0.conv1.weight'
+    """
+    result = ""
+    for table in (names, inside or {}):
+        prefix = next((prefix for prefix in table if key.startswith(prefix)), "")
+        result += table.get(prefix, "")
+        key = key.removeprefix(prefix)
+    return result + key
 
 
 def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | str) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from src.core import Masks
+from src.core.method import Convert
 from tests.golden import fill
 
 HERE = Path(__file__).parent
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class Golden:
     def __init__(self, name: str) -> None:
         fill.self_check()
+        self.name = name
         self.meta: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text())
         with np.load(HERE / f"{name}.npz") as file:
             self.arrays: dict[str, NDArray[Any]] = dict(file)
@@ -48,6 +52,20 @@ class Golden:
         made = fill.frames(case["seed"], case.get("frames", 1), self.meta["height"], self.meta["width"])
         assert fill.array_crc(np.round(255 * made).astype(np.uint8)) == case["frames_crc"]
         return torch.from_numpy(made)
+
+    def given(self) -> tuple[torch.Tensor, Masks]:
+        """The video and the masks of its first frame."""
+        planes = torch.from_numpy(self["masks_u8"]).float().unsqueeze(0)
+        return self.frames(self.meta), Masks(planes, torch.ones(1, planes.shape[1], dtype=torch.bool))
+
+    def load(self, network: Network, convert: Convert) -> Network:
+        """Give a network the published weights these numbers were computed with."""
+        weights = published(self.name)
+        assert fill.digest(weights) == self.meta["weights_digest"]
+        ours = convert(weights)
+        assert ours is not None
+        network.load_state_dict(ours)
+        return network.eval()
 
 
 def published(keys: str, section: str | None = None, network: str | None = None) -> dict[str, torch.Tensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from src.core.weights import rename
+
 NAMES = {
     "vos.backbone.": "encoder.",
     "vos.refine.conv_s16.conv.": "refine.rm1.reduce.",
@@ -24,11 +26,5 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """Rename the keys of a published state dict and drop its unused classifier; None if it is not CRVOS's."""
     if "vos.refine.predictor.weight" not in published:
         return None
-    renamed = {}
-    for key, tensor in published.items():
-        prefix = next((prefix for prefix in NAMES if key.startswith(prefix)), None)
-        if prefix is not None and not key.startswith("vos.backbone.fc."):
-            renamed[NAMES[prefix] + key.removeprefix(prefix)] = tensor
-        elif prefix is None:
-            renamed[key] = tensor
-    return renamed
+    kept = {key: tensor for key, tensor in published.items() if not key.startswith("vos.backbone.fc.")}
+    return {rename(key, NAMES): tensor for key, tensor in kept.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.core.weights import rename
+
 MASK_STEM = "mask_rgb_encoder.conv1.weight"
 NAMES = {
     "mask_rgb_encoder.": "mask_encoder.",
@@ -30,14 +32,7 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
     if not {MASK_STEM, "kv_m_f16.key_proj.weight", "decoder.pred.weight"} <= published.keys():
         return None
     stem = published.pop(MASK_STEM)
-    ours = {_rename(key): tensor for key, tensor in published.items()}
+    ours = {rename(key, NAMES, INSIDE): tensor for key, tensor in published.items()}
     ours["mask_encoder.conv1.weight"] = stem[:, :3]
     ours["mask_encoder.conv1_mask.weight"] = F.pad(stem[:, 3:], (0, 0, 0, 0, 0, 5 - stem.shape[1]))
     return ours
-
-
-def _rename(key: str) -> str:
-    prefix = next((prefix for prefix in NAMES if key.startswith(prefix)), "")
-    rest = key.removeprefix(prefix)
-    inside = next((name for name in INSIDE if rest.startswith(name)), "")
-    return NAMES.get(prefix, "") + INSIDE.get(inside, "") + rest.removeprefix(inside)

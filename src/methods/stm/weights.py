@@ -7,6 +7,8 @@ import re
 import torch
 from torch import Tensor
 
+from src.core.weights import rename
+
 NAMES = {
     "Encoder_Q.": "encoder.",
     "Encoder_M.": "mask_encoder.",
@@ -20,7 +22,8 @@ NAMES = {
     "Decoder.RF2.": "decoder.refine4.",
     "Decoder.pred2.": "decoder.predict.",
 }
-INSIDE = {"convFS.": "skip.", "ResFS.": "skip_block.", "ResMM.": "block."}
+LAYERS = {"res2.": "layer1.", "res3.": "layer2.", "res4.": "layer3."}
+INSIDE = {**LAYERS, "convFS.": "skip.", "ResFS.": "skip_block.", "ResMM.": "block."}
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
@@ -31,13 +34,5 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
     ours = {"mask_encoder.conv1_mask.weight": torch.cat([mask, others], 1)}
     for key, tensor in published.items():
         if not re.fullmatch(r"Encoder_[MQ]\.(mean|std|conv1_[mo]\.weight)", key):
-            ours[_rename(key)] = tensor
+            ours[rename(key, NAMES, INSIDE)] = tensor
     return ours
-
-
-def _rename(key: str) -> str:
-    prefix = next((prefix for prefix in NAMES if key.startswith(prefix)), "")
-    rest = key.removeprefix(prefix)
-    rest = re.sub(r"^res(\d)\.", lambda found: f"layer{int(found[1]) - 1}.", rest)
-    inside = next((name for name in INSIDE if rest.startswith(name)), "")
-    return NAMES.get(prefix, "") + INSIDE.get(inside, "") + rest.removeprefix(inside)

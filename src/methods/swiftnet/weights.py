@@ -7,6 +7,8 @@ import re
 import torch
 from torch import Tensor
 
+from src.core.weights import rename
+
 NAMES = {
     "Encoder.": "encoder.",
     "LAE.conv_fusion1.": "reference.fuse4.",
@@ -23,9 +25,11 @@ NAMES = {
     "Decoder.RF3.": "decoder.refine8.",
     "Decoder.RF2.": "decoder.refine4.",
     "Decoder.pred2.": "decoder.predict.",
+    **{f"aspp.aspp{i + 1}.atrous_conv.": f"aspp.branches.{i}." for i in range(4)},
     "aspp.conv1.": "aspp.join.",
 }
-INSIDE = {"convFS.": "skip.", "ResFS.": "skip_block.", "ResMM.": "block."}
+LAYERS = {"res2.": "layer1.", "res3.": "layer2.", "res4.": "layer3."}
+INSIDE = {**LAYERS, "convFS.": "skip.", "ResFS.": "skip_block.", "ResMM.": "block."}
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
@@ -40,15 +44,5 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
     }
     for key, tensor in published.items():
         if key not in masks and not re.fullmatch(r"Encoder\.(mean|std)", key):
-            ours[_rename(key)] = tensor
+            ours[rename(key, NAMES, INSIDE)] = tensor
     return ours
-
-
-def _rename(key: str) -> str:
-    if found := re.fullmatch(r"aspp\.aspp(\d)\.atrous_conv\.(.*)", key):
-        return f"aspp.branches.{int(found[1]) - 1}.{found[2]}"
-    prefix = next((prefix for prefix in NAMES if key.startswith(prefix)), "")
-    rest = key.removeprefix(prefix)
-    rest = re.sub(r"^res(\d)\.", lambda found: f"layer{int(found[1]) - 1}.", rest)
-    inside = next((name for name in INSIDE if rest.startswith(name)), "")
-    return NAMES.get(prefix, "") + INSIDE.get(inside, "") + rest.removeprefix(inside)

@@ -9,8 +9,7 @@ import torch
 from src.core import Frame, Masks
 from src.methods.crvos.network import CRVOS
 from src.methods.crvos.weights import convert
-from tests.golden import fill
-from tests.golden.support import Golden, published
+from tests.golden.support import Golden
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +19,7 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="module")
 def network(golden: Golden) -> CRVOS:
-    weights = published("crvos")
-    assert fill.digest(weights) == golden.meta["weights_digest"]
-    ours = convert(weights)
-    assert ours is not None
-    made = CRVOS()
-    made.load_state_dict(ours)
-    return made.eval()
+    return golden.load(CRVOS(), convert)
 
 
 @pytest.mark.parametrize("case", ["k1", "k2"])

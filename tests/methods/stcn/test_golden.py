@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.core import Frame, Masks
+from src.core import Frame
 from src.methods.stcn.network import STCN, Query
 from src.methods.stcn.weights import convert
 from src.nn.aggregation import aggregate_product
 from src.nn.blocks import rows
 from src.nn.memory import DenseMemory
-from tests.golden import fill
-from tests.golden.support import Golden, published
+from tests.golden.support import Golden
 
 
 @pytest.fixture(scope="module")
@@ -22,23 +21,12 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="module")
 def network(golden: Golden) -> STCN:
-    weights = published("stcn")
-    assert fill.digest(weights) == golden.meta["weights_digest"]
-    ours = convert(weights)
-    assert ours is not None
-    made = STCN()
-    made.load_state_dict(ours)
-    return made.eval()
-
-
-def given(golden: Golden) -> tuple[torch.Tensor, Masks]:
-    planes = torch.from_numpy(golden["masks_u8"]).float().unsqueeze(0)
-    return golden.frames(golden.meta), Masks(planes, torch.ones(1, planes.shape[1], dtype=torch.bool))
+    return golden.load(STCN(), convert)
 
 
 @pytest.fixture(scope="module")
 def first(golden: Golden, network: STCN) -> tuple[DenseMemory, Query]:
-    frames, masks = given(golden)
+    frames, masks = golden.given()
     with torch.no_grad():
         return network.memorise(network.begin(Frame(0, frames[:1]), masks)), network.encode(frames[1:2])
 
@@ -50,7 +38,7 @@ def test_encoders(golden: Golden, first: tuple[DenseMemory, Query]) -> None:
     golden.check("frame1_f16_thin", query.thin)
     for name, feature in zip(("f4", "f8", "f16"), query.features, strict=True):
         golden.check(f"frame1_{name}", feature)
-    _, masks = given(golden)
+    _, masks = golden.given()
     golden.check("frame0_probs_sub", aggregate_product(masks.planes.logit(), masks.valid).softmax(1)[0], absolute=True)
     [bank] = memory.banks
     assert bank.values is not None
@@ -79,7 +67,7 @@ def test_affinity(golden: Golden, network: STCN, first: tuple[DenseMemory, Query
 @torch.no_grad()
 def test_video(golden: Golden, network: STCN, policy: str, every: int, previous: bool, chunk: int) -> None:
     network.memory_every, network.memory_previous, network.object_chunk = every, previous, chunk
-    frames, masks = given(golden)
+    frames, masks = golden.given()
     state = network.begin(Frame(0, frames[:1]), masks)
     outputs = []
     for index in range(1, len(frames)):

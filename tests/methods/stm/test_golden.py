@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from src.core import Frame, Masks
+from src.core import Frame
 from src.methods.stm.network import STM
 from src.methods.stm.weights import convert
 from src.nn.aggregation import aggregate_product
 from src.nn.blocks import rows
-from tests.golden import fill
-from tests.golden.support import Golden, published
+from tests.golden.support import Golden
 
 
 @pytest.fixture(scope="module")
@@ -22,23 +21,12 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="module")
 def network(golden: Golden) -> STM:
-    weights = published("stm")
-    assert fill.digest(weights) == golden.meta["weights_digest"]
-    ours = convert(weights)
-    assert ours is not None
-    made = STM()
-    made.load_state_dict(ours)
-    return made.eval()
-
-
-def given(golden: Golden) -> tuple[torch.Tensor, Masks]:
-    planes = torch.from_numpy(golden["masks_u8"]).float().unsqueeze(0)
-    return golden.frames(golden.meta), Masks(planes, torch.ones(1, planes.shape[1], dtype=torch.bool))
+    return golden.load(STM(), convert)
 
 
 @torch.no_grad()
 def test_layers(golden: Golden, network: STM) -> None:
-    frames, masks = given(golden)
+    frames, masks = golden.given()
     memory = network.memorise(network.begin(Frame(0, frames[:1]), masks))
     [bank] = memory.banks
     assert bank.keys is not None
@@ -67,7 +55,7 @@ def test_layers(golden: Golden, network: STM) -> None:
 @torch.no_grad()
 def test_video(golden: Golden, network: STM, policy: str, every: int, chunk: int) -> None:
     network.memory_every, network.object_chunk = every, chunk
-    frames, masks = given(golden)
+    frames, masks = golden.given()
     state = network.begin(Frame(0, frames[:1]), masks)
     outputs = []
     for index in range(1, len(frames)):

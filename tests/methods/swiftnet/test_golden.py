@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from src.core import Frame, Masks
+from src.core import Frame
 from src.methods.swiftnet.network import SwiftNet
 from src.methods.swiftnet.weights import convert
 from src.nn.aggregation import aggregate_product, object_probabilities
 from src.nn.pixel_memory import PixelBank, least_similar, max_cosine
-from tests.golden import fill
-from tests.golden.support import Golden, published
+from tests.golden.support import Golden
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +21,7 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="module")
 def network(golden: Golden) -> SwiftNet:
-    weights = published("swiftnet")
-    assert fill.digest(weights) == golden.meta["weights_digest"]
-    ours = convert(weights)
-    assert ours is not None
-    made = SwiftNet(memory_every=golden.meta["update_every"], memory_share=golden.meta["beta"])
-    made.load_state_dict(ours)
-    return made.eval()
-
-
-def given(golden: Golden) -> tuple[torch.Tensor, Masks]:
-    planes = torch.from_numpy(golden["masks_u8"]).float().unsqueeze(0)
-    return golden.frames(golden.meta), Masks(planes, torch.ones(1, planes.shape[1], dtype=torch.bool))
+    return golden.load(SwiftNet(memory_every=golden.meta["update_every"], memory_share=golden.meta["beta"]), convert)
 
 
 def contents(bank: PixelBank, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,7 +32,7 @@ def contents(bank: PixelBank, first: int, last: int) -> tuple[torch.Tensor, torc
 
 @torch.no_grad()
 def test_layers(golden: Golden, network: SwiftNet) -> None:
-    frames, masks = given(golden)
+    frames, masks = golden.given()
     memory = network.memorise(network.begin(Frame(0, frames[:1]), masks))
     key, value = contents(memory.banks[0], 0, 60)
     golden.check("frame0_key", key[0].transpose(1, 2))
@@ -79,7 +67,7 @@ def test_layers(golden: Golden, network: SwiftNet) -> None:
 @torch.no_grad()
 def test_video(golden: Golden, network: SwiftNet, chunk: int) -> None:
     network.object_chunk = chunk
-    frames, masks = given(golden)
+    frames, masks = golden.given()
     state = network.begin(Frame(0, frames[:1]), masks)
     outputs, columns = [], []
     for index in range(1, len(frames)):
@@ -93,7 +81,7 @@ def test_video(golden: Golden, network: SwiftNet, chunk: int) -> None:
 
 @torch.no_grad()
 def test_the_memory_keeps_the_golden_positions(golden: Golden, network: SwiftNet) -> None:
-    frames, masks = given(golden)
+    frames, masks = golden.given()
     state = network.begin(Frame(0, frames[:1]), masks)
     for index in range(1, len(frames)):
         _, state = network.step(Frame(index, frames[index : index + 1]), state)
