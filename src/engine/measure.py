@@ -19,7 +19,7 @@ import torch
 
 from src.core import ConfigError, Frame, Masks, Segmenter, State, generator
 from src.engine.padding import pad
-from src.engine.runner import _device, _now
+from src.engine.runner import device_of, now
 from src.engine.settings import Settings
 
 Run = Callable[..., Any]
@@ -122,7 +122,7 @@ def measure(
     segmenter: Segmenter[Any], point: Measurement, repeats: int, settings: Settings, stages: Sequence[str] = ()
 ) -> Measurement:
     """Measure one point, given by its size, objects and frames: one untimed step, then `repeats` timed ones."""
-    device = _device(segmenter)
+    device = device_of(segmenter)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with torch.autocast(device.type, settings.dtype, enabled=settings.precision != "fp32"):
@@ -137,10 +137,10 @@ def measure(
         del memory
         _, state = segmenter.step(_at(frame, 2), state)
         with timed(segmenter, stages) as seconds:
-            started = _now(device)
+            started = now(device)
             for index in range(3, 3 + repeats):
                 _, state = segmenter.step(_at(frame, index), state)
-            total = _now(device) - started
+            total = now(device) - started
     return replace(
         point,
         seconds=total / repeats,
@@ -158,18 +158,18 @@ def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str
     The bound methods are shadowed on the instance until the block ends, and the device is synchronised around each:
     that is what makes the seconds those of the stage, and steps of many short kernels on CUDA a little longer.
     """
-    device = _device(segmenter)
+    device = device_of(segmenter)
     seconds = dict.fromkeys(stages, 0.0)
     inner: list[float] = []
 
     def wrapped(name: str, method: Run) -> Run:
         def run(*arguments: Any, **named: Any) -> Any:
             inner.append(0.0)
-            started = _now(device)
+            started = now(device)
             try:
                 return method(*arguments, **named)
             finally:
-                whole = _now(device) - started
+                whole = now(device) - started
                 seconds[name] += whole - inner.pop()
                 if inner:
                     inner[-1] += whole
@@ -203,7 +203,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:
     """A random picture, padded, and the state after one step on it. The objects are vertical stripes."""
     height, width = size
-    device = _device(segmenter)
+    device = device_of(segmenter)
     noise = generator("benchmark", height, width).random((1, 3, height, width), "float32")
     frame = Frame(0, torch.from_numpy(noise).to(device))
     stripes = torch.arange(width, device=device) * (objects + 1) // width
@@ -219,7 +219,7 @@ def _started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> 
 def _remembers(segmenter: Segmenter[Any], settings: Settings) -> bool:
     """Found out on a small picture, as the first point of a grid may already be too large."""
     side = 4 * segmenter.stride
-    with torch.autocast(_device(segmenter).type, settings.dtype, enabled=settings.precision != "fp32"):
+    with torch.autocast(device_of(segmenter).type, settings.dtype, enabled=settings.precision != "fp32"):
         return memory_of(_started(segmenter, (side, side), 1)[1]) is not None
 
 

@@ -96,7 +96,7 @@ class _Session:
     def __init__(self, segmenter: Segmenter[Any], settings: Settings) -> None:
         self.segmenter = segmenter
         self.settings = settings
-        self.device = _device(segmenter)
+        self.device = device_of(segmenter)
         self.table = ObjectTable()
         self.state: Any = None
         self.size: tuple[int, int] | None = None
@@ -112,10 +112,10 @@ class _Session:
             given = "x".join(map(str, labels.shape))
             raise DataError(f"the mask of frame {picture.index} is {given}, the frame is {height}x{width}")
         new = [] if labels is None else self.table.add(np.unique(labels).tolist())
-        started = _now(self.device)
+        started = now(self.device)
         slots = self._segment(picture, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
         ids = self.table.to_ids(slots)
-        return Prediction(picture.index, picture.image, ids, _now(self.device) - started)
+        return Prediction(picture.index, picture.image, ids, now(self.device) - started)
 
     # Not inference mode: a method's `begin` may want gradients, which inference tensors refuse for good.
     @torch.no_grad()
@@ -168,13 +168,15 @@ def _to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255).contiguous()
 
 
-def _device(segmenter: Segmenter[Any]) -> torch.device:
+def device_of(segmenter: Segmenter[Any]) -> torch.device:
+    """Where its parameters are; the CPU where it has none."""
     parameters = segmenter.parameters() if isinstance(segmenter, nn.Module) else iter(())
     first = next(parameters, None)
     return torch.device("cpu") if first is None else first.device
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once everything queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

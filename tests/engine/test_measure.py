@@ -68,7 +68,7 @@ class Clocked(nn.Module):
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
     made = Clocked()
-    monkeypatch.setattr(measure, "_now", lambda device: made.clock)
+    monkeypatch.setattr(measure, "now", lambda device: made.clock)
     return made
 
 
