@@ -22,7 +22,7 @@ from src.launch.entry import entry, plain
 from src.launch.models import load_model
 from src.launch.results import write_record
 
-WIDTH = 8
+WIDTH = 9
 """Least characters of a printed column."""
 
 
