@@ -24,6 +24,8 @@ from src.data import Sequence as Video
 from src.metrics import ScoreTable
 
 STATISTICS = ("mean", "recall", "decay")
+PLACES = ("output=", "paths.", "hydra.run.dir=")
+"""Arguments that say where things lie on one machine; a record leaves them out."""
 
 
 def write_metrics(folder: Path, metrics: dict[str, float]) -> Path:
@@ -66,20 +68,25 @@ def write_record(
     content = {
         "time": now.isoformat(timespec="seconds"),
         "kind": kind,
-        "command": ["python", "-m", f"src.{kind}", *sys.argv[1:]],
+        "command": ["python", "-m", f"src.{kind}", *(part for part in sys.argv[1:] if not part.startswith(PLACES))],
         "commit": _commit(),
         "hardware": _hardware(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "data": _seen(videos) if videos else None,
         "metrics": metrics,
-        # As composed: what interpolates stays an interpolation, so that no path of this machine is recorded.
-        "config": OmegaConf.to_container(config, resolve=False),
+        "config": _without_places(config),
     }
     text = json.dumps(content, indent=2) + "\n"
     name = f"{now:%Y%m%dT%H%M%S}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
     path = root / study / "records" / name
     atomic_write(path, text)
     return path
+
+
+def _without_places(config: DictConfig) -> Any:
+    """As composed, what interpolates left as it is, without the paths of this machine."""
+    content: Any = OmegaConf.to_container(config, resolve=False)
+    return {key: value for key, value in content.items() if key not in ("output", "paths")}
 
 
 def _seen(videos: Sequence[Video]) -> dict[str, Any]:
