@@ -31,9 +31,9 @@ SMALL = ("model.network.backbone=resnet18", "model.network.width=8", "model.netw
 CLIPS = ("data.clip.frames=3", "data.clip.augmentation.size=[64,96]", "data.batch_size=2", "data.num_workers=0")
 
 
-def program(name: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+def program(name: str, *arguments: str, code: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"src.{name}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == code, done.stderr[-3000:]
     return done
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_cli import program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WORLD = "{train: 240, val: 8, frames: 20, size: [96, 160], objects: [2, 2]}"
 TINY = ("backbone=resnet18", "norm=group", "width=16", "key_channels=32", "value_channels=64", "decoder_width=32")
@@ -53,5 +53,5 @@ def test_it_learns_to_follow(name: str, cache: Path, floor: float, tmp_path: Pat
     network = (f"model.network.{value}" for value in TINY)
     places = (f"paths.cache={cache}", f"hydra.run.dir={tmp_path}", "data=generated", "engine.size=96")
     clips = (*OWN.get(name, CLIPS), f"+data.train.repeats={ROUNDS[name]}")
-    program("train", f"model={name}", *network, *TRAINING, *clips, *places, world("train"), world("val"))
+    program("train", f"model={name}", *network, *TRAINING, *clips, *places, world("train"), world("val"), timeout=840)
     assert score(tmp_path) > floor + 0.1
