@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.core.errors import CheckpointError
 
@@ -62,6 +63,15 @@ def rename(key: str, names: Mapping[str, str], inside: Mapping[str, str] | None 
         result += table.get(prefix, "")
         key = key.removeprefix(prefix)
     return result + key
+
+
+def split_stem(stem: Tensor) -> dict[str, Tensor]:
+    """A first convolution over image, mask and others (C 5 7 7) as our mask encoder's two.
+
+    Networks of the first training stage know no other objects (C 4 7 7): their weight for those is zero.
+    """
+    others = F.pad(stem[:, 3:], (0, 0, 0, 0, 0, 5 - stem.shape[1]))
+    return {"mask_encoder.conv1.weight": stem[:, :3], "mask_encoder.conv1_mask.weight": others}
 
 
 def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | str) -> None:

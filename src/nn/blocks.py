@@ -24,6 +24,12 @@ def rows(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
+def grid(readout: Tensor, like: Tensor) -> Tensor:
+    """Rows B O hw C -> B O C h w, on the grid of `like`, … h w."""
+    cells: Tensor = torch.unflatten(readout.transpose(2, 3), 3, like.shape[-2:])
+    return cells
+
+
 def in_chunks(function: Callable[[Tensor], Tensor], objects: Tensor, size: int) -> Tensor:
     """Apply a function of planes N … to B O …, `size` objects at a time: it bounds memory and changes nothing else."""
     parts = [torch.unflatten(function(part.flatten(0, 1)), 0, part.shape[:2]) for part in torch.split(objects, size, 1)]

@@ -89,7 +89,7 @@ class DenseMemory(State):
 
     def wants(self, stay: bool) -> bool:
         """Whether a frame would be written: an object's first frame always is, and stays."""
-        return stay or self.previous or any(bank.kept == 0 for bank in self.banks)
+        return any(self._takes(bank, stay) for bank in self.banks)
 
     def write(self, key: Tensor, value: Tensor, stay: bool) -> DenseMemory:
         """Add a frame, for good or until the next one is written."""
@@ -97,7 +97,7 @@ class DenseMemory(State):
         shared = key.shape[1] == 1
         keys = [key] * len(counts) if shared else torch.split(key, counts, 1)
         banks = [
-            bank.write(k, v, stay, self.bound) if stay or self.previous or bank.kept == 0 else bank
+            bank.write(k, v, stay, self.bound) if self._takes(bank, stay) else bank
             for bank, k, v in zip(self.banks, keys, torch.split(value, counts, 1), strict=True)
         ]
         return replace(self, banks=banks)
@@ -116,6 +116,9 @@ class DenseMemory(State):
     def repeat(self, frames: int) -> DenseMemory:
         """Every bank's first frame, `frames` times: a memory as large as after so many frames, to measure with."""
         return replace(self, banks=[bank.repeat(frames) for bank in self.banks])
+
+    def _takes(self, bank: Bank, stay: bool) -> bool:
+        return stay or self.previous or bank.kept == 0
 
 
 @state
@@ -162,6 +165,17 @@ class GlobalMemory(State):
     def repeat(self, frames: int) -> GlobalMemory:
         """As if `frames` frames had been written: nothing grows."""
         return replace(self, frames=[frames] * len(self.frames))
+
+
+def check_policy(every: int, bound: int | None, top_k: int | None) -> None:
+    """Refuse a dense memory, or a read of it, without room.
+
+    Raises:
+        ValueError: naming the three numbers.
+    """
+    if every < 1 or (top_k is not None and top_k < 1) or (bound is not None and bound < 2):
+        given = f"memory_every={every}, top_k={top_k}, memory_bound={bound}"
+        raise ValueError(f"{given}: must be at least 1, 1 and 2")
 
 
 def normalise_key(key: Tensor, how: KeyNorm) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from abc import abstractmethod
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from src.core import Clip, Frame, Masks, Segmenter
 from src.data import EvaluationItem
 from src.engine import Settings, crop, pad
-from src.nn.losses import dice
+from src.nn.losses import bootstrap_share, bootstrapped_nll, dice, nll
 from src.training.checkpointing import recompute
 from src.training.evaluation import EvaluationModule, Sinks, peak_memory_mb, segmented
 from src.training.recipe import Recipe
@@ -57,9 +56,9 @@ class VOSModule(EvaluationModule):
             for module in self._submodules(recipe.freeze):
                 module.requires_grad_(False)
 
-    @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of one frame from aggregated logits B (O+1) H W and labels B H W (void included)."""
+        """Loss of one frame from aggregated logits B (O+1) H W and labels B H W (void included); see `nll`."""
+        return nll(logits, labels)
 
     def unroll(self, clip: Clip) -> Tensor:
         """Segment frames 1..T-1 from the masks of frame 0, feeding the network its own predictions.
@@ -169,3 +168,11 @@ class VOSModule(EvaluationModule):
     def _submodules(self, names: tuple[str, ...]) -> list[nn.Module]:
         found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in names]
         return found
+
+
+class BootstrappedModule(VOSModule):
+    """The longer it has trained, the fewer and harder pixels count (STCN, section 5)."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `bootstrapped_nll` and `bootstrap_share`."""
+        return bootstrapped_nll(logits, labels, bootstrap_share(self.global_step))

@@ -15,7 +15,7 @@ from src.core.segmenter import Padding
 from src.methods.gam.attention import CAM, CAMNorm
 from src.methods.gam.embedding import MEM
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import FeatureFusion, in_chunks, per_object, rows
+from src.nn.blocks import FeatureFusion, grid, in_chunks, per_object, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
 from src.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
@@ -184,7 +184,7 @@ class GAM(nn.Module):
     def read(self, encoded: Encoded, memory: GlobalMemory) -> Tensor:
         """Attention distribution (Eq. 3): D, B O Cv h w."""
         read = memory.read(normalise_query(rows(encoded.key), self.query_norm))
-        return torch.unflatten(read.transpose(2, 3), 3, encoded.key.shape[-2:]).to(encoded.value.dtype)
+        return grid(read, encoded.key).to(encoded.value.dtype)
 
     def embed(self, state: GAMState) -> Tensor | None:
         """Mask embedding (Eq. 8): B O C h w; None without MEM."""

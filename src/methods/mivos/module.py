@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from src.nn.losses import bootstrap_share, bootstrapped_nll
-from src.training.module import VOSModule
+from src.training.module import BootstrappedModule
 
 
-class MiVOSModule(VOSModule):
+class MiVOSModule(BootstrappedModule):
     """Unrolls three frames; the longer it has trained, the fewer and harder pixels count."""
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See `bootstrapped_nll` and `bootstrap_share`."""
-        return bootstrapped_nll(logits, labels, bootstrap_share(self.global_step))

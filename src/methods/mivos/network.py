@@ -16,10 +16,10 @@ from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.affinity import Kernel
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import in_chunks, rows
+from src.nn.blocks import grid, in_chunks, rows
 from src.nn.decoders import STCNDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
-from src.nn.memory import DenseMemory
+from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
 
@@ -93,9 +93,7 @@ class MiVOS(nn.Module):
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
-        if memory_every < 1 or (top_k is not None and top_k < 1) or (memory_bound is not None and memory_bound < 2):
-            given = f"memory_every={memory_every}, top_k={top_k}, memory_bound={memory_bound}"
-            raise ValueError(f"{given}: must be at least 1, 1 and 2")
+        check_policy(memory_every, memory_bound, top_k)
         if kernel is not None and kernel <= 0:
             raise ValueError(f"kernel={kernel}: must be positive")
         self.memory_every = memory_every
@@ -157,10 +155,9 @@ class MiVOS(nn.Module):
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Memory read of the best positions, kernelised on request: B O Cv h w."""
-        size = query.key.shape[-2:]
         top_k = None if self.training else self.top_k
-        kernel = None if self.training or self.kernel is None else Kernel(self.kernel, size[1])
-        return torch.unflatten(memory.read(rows(query.key), top_k, "dot", kernel).transpose(2, 3), 3, size)
+        kernel = None if self.training or self.kernel is None else Kernel(self.kernel, query.key.shape[-1])
+        return grid(memory.read(rows(query.key), top_k, "dot", kernel), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder: readouts B O Cv h w -> log-odds B O H W."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import FeatureFusion, in_chunks, rows
+from src.nn.blocks import FeatureFusion, grid, in_chunks, rows
 from src.nn.decoders import STCNDecoder
 from src.nn.encoders import MaskEncoder, masks_and_others
-from src.nn.memory import DenseMemory
+from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
 
@@ -100,9 +99,7 @@ class STCN(nn.Module):
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
-        if memory_every < 1 or (top_k is not None and top_k < 1) or (memory_bound is not None and memory_bound < 2):
-            given = f"memory_every={memory_every}, top_k={top_k}, memory_bound={memory_bound}"
-            raise ValueError(f"{given}: must be at least 1, 1 and 2")
+        check_policy(memory_every, memory_bound, top_k)
         self.memory_every = memory_every
         self.memory_previous = memory_previous
         self.memory_bound = memory_bound
@@ -167,8 +164,8 @@ class STCN(nn.Module):
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Memory read by L2 similarity (sections 3.2, 4): B O Cv h w."""
-        read = memory.read(rows(query.key), None if self.training else self.top_k, "l2")
-        return torch.unflatten(read.transpose(2, 3), 3, query.key.shape[-2:])
+        top_k = None if self.training else self.top_k
+        return grid(memory.read(rows(query.key), top_k, "l2"), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder (section 3.2): readouts B O Cv h w -> log-odds B O H W."""

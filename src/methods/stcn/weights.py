@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from src.core.weights import rename
+from src.core.weights import rename, split_stem
 
 MASK_STEM = "value_encoder.conv1.weight"
 NAMES = {
@@ -29,15 +28,9 @@ INSIDE = {
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Rename the keys of a published state dict, split its mask encoder's first convolution; None if it is not STCN's.
-
-    Networks of the first training stage know no other objects: their weight for those is zero.
-    """
+    """Rename a published state dict's keys, split its mask encoder's first convolution; None if it is not STCN's."""
     published = {key.removeprefix("module."): tensor for key, tensor in published.items()}
     if not {MASK_STEM, "key_proj.key_proj.weight", "key_comp.weight"} <= published.keys():
         return None
     stem = published.pop(MASK_STEM)
-    ours = {rename(key, NAMES, INSIDE): tensor for key, tensor in published.items()}
-    ours["mask_encoder.conv1.weight"] = stem[:, :3]
-    ours["mask_encoder.conv1_mask.weight"] = F.pad(stem[:, 3:], (0, 0, 0, 0, 0, 5 - stem.shape[1]))
-    return ours
+    return {rename(key, NAMES, INSIDE): tensor for key, tensor in published.items()} | split_stem(stem)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import in_chunks, rows
+from src.nn.blocks import grid, in_chunks, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
-from src.nn.memory import DenseMemory
+from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
 
@@ -63,6 +63,9 @@ class STM(nn.Module):
         memory_bound: most frames that stay, at least 2: the first and the newest others; None: all.
         top_k: positions that take part in a read; None: all, as published.
         object_chunk: so many objects are encoded and decoded at once; bounds memory, changes nothing else.
+
+    Raises:
+        ValueError: for a memory or a read without room.
     """
 
     stride = 16
@@ -84,8 +87,7 @@ class STM(nn.Module):
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
-        if memory_every < 1 or (memory_bound is not None and memory_bound < 2):
-            raise ValueError(f"memory_every={memory_every} must be at least 1, memory_bound={memory_bound} at least 2")
+        check_policy(memory_every, memory_bound, top_k)
         self.memory_every = memory_every
         self.memory_previous = memory_previous
         self.memory_bound = memory_bound
@@ -143,8 +145,7 @@ class STM(nn.Module):
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Space-time memory read (section 3.2): B O Cv h w."""
-        read = memory.read(rows(query.key), self.top_k)
-        return torch.unflatten(read.transpose(2, 3), 3, query.key.shape[-2:])
+        return grid(memory.read(rows(query.key), self.top_k), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder (section 3.3): readouts B O Cv h w -> log-odds B O H W."""

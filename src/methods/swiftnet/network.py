@@ -16,7 +16,7 @@ from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.methods.swiftnet.parts import ASPP, LightAggregationEncoder
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import in_chunks, rows
+from src.nn.blocks import grid, in_chunks, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, masks_and_others
 from src.nn.normalise import Normalise
@@ -176,8 +176,7 @@ class SwiftNet(nn.Module):
 
     def read(self, query: Query, memory: PixelMemory) -> Tensor:
         """Memory read over chosen pixels and the previous frame: B O Cv h w."""
-        read = memory.read(rows(query.key))
-        return torch.unflatten(read.transpose(2, 3), 3, query.key.shape[-2:])
+        return grid(memory.read(rows(query.key)), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """ASPP and decoder: readouts B O Cv h w -> log-odds B O H W."""

@@ -1,47 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
-from src.core import Clip, Frame, Masks
 from src.engine import Settings
 from src.methods.mivos.module import MiVOSModule
-from src.methods.mivos.network import MiVOS, MiVOSState
+from src.methods.mivos.network import MiVOS
 from src.methods.mivos.weights import convert
 from src.nn.losses import nll
 from src.training.recipe import Recipe
 from tests.golden.support import HERE, published
+from tests.methods.videos import clip, frame, masks, video
 
 
 def small(**parameters: object) -> MiVOS:
     torch.manual_seed(0)
     tiny = {"backbone": "resnet18", "norm": "group", "width": 8, "key_channels": 8, "value_channels": 16}
     return MiVOS(**{**tiny, "decoder_width": 8, **parameters}).eval()  # type: ignore[arg-type]
-
-
-def frame(index: int, batch: int = 1) -> Frame:
-    rng = torch.Generator().manual_seed(index)
-    return Frame(index, torch.rand(batch, 3, 32, 48, generator=rng))
-
-
-def masks(objects: int, batch: int = 1) -> Masks:
-    planes = torch.zeros(batch, objects, 32, 48)
-    for i in range(objects):
-        planes[:, i, 4:28, 12 * i : 12 * i + 12] = 1
-    return Masks(planes, torch.ones(batch, objects, dtype=torch.bool))
-
-
-def video(network: MiVOS, count: int, objects: int = 1, late: int | None = None) -> Iterator[MiVOSState]:
-    state = network.begin(frame(0), masks(objects))
-    for index in range(1, count):
-        _, state = network.step(frame(index), state)
-        if index == late:
-            state = network.add(frame(index), masks(1), state)
-        yield state
 
 
 @pytest.mark.parametrize(
@@ -115,12 +93,10 @@ def test_half_precision_is_finite_and_near() -> None:
 def test_gradients_reach_every_parameter_through_three_frames() -> None:
     recipe = Recipe(partial(torch.optim.Adam, lr=1e-4))
     trained = MiVOSModule(small().train(), recipe, Settings(), {"method": "mivos", "network": {}}, pretrained=False)
-    images = torch.stack([frame(i, 2).image for i in range(3)], 1)
-    labels = torch.zeros(2, 3, 32, 48, dtype=torch.int64)
-    labels[:, :, 4:28, :12], labels[:, :, 4:28, 12:24] = 1, 2
-    logits = trained.unroll(Clip(images, labels, torch.ones(2, 2, dtype=torch.bool), ("a", "b")))
-    loss = trained.loss(logits[:, -1], labels[:, -1])
-    assert loss.item() == pytest.approx(nll(logits[:, -1], labels[:, -1]).item()), "all pixels count at first"
+    batch = clip()
+    logits = trained.unroll(batch)
+    loss = trained.loss(logits[:, -1], batch.labels[:, -1])
+    assert loss.item() == pytest.approx(nll(logits[:, -1], batch.labels[:, -1]).item()), "all pixels count at first"
     loss.backward()
     for name, parameter in trained.segmenter.named_parameters():
         assert parameter.grad is not None, name

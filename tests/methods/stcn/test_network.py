@@ -1,46 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
-from src.core import Clip, Frame, Masks
 from src.engine import Settings
 from src.methods.stcn.module import STCNModule
-from src.methods.stcn.network import STCN, STCNState
+from src.methods.stcn.network import STCN
 from src.methods.stcn.weights import convert
 from src.training.recipe import Recipe
 from tests.golden.support import HERE, published
+from tests.methods.videos import clip, frame, masks, video
 
 
 def small(**parameters: object) -> STCN:
     torch.manual_seed(0)
     tiny = {"backbone": "resnet18", "norm": "group", "width": 8, "key_channels": 8, "value_channels": 16}
     return STCN(**{**tiny, "decoder_width": 8, **parameters}).eval()  # type: ignore[arg-type]
-
-
-def frame(index: int, batch: int = 1) -> Frame:
-    rng = torch.Generator().manual_seed(index)
-    return Frame(index, torch.rand(batch, 3, 32, 48, generator=rng))
-
-
-def masks(objects: int, batch: int = 1) -> Masks:
-    planes = torch.zeros(batch, objects, 32, 48)
-    for i in range(objects):
-        planes[:, i, 4:28, 12 * i : 12 * i + 12] = 1
-    return Masks(planes, torch.ones(batch, objects, dtype=torch.bool))
-
-
-def video(network: STCN, count: int, objects: int = 1, late: int | None = None) -> Iterator[STCNState]:
-    state = network.begin(frame(0), masks(objects))
-    for index in range(1, count):
-        _, state = network.step(frame(index), state)
-        if index == late:
-            state = network.add(frame(index), masks(1), state)
-        yield state
 
 
 @torch.no_grad()
@@ -134,13 +112,6 @@ def test_half_precision_is_finite_and_near() -> None:
 def module(**recipe: object) -> STCNModule:
     made = Recipe(partial(torch.optim.Adam, lr=1e-4), **recipe)  # type: ignore[arg-type]
     return STCNModule(small().train(), made, Settings(), {"method": "stcn", "network": {}}, pretrained=False)
-
-
-def clip() -> Clip:
-    images = torch.stack([frame(i, 2).image for i in range(3)], 1)
-    labels = torch.zeros(2, 3, 32, 48, dtype=torch.int64)
-    labels[:, :, 4:28, :12], labels[:, :, 4:28, 12:24] = 1, 2
-    return Clip(images, labels, torch.ones(2, 2, dtype=torch.bool), ("a", "b"))
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])

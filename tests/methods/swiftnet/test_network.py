@@ -1,45 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import torch
 
-from src.core import Clip, Frame, Masks
+from src.core import Frame
 from src.engine import Settings
 from src.methods.swiftnet.module import SwiftNetModule
-from src.methods.swiftnet.network import SwiftNet, SwiftNetState
+from src.methods.swiftnet.network import SwiftNet
 from src.methods.swiftnet.weights import convert
 from src.training.recipe import Recipe
 from tests.golden.support import HERE
+from tests.methods.videos import clip, frame, masks, video
 
 
 def small(**parameters: object) -> SwiftNet:
     torch.manual_seed(0)
     tiny = {"norm": "group", "width": 8, "decoder_width": 8}
     return SwiftNet(**{**tiny, **parameters}).eval()  # type: ignore[arg-type]
-
-
-def frame(index: int, batch: int = 1) -> Frame:
-    rng = torch.Generator().manual_seed(index)
-    return Frame(index, torch.rand(batch, 3, 32, 48, generator=rng))
-
-
-def masks(objects: int, batch: int = 1) -> Masks:
-    planes = torch.zeros(batch, objects, 32, 48)
-    for i in range(objects):
-        planes[:, i, 4:28, 12 * i : 12 * i + 12] = 1
-    return Masks(planes, torch.ones(batch, objects, dtype=torch.bool))
-
-
-def video(network: SwiftNet, count: int, objects: int = 1, late: int | None = None) -> Iterator[SwiftNetState]:
-    state = network.begin(frame(0), masks(objects))
-    for index in range(1, count):
-        _, state = network.step(frame(index), state)
-        if index == late:
-            state = network.add(frame(index), masks(1), state)
-        yield state
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
@@ -167,11 +146,9 @@ def test_gradients_reach_every_parameter_through_four_frames(backbone: str, chec
     recipe = Recipe(partial(torch.optim.Adam, lr=1e-4), checkpoint=checkpoint)
     network = small(backbone=backbone, memory_every=1).train()
     trained = SwiftNetModule(network, recipe, Settings(), {"method": "swiftnet", "network": {}}, pretrained=False)
-    images = torch.stack([frame(i, 2).image for i in range(4)], 1)
-    labels = torch.zeros(2, 4, 32, 48, dtype=torch.int64)
-    labels[:, :, 4:28, :12], labels[:, :, 4:28, 12:24] = 1, 2
-    logits = trained.unroll(Clip(images, labels, torch.ones(2, 2, dtype=torch.bool), ("a", "b")))
-    trained.loss(logits[:, -1], labels[:, -1]).backward()
+    batch = clip(4)
+    logits = trained.unroll(batch)
+    trained.loss(logits[:, -1], batch.labels[:, -1]).backward()
     for name, parameter in trained.segmenter.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
