@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from src.core import VOID, DataError
+from src.data.rle import Runs
 from src.video.images import read_image, read_mask
 
 _WHITE = 255
@@ -25,16 +28,28 @@ class Sequence:
     Attributes:
         name: unique within its data set.
         images: one file per frame, in order.
-        masks: one file per frame, None where the frame is not annotated.
+        masks: one file, or the runs of its objects, per frame; None where the frame is not annotated.
         merge: all objects count as one, id 1 (DAVIS 2016).
         void: the value that means "do not look here", where the source declares one.
+        starts: frame in which each object's mask is given, by id; None: all are given in frame 0.
+        truth: whether the masks say everything; else they hold no more than what is given, and nothing can be scored.
+        outputs: frames whose masks are asked for (submissions, scores); None: all.
+        scores_last: whether the last frame is scored; DAVIS leaves it out.
+        unseen: ids of objects whose category no training video shows (YouTube-VOS).
+        height: pictures and masks are scaled up to so many rows; None leaves them.
     """
 
     name: str
     images: tuple[Path, ...]
-    masks: tuple[Path | None, ...]
+    masks: tuple[Path | Runs | None, ...]
     merge: bool = False
     void: int | None = None
+    starts: Mapping[int, int] | None = field(default=None, hash=False)
+    truth: bool = True
+    outputs: tuple[int, ...] | None = None
+    scores_last: bool = False
+    unseen: frozenset[int] = frozenset()
+    height: int | None = None
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -47,7 +62,9 @@ class Sequence:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Frame `index`, H W 3 RGB uint8. Raises `DataError` naming the file when it is missing or damaged."""
-        return read_image(self.images[index])
+        image = read_image(self.images[index])
+        size = self._scaled(image.shape[0], image.shape[1])
+        return image if size is None else cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
     def labels(self, index: int) -> NDArray[np.int32] | None:
         """Label map of frame `index`, H W int32: 0 background, object ids, `VOID` where the source declares void.
@@ -57,14 +74,15 @@ class Sequence:
         Raises:
             DataError: the mask is missing, damaged, or of another size than its image.
         """
-        path = self.masks[index]
-        if path is None:
+        mask = self.masks[index]
+        if mask is None:
             return None
-        raw = read_mask(path)
+        raw = read_mask(mask) if isinstance(mask, Path) else mask.labels()
+        source = mask if isinstance(mask, Path) else mask.source
         height, width = _size(self.images[index])
         if raw.shape != (height, width):
             raise DataError(
-                f"{path}: the mask is {raw.shape[1]} x {raw.shape[0]} pixels, its image"
+                f"{source}: the mask is {raw.shape[1]} x {raw.shape[0]} pixels, its image"
                 f" {self.images[index]} is {width} x {height}"
             )
         objects = raw != 0 if self.void is None else (raw != 0) & (raw != self.void)
@@ -73,21 +91,41 @@ class Sequence:
         elif self.void is None:
             labels = white_is_one(raw)
         elif self.void != VOID and (raw == VOID).any():
-            raise DataError(f"{path}: id {VOID} is kept for void in a source whose void is {self.void}")
+            raise DataError(f"{source}: id {VOID} is kept for void in a source whose void is {self.void}")
         else:
             labels = raw
-        return labels if self.void is None else np.where(raw == self.void, np.int32(VOID), labels)
+        labels = labels if self.void is None else np.where(raw == self.void, np.int32(VOID), labels)
+        size = self._scaled(height, width)
+        return (
+            labels if size is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+        )
 
     def given(self) -> dict[int, NDArray[np.int32]]:
-        """The masks that a semi-supervised method is given, by frame, without void: frame 0's.
+        """The masks that a semi-supervised method is given, by frame, without void, each with its new objects only.
 
         Raises:
-            DataError: frame 0 is not annotated.
+            DataError: a frame in which an object is given is not annotated.
         """
-        labels = self.labels(0)
+        if self.starts is None:
+            return {0: self._given(0)}
+        frames: dict[int, list[int]] = {}
+        for identity, frame in self.starts.items():
+            frames.setdefault(frame, []).append(identity)
+        masks = {frame: (self._given(frame), ids) for frame, ids in sorted(frames.items())}
+        return {frame: np.where(np.isin(labels, ids), labels, np.int32(0)) for frame, (labels, ids) in masks.items()}
+
+    def _given(self, index: int) -> NDArray[np.int32]:
+        labels = self.labels(index)
         if labels is None:
-            raise DataError(f"sequence {self.name}: its first frame {self.images[0]} has no mask to start from")
-        return {0: labels if self.void is None else np.where(labels == VOID, np.int32(0), labels)}
+            which = "its first frame" if index == 0 else f"frame {index},"
+            raise DataError(f"sequence {self.name}: {which} {self.images[index]} has no mask to start from")
+        return labels if self.void is None else np.where(labels == VOID, np.int32(0), labels)
+
+    def _scaled(self, height: int, width: int) -> tuple[int, int] | None:
+        """Width and height after scaling up, the width even; None where nothing is scaled."""
+        if self.height is None or self.height == height:
+            return None
+        return 2 * round(self.height * width / height / 2), self.height
 
 
 @dataclass(frozen=True)

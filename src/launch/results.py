@@ -94,11 +94,14 @@ def _seen(videos: Sequence[Video]) -> dict[str, Any]:
 
 
 def fingerprint(videos: Sequence[Video]) -> str:
-    """A short hash of what was scored: names and file sizes of every frame and mask."""
+    """A short hash of what was scored: names and file sizes of every frame and mask, and runs as they are."""
     digest = hashlib.sha256()
     for video in videos:
-        for path in (*video.images, *video.masks):
-            entry = "-" if path is None else f"{video.name}/{path.name}:{path.stat().st_size}"
+        for part in (*video.images, *video.masks):
+            if isinstance(part, Path):
+                entry = f"{video.name}/{part.name}:{part.stat().st_size}"
+            else:
+                entry = "-" if part is None else f"{video.name}/{part.size}:{part.objects}"
             digest.update(entry.encode() + b"\n")
     return digest.hexdigest()[:16]
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from src.core import VOID, DataError
 from src.data import EvaluationItem, Sequence
+from src.data.rle import Runs, pack
 from tests.data.tree import image, labels, save_image, save_mask, video
 
 
@@ -114,3 +115,28 @@ def test_sequences_travel_to_workers_and_items_need_no_device(tmp_path: Path) ->
 def test_jpeg_frames(tmp_path: Path) -> None:
     save_image(tmp_path / "0.jpg", image(0))
     assert Sequence("one", (tmp_path / "0.jpg",), (None,)).image(0).shape == (24, 40, 3)
+
+
+def test_objects_that_come_later_are_given_in_their_own_frame_and_alone_there(tmp_path: Path) -> None:
+    sequence = video(tmp_path / "cow", ids=(1, 2, 3), starts={1: 0, 2: 0, 3: 4})
+    given = sequence.given()
+    assert list(given) == [0, 4]
+    np.testing.assert_array_equal(given[0], labels(0, ids=(1, 2, 0)))
+    np.testing.assert_array_equal(given[4], labels(4, ids=(0, 0, 3)))
+    with pytest.raises(DataError, match="cow: frame 4"):
+        replace(sequence, masks=(*sequence.masks[:4], None, None)).given()
+
+
+def test_runs_are_masks(tmp_path: Path) -> None:
+    sequence = video(tmp_path / "cow")
+    square = pack([[2, 4, 10, 4, 10, 12, 2, 12]], (24, 40), "here")
+    read = replace(sequence, masks=(Runs((24, 40), ((9, square),), "here"), *sequence.masks[1:])).labels(0)
+    np.testing.assert_array_equal(read, labels(0, ids=(9,)))
+
+
+def test_scaling_up_keeps_ids_and_proportions(tmp_path: Path) -> None:
+    sequence = replace(video(tmp_path / "cow", ids=(1, 200)), height=72)
+    assert sequence.image(0).shape == (72, 120, 3)
+    read = sequence.labels(0)
+    assert read is not None
+    np.testing.assert_array_equal(read, np.kron(labels(0, ids=(1, 200)), np.ones((3, 3), int)))
