@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -71,12 +72,17 @@ class RawClip(NamedTuple):
 class ClipSource(Protocol):
     """Whatever clips can be drawn from: videos, or still images that are made to move."""
 
+    @property
+    def settings(self) -> ClipSettings:
+        """How its clips are drawn."""
+        ...
+
     def __len__(self) -> int:
-        """Clips per epoch."""
+        """Places: videos or stills."""
         ...
 
     def draw(self, index: int, epoch: int, rng: np.random.Generator) -> RawClip:
-        """Draw frames for place `index` of an epoch; only `rng` decides."""
+        """Draw frames of place `index`; only `epoch` and `rng` decide."""
         ...
 
     def require_object(self, index: int) -> None:
@@ -86,7 +92,7 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True)
 class VideoClips:
-    """Clips from annotated videos, one per video and epoch. Raises `DataError` naming a video that is too short."""
+    """Clips from annotated videos. Raises `DataError` naming a video that is too short."""
 
     sequences: tuple[Sequence, ...]
     settings: ClipSettings
@@ -146,19 +152,20 @@ class ClipDataset(Dataset[ClipItem]):
     """Clips of several sources, addressed by (epoch, index): equal addresses give equal clips in every process.
 
     Attributes:
-        sources: concatenated; an index runs through all of them.
-        settings: how many objects, how large.
+        sources: an index runs through the clips of all of them, one behind the other.
         transform: the built augmentation.
         seed: of all draws.
+        counts: clips of each source in an epoch; None: each of its places once. A source that gives more or fewer
+            goes through its places in a new random order each time, over the bounds of epochs.
     """
 
     sources: tuple[ClipSource, ...]
-    settings: ClipSettings
     transform: ClipTransform
     seed: int = 0
+    counts: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self.sources))
+        return sum(self._counts())
 
     def __getitem__(self, address: tuple[int, int]) -> ClipItem:
         """Draw until a target shows in the first frame, eight times at most; then take the draw that shows most.
@@ -167,10 +174,10 @@ class ClipDataset(Dataset[ClipItem]):
             DataError: a frame or mask is missing or damaged, the video is too short, or has no object anywhere.
         """
         epoch, index = address
-        source, place = self._locate(index)
+        source, place = self._locate(epoch, index)
         best, most = self._draw(source, place, epoch, generator(self.seed, epoch, index, 0))
         for attempt in range(1, _ATTEMPTS):
-            if most >= self.settings.min_area:
+            if most >= source.settings.min_area:
                 break
             item, shown = self._draw(source, place, epoch, generator(self.seed, epoch, index, attempt))
             if shown > most:
@@ -179,16 +186,23 @@ class ClipDataset(Dataset[ClipItem]):
             source.require_object(place)
         return best
 
-    def _locate(self, index: int) -> tuple[ClipSource, int]:
-        for source in self.sources:
-            if index < len(source):
-                return source, index
-            index -= len(source)
+    def _counts(self) -> tuple[int, ...]:
+        return tuple(map(len, self.sources)) if self.counts is None else self.counts
+
+    def _locate(self, epoch: int, index: int) -> tuple[ClipSource, int]:
+        for number, (source, count) in enumerate(zip(self.sources, self._counts(), strict=True)):
+            if index >= count:
+                index -= count
+            elif count % len(source) == 0:
+                return source, index % len(source)
+            else:
+                turn, at = divmod(epoch * count + index, len(source))
+                return source, int(_order(self.seed, number, turn, len(source))[at])
         raise IndexError(index)
 
     def _draw(self, source: ClipSource, place: int, epoch: int, rng: np.random.Generator) -> tuple[ClipItem, int]:
         """A clip, and the pixels of the target that shows most in its first frame."""
-        settings = self.settings
+        settings = source.settings
         raw = source.draw(place, epoch, rng)
         chosen = choose_objects(raw.labels[0], settings.max_objects, rng, settings.min_area, raw.void)
         chosen = chosen or choose_objects(raw.labels[0], settings.max_objects, rng, void=raw.void)
@@ -198,10 +212,16 @@ class ClipDataset(Dataset[ClipItem]):
         item = ClipItem(
             torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
             torch.from_numpy(labels.astype(np.uint8)),
-            torch.arange(settings.max_objects) < len(areas),
+            torch.arange(max(one.settings.max_objects for one in self.sources)) < len(areas),
             raw.name,
         )
         return item, int(areas.max(initial=0))
+
+
+@lru_cache(maxsize=16)
+def _order(seed: int, source: int, turn: int, size: int) -> NDArray[np.int64]:
+    """Places of a source in the order of its `turn`-th time through."""
+    return generator(seed, "places", source, turn).permutation(size)
 
 
 def _to_slots(labels: NDArray[np.int32], chosen: tuple[int, ...], void: int) -> NDArray[np.int32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence as ListOf
 from dataclasses import replace
 from typing import Any
@@ -12,14 +11,12 @@ import lightning as L
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
-from src.core import ConfigError, DataError
-from src.data.clips import ClipDataset, ClipItem, ClipSettings, ClipSource, VideoClips, collate
+from src.core import ConfigError
+from src.data.clips import ClipDataset, ClipItem, ClipSettings, collate
+from src.data.mixing import Part, Source, Videos, mix
 from src.data.samplers import EvaluationSampler, TrainSampler
 from src.data.sequence import EvaluationItem, Sequence
 from src.data.transforms import build
-
-Videos = Callable[[], tuple[Sequence, ...]] | tuple[Sequence, ...]
-Source = Videos | ClipSource | Callable[[], ClipSource]
 
 
 class VOSDataModule(L.LightningDataModule):
@@ -29,24 +26,26 @@ class VOSDataModule(L.LightningDataModule):
 
     Args:
         clip: how training clips are drawn; needed for training only.
-        train: a source or a list of them, put one behind the other: tuples of sequences, other `ClipSource`s, or
-            functions without arguments that open them (`_partial_: true` in a config).
+        train: a source or a list of them: sequences, a function that lists them (`_partial_: true` in a config),
+            `PseudoClips`, or a `Part` with any of these.
         val: sequences, or a function that lists them.
         test: the same, for testing.
         batch_size: clips per optimisation step, over all processes together.
         num_workers: loader processes per training process.
         seed: of the order and of all draws.
+        clips_per_epoch: shared out over the sources; None: every video or still once, or as its `Part` says.
     """
 
     def __init__(
         self,
         clip: ClipSettings | None = None,
-        train: Source | ListOf[Source] | None = None,
+        train: Source | Part | ListOf[Source | Part] | None = None,
         val: Videos | None = None,
         test: Videos | None = None,
         batch_size: int = 4,
         num_workers: int = 2,
         seed: int = 0,
+        clips_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
@@ -58,6 +57,7 @@ class VOSDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.clips_per_epoch = clips_per_epoch
         self._dataset: ClipDataset | None = None
         self._val: tuple[Sequence, ...] = ()
         self._test: tuple[Sequence, ...] = ()
@@ -80,6 +80,18 @@ class VOSDataModule(L.LightningDataModule):
             )
         return self.batch_size // world
 
+    def training_clips(self) -> ClipDataset:
+        """Open the training sources.
+
+        Raises:
+            ConfigError: training is not configured.
+            DataError: a source is missing or damaged, or has too few or too short videos.
+        """
+        if self.clip is None or self.train is None:
+            raise ConfigError("data: training needs `train` and `clip`")
+        mixture = mix(self.train, self.clip, self.clips_per_epoch)
+        return ClipDataset(mixture.sources, build(self.clip.augmentation), self.seed, mixture.counts)
+
     def setup(self, stage: str) -> None:
         """Open the sources of a stage: `fit`, `validate`, `test`, or `predict` (none).
 
@@ -89,10 +101,7 @@ class VOSDataModule(L.LightningDataModule):
         """
         if stage == "fit":
             self.batch_per_process(self._process()[1])
-            if self.clip is None or self.train is None:
-                raise ConfigError("data: training needs `train` and `clip`")
-            sources = _clip_sources(self.train, self.clip)
-            self._dataset = ClipDataset(sources, self.clip, build(self.clip.augmentation), self.seed)
+            self._dataset = self.training_clips()
         if stage in {"fit", "validate"}:
             self._val = _videos(self.val or ())
         if stage == "test":
@@ -152,17 +161,6 @@ class VOSDataModule(L.LightningDataModule):
 
 def _videos(source: Videos) -> tuple[Sequence, ...]:
     return tuple(source() if callable(source) else source)
-
-
-def _clip_sources(source: Source | ListOf[Source], settings: ClipSettings) -> tuple[ClipSource, ...]:
-    opened: Any = source() if callable(source) else source
-    if not isinstance(opened, list | tuple):
-        return (opened,)
-    if not opened:
-        raise DataError("data: a training source has no videos")
-    if all(isinstance(one, Sequence) for one in opened):
-        return (VideoClips(tuple(opened), settings),)
-    return tuple(clips for one in opened for clips in _clip_sources(one, settings))
 
 
 def _start_worker(_: int) -> None:

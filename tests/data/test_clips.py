@@ -18,7 +18,7 @@ PLAIN = ClipSettings(Augmentation(SIZE, flip=0), frames=3, max_objects=2, min_ar
 
 def dataset(*sources: tuple[Sequence, ...], settings: ClipSettings = PLAIN, seed: int = 0) -> ClipDataset:
     clips = tuple(VideoClips(source, settings) for source in sources)
-    return ClipDataset(clips, settings, build(settings.augmentation), seed)
+    return ClipDataset(clips, build(settings.augmentation), seed)
 
 
 def frames_of(name: str) -> list[int]:

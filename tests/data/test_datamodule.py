@@ -16,6 +16,7 @@ from torch import Tensor
 from src.core import Clip, ConfigError, DataError
 from src.data import Augmentation, ClipSettings, EvaluationItem, RawClip, Sequence
 from src.data.datamodule import VOSDataModule
+from src.data.mixing import Part
 from tests.data.tree import davis_tree, video
 
 SETTINGS = ClipSettings(Augmentation((24, 40), fit="crop", rotate=20, jitter=0.1), frames=3, max_objects=2, min_area=4)
@@ -116,8 +117,14 @@ def test_sources_are_put_together(videos: tuple[Sequence, ...]) -> None:
     assert sorted(name.split()[0] for name in batch) == ["ant", "bee", "bee", "bee"]
 
 
-class Stills:
+class Squares:
     """Another kind of source."""
+
+    def __init__(self, settings: ClipSettings = SETTINGS) -> None:
+        self.settings = settings
+
+    def clips(self, settings: ClipSettings) -> Squares:
+        return Squares(settings)
 
     def __len__(self) -> int:
         return 3
@@ -125,17 +132,26 @@ class Stills:
     def draw(self, index: int, epoch: int, rng: np.random.Generator) -> RawClip:
         mask = np.zeros((24, 40), np.int32)
         mask[4:20, 4:30] = 5
-        return RawClip([np.zeros((24, 40, 3), np.uint8)] * 3, [mask] * 3, -1, f"still {index}")
+        return RawClip([np.zeros((24, 40, 3), np.uint8)] * 3, [mask] * 3, -1, f"square {index}")
 
     def require_object(self, index: int) -> None:
         raise AssertionError
 
 
 def test_other_sources_take_part(videos: tuple[Sequence, ...]) -> None:
-    module = VOSDataModule(SETTINGS, [videos[:1], Stills], batch_size=4, num_workers=0)
+    module = VOSDataModule(SETTINGS, [videos[:1], Squares()], batch_size=4, num_workers=0)
     module.setup("fit")
     (batch,) = names(module)
-    assert sorted(name.split()[0] for name in batch) == ["ant", "still", "still", "still"]
+    assert sorted(name.split()[0] for name in batch) == ["ant", "square", "square", "square"]
+
+
+def test_an_epoch_has_the_clips_asked_for(videos: tuple[Sequence, ...]) -> None:
+    parts = [Part(videos, weight=1), Part(Squares(), weight=3)]
+    module = VOSDataModule(SETTINGS, parts, batch_size=4, num_workers=0, clips_per_epoch=16)
+    module.setup("fit")
+    drawn = [name.split()[0] for batch in names(module) for name in batch]
+    assert len(drawn) == 16
+    assert drawn.count("square") == 12
 
 
 def test_what_is_missing_is_said(videos: tuple[Sequence, ...]) -> None:
