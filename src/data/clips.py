@@ -211,7 +211,7 @@ class ClipDataset(Dataset[ClipItem]):
         labels, areas = _drop_hidden(labels, len(chosen), settings.min_area)
         item = ClipItem(
             torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
-            torch.from_numpy(labels.astype(np.uint8)),
+            torch.from_numpy(labels),
             torch.arange(max(one.settings.max_objects for one in self.sources)) < len(areas),
             raw.name,
         )
@@ -224,22 +224,22 @@ def _order(seed: int, source: int, turn: int, size: int) -> NDArray[np.int64]:
     return generator(seed, "places", source, turn).permutation(size)
 
 
-def _to_slots(labels: NDArray[np.int32], chosen: tuple[int, ...], void: int) -> NDArray[np.int32]:
-    slots = np.zeros_like(labels)
+def _to_slots(labels: NDArray[np.int32], chosen: tuple[int, ...], void: int) -> NDArray[np.uint8]:
+    slots = np.zeros(labels.shape, np.uint8)
     for slot, identity in enumerate(chosen, 1):
         slots[labels == identity] = slot
     slots[labels == void] = VOID
     return slots
 
 
-def _drop_hidden(labels: NDArray[np.int32], count: int, min_area: int) -> tuple[NDArray[np.int32], NDArray[np.integer]]:
+def _drop_hidden(labels: NDArray[np.uint8], count: int, min_area: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
     """Make objects background that the augmented first frame does not show, and close the gaps between the slots.
 
     Where none shows enough, those that show most stay. Also gives the areas of the objects that stay.
     """
     areas = np.bincount(labels[0].ravel(), minlength=VOID + 1)[1 : count + 1]
     stay = np.flatnonzero(areas >= max(1, min(min_area, areas.max(initial=0))))
-    table = np.zeros(VOID + 1, np.int32)
+    table = np.zeros(VOID + 1, np.uint8)
     table[stay + 1] = np.arange(1, len(stay) + 1)
     table[VOID] = VOID
     return table[labels], areas[stay]

@@ -68,17 +68,17 @@ class ClipTransform:
     compose: Any
 
     def __call__(
-        self, images: Sequence[NDArray[np.uint8]], labels: Sequence[NDArray[np.int32]], seed: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        self, images: Sequence[NDArray[np.uint8]], labels: Sequence[NDArray[np.uint8]], seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Apply one draw of parameters, named by `seed`, to all frames.
 
         Args:
             images: T of H W 3 uint8, all of one size.
-            labels: T of H W int32; ids are never mixed. Uncovered pixels become background.
+            labels: T of H W uint8; ids are never mixed. Uncovered pixels become background.
             seed: any non-negative number.
 
         Returns:
-            T h w 3 uint8 and T h w int32 of the augmentation's size.
+            T h w 3 and T h w, uint8, of the augmentation's size.
         """
         # Frame by frame with the generators wound back: given all frames at once albumentations 2.0.8 packs them into
         # one image of 3 T channels, warps four at a time and so gives later frames a border of wrong colours. The

@@ -1,0 +1,1 @@
+"""Speed and memory, each measured as a ratio against something in the same run: `python -m benchmarks.NAME`."""

@@ -1,0 +1,152 @@
+"""Training clips per second and core, what they are made of, and how many cores feed one large GPU.
+
+    python -m benchmarks.loading [paths.data=DIR]
+
+DAVIS and COCO are read where they are; YouTube-VOS, which is seldom at hand, as DAVIS frames at its size, 1280 x 720.
+A GPU's appetite is not measured but reckoned: the floating-point operations of a training step against 40 % of the
+dense half-precision peak of an H200.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import cv2
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from src.core import Clip
+from src.data import ClipDataset, coco, sequence
+from src.data.datamodule import VOSDataModule
+from src.data.davis import davis
+from src.launch.entry import CONFIGS
+from src.launch.instantiate import instantiate
+from src.launch.models import training_module
+from src.video.writer import write_mask
+
+GPU_FLOPS = 0.4 * 989e12
+RECIPES = {"DAVIS": ("stcn_davis", "gam_davis"), "COCO": ("stcn_coco", "gam_coco"), "YouTube-VOS": ("crvos_ytvos",)}
+CLIPS = 24
+READERS = ((sequence, "read_image"), (sequence, "read_mask"), (coco, "read_image"), (coco, "decode"))
+COLUMNS = "{:<13}{:<13}{:>14}{:>9}{:>9}{:>8}{:>9}{:>6}{:>7}"
+
+
+@dataclass
+class Clock:
+    """Seconds spent in functions that are watched."""
+
+    seconds: float = 0.0
+
+    def watch(self, function: Callable) -> Callable:
+        """The function, timed."""
+
+        def timed(*args: object, **named: object) -> object:
+            started = time.perf_counter()
+            try:
+                return function(*args, **named)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+def main() -> None:
+    """Print a row per recipe."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    print(COLUMNS.format("recipe", "data", "clip", "clips/s", "reading", "making", "augment", "rest", "cores"))
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for data, names in RECIPES.items():
+            for name in names:
+                overrides = [f"experiment={name}", "paths.output=none", f"paths.cache={folder}/cache", *sys.argv[1:]]
+                config = compose("train", overrides=overrides)
+                if data == "YouTube-VOS":
+                    config.data.train.root = str(_like_youtube(Path(config.paths.data), Path(folder) / data))
+                print(_row(name, data, config), flush=True)
+
+
+def _row(name: str, data: str, config: DictConfig) -> str:
+    module: VOSDataModule = instantiate(config.data)
+    dataset = module.training_clips()
+    dataset[0, 0]
+    reading, drawing, augmenting = Clock(), Clock(), Clock()
+    with _watched(dataset, reading, drawing, augmenting):
+        started = time.perf_counter()
+        for index in range(CLIPS):
+            dataset[0, index * max(1, len(dataset) // CLIPS) % len(dataset)]
+        total = time.perf_counter() - started
+    making = drawing.seconds - reading.seconds
+    rest = total - drawing.seconds - augmenting.seconds
+    shares = [f"{part / total:.0%}" for part in (reading.seconds, making, augmenting.seconds, rest)]
+    settings = dataset.sources[0].settings
+    height, width = settings.augmentation.size
+    cores = GPU_FLOPS / _operations(config) / (CLIPS / total)
+    clip = f"{settings.frames} x {height}x{width}"
+    return COLUMNS.format(name, data, clip, f"{CLIPS / total:.1f}", *shares, f"{cores:.0f}")
+
+
+@contextmanager
+def _watched(dataset: ClipDataset, reading: Clock, drawing: Clock, augmenting: Clock) -> Iterator[None]:
+    kinds = {type(source) for source in dataset.sources}
+    patches = [patch.object(where, name, reading.watch(getattr(where, name))) for where, name in READERS]
+    patches += [patch.object(kind, "draw", drawing.watch(kind.draw)) for kind in kinds]
+    transform = type(dataset.transform)
+    patches.append(patch.object(transform, "__call__", augmenting.watch(transform.__call__)))
+    for one in patches:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in patches:
+            one.stop()
+
+
+def _operations(config: DictConfig) -> float:
+    """Floating-point operations of forward and backward pass for one clip, counted on a small one of equal length."""
+    module = training_module(config).train()
+    module.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+    settings = instantiate(config.data.clip)
+    size = 96
+    labels = torch.zeros(1, settings.frames, size, size, dtype=torch.int64)
+    labels[:, :, 20:60, 20:60] = 1
+    valid = torch.ones(1, settings.max_objects, dtype=torch.bool)
+    with FlopCounterMode(display=False) as counter:
+        module.training_step(Clip(torch.rand(1, settings.frames, 3, size, size), labels, valid, ("clip",))).backward()
+    height, width = settings.augmentation.size
+    return counter.get_total_flops() * height * width / size**2
+
+
+def _like_youtube(data: Path, root: Path) -> Path:
+    """Two DAVIS sequences at YouTube-VOS' size and in its layout."""
+    videos = {}
+    for video in davis(data / "DAVIS", 2016, "train")[:2]:
+        for kind in ("JPEGImages", "Annotations"):
+            (root / "train" / kind / video.name).mkdir(parents=True)
+        frames = []
+        for index in range(0, len(video), 5):
+            name = f"{index:05}"
+            image = cv2.resize(video.image(index), (1280, 720), interpolation=cv2.INTER_CUBIC)
+            Image.fromarray(image).save(root / "train" / "JPEGImages" / video.name / f"{name}.jpg", quality=92)
+            labels = video.labels(index)
+            assert labels is not None
+            labels = cv2.resize(labels, (1280, 720), interpolation=cv2.INTER_NEAREST_EXACT)
+            write_mask(root / "train" / "Annotations" / video.name / f"{name}.png", labels)
+            frames.append(name)
+        videos[video.name] = {"objects": {"1": {"category": "thing", "frames": frames}}}
+    (root / "train" / "meta.json").write_text(json.dumps({"videos": videos}))
+    return root
+
+
+if __name__ == "__main__":
+    main()
