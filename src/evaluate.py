@@ -1,55 +1,108 @@
-"""Segment and score, or score masks that exist: `python -m src.evaluate checkpoint=FILE data=… output=DIR`."""
+"""Segment and score, or score masks that exist: `python -m src.evaluate checkpoint=FILE data=… output=DIR`.
+
+A split without truth is segmented only, and packed for its server; a zip for it can be checked before it is sent.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import lightning as L
 from omegaconf import DictConfig
 
-from src.core import ConfigError
+from src.core import ConfigError, DataError
+from src.data import Sequence as Video
 from src.data.datamodule import VOSDataModule
+from src.data.submission import check_submission, write_submission
 from src.launch.entry import entry
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model
-from src.launch.results import write_metrics, write_per_sequence, write_record
+from src.launch.results import measured, write_metrics, write_per_sequence, write_record
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
 
 
 @entry("evaluate")
 def main(config: DictConfig) -> None:
-    """Write `metrics.json`, `per_sequence.csv` and, when segmenting, `masks/<sequence>/<frame>.png`."""
+    """Write `metrics.json`, `per_sequence.csv`, when segmenting `masks/`, and without truth `submission.zip`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
     output = Path(config.output)
-    module = _module(config, output)
     data: VOSDataModule = instantiate(config.data)
+    if config.predictions is not None and pack_or_check(config, data, output):
+        return
+    module = _module(config, output)
     trainer: L.Trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
     trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return
-    write_per_sequence(output, module.table, data.test_videos)
-    path = write_metrics(output, module.results)
+    videos = data.test_videos
+    results = measured(module, videos)
+    write_per_sequence(output, module.table, videos)
+    path = write_metrics(output, results)
     if config.record is not None:
-        record = write_record(
-            Path(config.paths.experiments), config.record, "evaluate", module.results, config, data.test_videos
-        )
+        record = write_record(Path(config.paths.experiments), config.record, "evaluate", results, config, videos)
         print(f"record: {record}")
-    print("  ".join(f"{key} {module.results[key]:.4f}" for key in ("J&F-Mean", "J-Mean", "F-Mean")))
+    if _lacks_truth(videos):
+        # The scores, empty as they are, were gathered from all processes: all of them have written their masks.
+        _pack(output, output / "masks", videos)
+    else:
+        shown = ("J&F-Mean", "J-Mean", "F-Mean", "G-Mean")
+        print("  ".join(f"{key} {results[key]:.4f}" for key in shown if key in results))
     print(f"results: {path}")
 
 
-def _module(config: DictConfig, output: Path) -> EvaluationModule:
-    if config.predictions is None:
-        model = load_model(config)
-        predict = partial(segmented, model.segmenter, model.settings)
-        return EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
+def pack_or_check(config: DictConfig, data: VOSDataModule, output: Path) -> bool:
+    """Pack a folder of masks, or check a zip, if their split has no truth to score them by; says whether it has none.
+
+    Raises:
+        ConfigError: nothing is there, or a zip is to be scored.
+        DataError: a server would not take the masks; what is wrong is printed, a line each.
+    """
     if config.checkpoint is not None or config.get("model") is not None:
-        raise ConfigError("predictions=DIR scores masks that exist; it goes without checkpoint and model")
-    folder = Path(config.predictions)
-    if not folder.is_dir():
-        raise ConfigError(f"predictions={folder}: no such folder")
-    return EvaluationModule(partial(from_files, folder))
+        raise ConfigError("predictions=… goes without checkpoint and model: the masks exist")
+    predictions = Path(config.predictions)
+    if not predictions.exists():
+        raise ConfigError(f"predictions={predictions}: no such folder or zip")
+    data.setup("test")
+    videos = data.test_videos
+    if _lacks_truth(videos):
+        if predictions.is_dir():
+            _pack(output, predictions, videos)
+        else:
+            _check(predictions, videos)
+        return True
+    if not predictions.is_dir():
+        raise ConfigError(f"predictions={predictions}: to be scored, masks must be unpacked")
+    return False
+
+
+def _lacks_truth(videos: Sequence[Video]) -> bool:
+    return bool(videos) and not any(video.truth for video in videos)
+
+
+def _pack(output: Path, masks: Path, videos: Sequence[Video]) -> None:
+    target = output / "submission.zip"
+    write_submission(target, masks, videos)
+    _check(target, videos)
+
+
+def _check(path: Path, videos: Sequence[Video]) -> None:
+    """Print what is wrong with a submission, a line each. Raises `DataError` if a server would mind."""
+    faults = check_submission(path, videos)
+    for fault in faults:
+        print(fault)
+    if grave := sum(1 + fault.more for fault in faults if not fault.warning):
+        raise DataError(f"{path}: not fit to be sent, {grave} {'fault' if grave == 1 else 'faults'} (listed above)")
+    print(f"submission: {path} ({len(videos)} sequences, nothing wrong)")
+
+
+def _module(config: DictConfig, output: Path) -> EvaluationModule:
+    if config.predictions is not None:
+        return EvaluationModule(partial(from_files, Path(config.predictions)))
+    model = load_model(config)
+    predict = partial(segmented, model.segmenter, model.settings)
+    return EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from src.data.datamodule import VOSDataModule
 from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
 from src.launch.models import training_module
-from src.launch.results import write_metrics, write_per_sequence, write_record
+from src.launch.results import measured, write_metrics, write_per_sequence, write_record
 from src.training.module import VOSModule
 
 
@@ -54,7 +54,7 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
         write_per_sequence(output, module.table, data.test_videos)
-    return module.results
+    return measured(module, data.test_videos)
 
 
 def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule) -> None:

@@ -39,16 +39,8 @@ def test_every_method_has_a_model_config_and_every_model_config_builds() -> None
     assert found == set(registry.names())
 
 
-def waits_for_data(name: str) -> bool:
-    """Whether an experiment names a data set that has no configuration yet."""
-    data = re.search(r"override /data: (\w+)", (CONF / "experiment" / f"{name}.yaml").read_text())
-    return data is not None and data[1] not in names("data")
-
-
 @pytest.mark.parametrize("name", names("experiment"))
 def test_experiments_name_themselves_and_compose(name: str) -> None:
-    if waits_for_data(name):
-        pytest.skip("its data set has no configuration yet")
     config = composed("train", f"experiment={name}", "paths.output=/tmp/none")
     assert config.name == name
     assert isinstance(instantiate(config.model.training), Recipe)
@@ -90,7 +82,7 @@ def test_every_command_in_the_documents_composes() -> None:
         composed(program, *overrides)
 
 
-@pytest.mark.parametrize("name", [name for name in names("experiment") if not waits_for_data(name)])
+@pytest.mark.parametrize("name", names("experiment"))
 def test_every_experiment_builds_its_clips(name: str) -> None:
     config = composed("train", f"experiment={name}", "paths.output=/tmp/none")
     settings = instantiate(config.data.clip)

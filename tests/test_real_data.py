@@ -44,6 +44,31 @@ def test_a_recipe_trains_validates_and_resumes_on_davis(name: str, vos_data: Pat
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
+@pytest.mark.parametrize("method", ["gam", "stcn"])
+def test_stills_then_videos(method: str, vos_data: Path, tmp_path: Path) -> None:
+    short = (
+        *(
+            "trainer=cpu",
+            f"paths.data={vos_data}",
+            f"paths.cache={tmp_path}/cache",
+            "test=null",
+            "trainer.max_epochs=1",
+        ),
+        *("model.network.backbone=resnet18", "model.network.width=8", "data.clip.augmentation.size=[128,128]"),
+        *("data.num_workers=0", "engine.size=96", "trainer.limit_train_batches=4", "trainer.limit_val_batches=1"),
+        "trainer.max_epochs=1",
+    )
+    program("train", f"experiment={method}_coco", *short, f"hydra.run.dir={tmp_path}/stills")
+    weights = f"weights={tmp_path}/stills/checkpoints/last.ckpt"
+    done = program("train", f"experiment={method}_davis", weights, *short, f"hydra.run.dir={tmp_path}/videos")
+    assert "encoder weights were loaded" in done.stdout + done.stderr
+    first, second = (
+        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in ("stills", "videos")
+    )
+    assert first.keys() == second.keys()
+
+
 def test_committed_weights_follow_a_real_object(vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / "crvos_scratch.ckpt")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["dog"])

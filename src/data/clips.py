@@ -29,6 +29,7 @@ class ClipSettings:
         frames: length.
         gap: least and most frames from one sampled frame to the next.
         curriculum: replaces the most of `gap`, by epoch.
+        every: frames of the video from one frame of the source to the next; gaps are divided by it.
         reverse: chance to run backwards.
         max_objects: slots; so many objects at most are targets, the others are background.
         min_area: an object is a target if it has so many pixels in the clip's first frame, before and after augmenting.
@@ -38,6 +39,7 @@ class ClipSettings:
     frames: int = 8
     gap: tuple[int, int] = (1, 1)
     curriculum: Curriculum | Milestones | None = None
+    every: int = 1
     reverse: float = 0.0
     max_objects: int = 1
     min_area: int = 32
@@ -47,6 +49,7 @@ class ClipSettings:
         wrong = [
             (self.frames < 1, f"frames={self.frames} must be positive"),
             (not 1 <= least <= most, f"gap={(least, most)} must be two positive numbers, the smaller first"),
+            (self.every < 1, f"every={self.every} must be positive"),
             (not 0 <= self.reverse <= 1, f"reverse={self.reverse} must be a probability"),
             (not 1 <= self.max_objects < VOID, f"max_objects={self.max_objects} must be from 1 to {VOID - 1}"),
             (self.min_area < 1, f"min_area={self.min_area} must be positive"),
@@ -57,7 +60,8 @@ class ClipSettings:
     def gap_at(self, epoch: int) -> tuple[int, int]:
         """Least and most gap in an epoch."""
         least, most = self.gap
-        return least, most if self.curriculum is None else max(least, self.curriculum.max_gap(epoch))
+        most = most if self.curriculum is None else max(least, self.curriculum.max_gap(epoch))
+        return max(1, least // self.every), max(1, most // self.every)
 
 
 class RawClip(NamedTuple):
@@ -111,7 +115,10 @@ class VideoClips:
         """Consecutive, spaced or reversed frames of one video; frames without annotation are void everywhere."""
         sequence, settings = self.sequences[index], self.settings
         length, gap = len(sequence), settings.gap_at(epoch)
-        taken = sample_frames(length, settings.frames, rng, gap, settings.reverse, f"sequence {sequence.name}")
+        for _ in range(4 * _ATTEMPTS):
+            taken = sample_frames(length, settings.frames, rng, gap, settings.reverse, f"sequence {sequence.name}")
+            if sequence.masks[taken[0]] is not None:
+                break
         images = [sequence.image(i) for i in taken]
         if len({image.shape for image in images}) > 1:
             sizes = ", ".join(f"{w} x {h}" for h, w, _ in sorted({image.shape for image in images}))

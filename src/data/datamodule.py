@@ -155,7 +155,7 @@ class VOSDataModule(L.LightningDataModule):
             # Lightning leaves out the whole loop, and with it the metric's exchange between processes, where there is
             # nothing to do; the others would wait for ever. A first frame keeps the loop and is never scored.
             first = videos[0]
-            items = [EvaluationItem(-1, replace(first, images=first.images[:1], masks=first.masks[:1]))]
+            items = [EvaluationItem(-1, replace(first, images=first.images[:1], masks=first.masks[:1], starts=None))]
         return DataLoader(items, batch_size=None)  # type: ignore[arg-type]
 
 

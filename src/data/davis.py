@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as ListOf
+from dataclasses import replace
 from pathlib import Path
 
 from src.core import ConfigError, DataError
@@ -19,14 +20,14 @@ def davis(
     resolution: str = "480p",
     only: ListOf[str] | None = None,
     without: ListOf[str] = (),
-    repeats: int = 1,
+    height: int | None = None,
 ) -> tuple[Sequence, ...]:
     """List the sequences of a split without decoding anything.
 
     Sequence names come from `ImageSets/<year>/<split>.txt`; for 2016 also from `ImageSets/<resolution>/<split>.txt`,
     the list of image and mask paths of the 2016 release. 2016 merges all objects into one. Every frame must have its
-    mask, except in `test-…` splits, where only frame 0 must. `only` and `without` pick sequences by name, to hold some
-    of a split out. With `repeats` all come so many times, so that a small source counts beside a large one.
+    mask, except in `test-…` splits, where only frame 0 must and nothing can be scored. `only` and `without` pick
+    sequences by name, to hold some of a split out. With a `height`, pictures and masks are scaled up to so many rows.
 
     Raises:
         DataError: a folder, list, frame or mask is missing; the message says which, and what is there instead.
@@ -41,7 +42,8 @@ def davis(
     if unknown := [name for name in (*(only or ()), *without) if name not in names]:
         raise ConfigError(f"DAVIS {year} {split} has no sequence '{unknown[0]}'")
     names = tuple(name for name in names if (only is None or name in only) and name not in without)
-    return tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names) * repeats
+    found = tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names)
+    return tuple(replace(sequence, height=height) for sequence in found)
 
 
 def _names(root: Path, year: int, split: str, resolution: str) -> tuple[str, ...]:
@@ -90,4 +92,5 @@ def _sequence(root: Path, name: str, resolution: str, merge: bool, first_only: b
             raise DataError(f"{annotations / image.stem}.png: missing, the mask of {image} ({len(masks)} masks there)")
     if lost := sorted(masks.keys() - {image.stem for image in images}):
         raise DataError(f"{frames / lost[0]}.jpg: missing, the frame of {masks[lost[0]]} ({len(images)} frames there)")
-    return Sequence(name, tuple(images), tuple(masks.get(image.stem) for image in images), merge)
+    by_frame = tuple(masks.get(image.stem) for image in images)
+    return Sequence(name, tuple(images), by_frame, merge, truth=not first_only)

@@ -100,10 +100,9 @@ def generated(
     frames: int = 24,
     size: tuple[int, int] = (160, 256),
     objects: tuple[int, int] = (1, 3),
-    repeats: int = 1,
 ) -> tuple[Sequence, ...]:
     """A split of the generated data set, made when it is not there; see `generate` and `davis`."""
-    return davis(generate(root, seed, train, val, frames, size, objects), year, split, repeats=repeats)
+    return davis(generate(root, seed, train, val, frames, size, objects), year, split)
 
 
 def _exists(root: Path, parameters: _Parameters) -> bool:

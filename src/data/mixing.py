@@ -36,6 +36,7 @@ class Part:
         weight: instead of that, its share of the `clips_per_epoch`, against the weights of the others.
         gap: as in `ClipSettings`, like the attributes below; None: as the other sources do.
         curriculum: replaces the most of `gap`.
+        every: frames of the video from one frame of the source to the next; 5 for YouTube-VOS at 6 fps.
         reverse: chance to run backwards.
         max_objects: most targets.
         min_area: of a target.
@@ -46,6 +47,7 @@ class Part:
     weight: float | None = None
     gap: tuple[int, int] | None = None
     curriculum: Curriculum | Milestones | None = None
+    every: int | None = None
     reverse: float | None = None
     max_objects: int | None = None
     min_area: int | None = None
@@ -56,7 +58,7 @@ class Part:
 
     def settings(self, common: ClipSettings) -> ClipSettings:
         """Those of all sources, with what this one does its own way."""
-        names = ("gap", "curriculum", "reverse", "max_objects", "min_area")
+        names = ("gap", "curriculum", "every", "reverse", "max_objects", "min_area")
         own: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.gap is not None:
             own.setdefault("curriculum", None)  # which would go before it

@@ -34,7 +34,7 @@ class Runs:
         """
         out = np.zeros(self.size, np.int32)
         for identity, counts in self.objects:
-            out[decode(counts, self.size, self.source)] = identity
+            out[decode(counts, self.size, f"{self.source}, object {identity}")] = identity
         return out
 
 

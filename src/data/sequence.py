@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence as ListOf
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -60,6 +61,11 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def asked(self) -> ListOf[int]:
+        """Frames whose masks are asked for."""
+        return range(len(self)) if self.outputs is None else self.outputs
+
     def image(self, index: int) -> NDArray[np.uint8]:
         """Frame `index`, H W 3 RGB uint8. Raises `DataError` naming the file when it is missing or damaged."""
         image = read_image(self.images[index])
@@ -89,7 +95,7 @@ class Sequence:
         if self.merge:
             labels = objects.astype(np.int32)
         elif self.void is None:
-            labels = white_is_one(raw)
+            labels = white_is_one(raw) if isinstance(mask, Path) else raw
         elif self.void != VOID and (raw == VOID).any():
             raise DataError(f"{source}: id {VOID} is kept for void in a source whose void is {self.void}")
         else:

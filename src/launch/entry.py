@@ -20,7 +20,18 @@ from omegaconf.errors import OmegaConfBaseException
 from src.core import VOSError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "conf"
-PATH_KEYS = ("video", "mask", "checkpoint", "weights", "base_weights", "predictions", "output", "resume")
+PATH_KEYS = (
+    "video",
+    "mask",
+    "checkpoint",
+    "weights",
+    "base_weights",
+    "predictions",
+    "output",
+    "resume",
+    "archive",
+    "preview",
+)
 _PATH = re.compile(
     rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.run\.dir)=(?P<value>.+)$", re.S
 )

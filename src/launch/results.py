@@ -21,18 +21,24 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.core import ConfigError, atomic_write
 from src.data import Sequence as Video
-from src.metrics import ScoreTable
+from src.metrics import ScoreTable, youtube_vos_score
+from src.training.evaluation import EvaluationModule
 
 STATISTICS = ("mean", "recall", "decay")
 PLACES = ("output=", "paths.", "hydra.run.dir=")
 """Arguments that say where things lie on one machine; a record leaves them out."""
 
 
-def write_metrics(folder: Path, metrics: dict[str, float]) -> Path:
+def measured(module: EvaluationModule, videos: Sequence[Video]) -> dict[str, float]:
+    """What a test found, with G where the data set tells seen and unseen categories apart."""
+    unseen = [video.unseen for video in videos]
+    return {**module.results, **(youtube_vos_score(module.table, unseen) if any(unseen) else {})}
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
     """Write `metrics.json`; numbers that do not exist (nothing scored) become null."""
     path = folder / "metrics.json"
-    finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-    atomic_write(path, json.dumps(finite, indent=2) + "\n")
+    atomic_write(path, json.dumps(_finite(metrics), indent=2) + "\n")
     return path
 
 
@@ -73,7 +79,7 @@ def write_record(
         "hardware": _hardware(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "data": _seen(videos) if videos else None,
-        "metrics": metrics,
+        "metrics": _finite(metrics),
         "config": _without_places(config),
     }
     text = json.dumps(content, indent=2) + "\n"
@@ -104,6 +110,11 @@ def fingerprint(videos: Sequence[Video]) -> str:
                 entry = "-" if part is None else f"{video.name}/{part.size}:{part.objects}"
             digest.update(entry.encode() + b"\n")
     return digest.hexdigest()[:16]
+
+
+def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    absent = {key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)}
+    return {key: None if key in absent else value for key, value in metrics.items()}
 
 
 def _commit() -> str:

@@ -1,4 +1,4 @@
-"""The ruler: region similarity J, boundary accuracy F, and the statistics of the DAVIS protocol over them."""
+"""The ruler: region similarity J, boundary accuracy F, and what the DAVIS and YouTube-VOS protocols make of them."""
 
 from src.metrics.boundary import boundary_f, boundary_map
 from src.metrics.davis import (
@@ -12,6 +12,7 @@ from src.metrics.davis import (
     statistics,
 )
 from src.metrics.region import jaccard
+from src.metrics.youtube_vos import youtube_vos_score
 
 __all__ = [
     "DAVISScore",
@@ -25,4 +26,5 @@ __all__ = [
     "score_frame",
     "scored_frames",
     "statistics",
+    "youtube_vos_score",
 ]

@@ -71,12 +71,12 @@ class ScoreTable:
         }
 
 
-def scored_frames(count: int, first: int = 0) -> range:
+def scored_frames(count: int, first: int = 0, last: bool = False) -> range:
     """Frames of a sequence of `count` frames that are scored, for an object whose mask is given in frame `first`.
 
-    The given frame and the last frame of the sequence are not scored.
+    The given frame is not scored, nor is the last frame of the sequence unless `last` says so (YouTube-VOS).
     """
-    return range(first + 1, count - 1)
+    return range(first + 1, count if last else count - 1)
 
 
 def statistics(series: Sequence[float] | NDArray[np.floating]) -> Statistics:

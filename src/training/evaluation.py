@@ -17,9 +17,9 @@ from src.core import DataError, Segmenter
 from src.data import EvaluationItem
 from src.data import Sequence as Video
 from src.data.sequence import white_is_one
-from src.engine import Prediction, Settings, Sink, Throughput, drain, mask_sink, run
+from src.engine import Prediction, Settings, Sink, Throughput, drain, run
 from src.metrics import DAVISScore, davis_score, score_frame, scored_frames
-from src.video import read_mask
+from src.video import BackgroundWriter, read_mask, write_mask
 
 Predict = Callable[[Video], Iterable[Prediction]]
 Sinks = Callable[[Video], Sequence[Sink]]
@@ -33,12 +33,14 @@ def segmented(segmenter: Segmenter[Any], settings: Settings, video: Video) -> It
 def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
     """Masks that any tool wrote as `folder/<sequence>/<frame>.png`; white on black is object 1.
 
+    Only those of frames that are asked for are needed and read.
+
     Raises:
         DataError: naming the first mask that is missing.
     """
     empty = np.zeros((0, 0, 3), np.uint8)
-    for index, image in enumerate(video.images):
-        path = folder / video.name / f"{image.stem}.png"
+    for index in video.asked:
+        path = folder / video.name / f"{video.images[index].stem}.png"
         if not path.is_file():
             raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
         yield Prediction(index, empty, white_is_one(read_mask(path)).astype(np.int64), 0.0)
@@ -65,22 +67,33 @@ class EvaluationModule(L.LightningModule):
         self.table = davis_score(np.zeros((0, 5)))
 
     def evaluate_item(self, item: EvaluationItem) -> Throughput:
-        """Predict and score one sequence."""
-        video = item.sequence
-        objects = sorted({int(i) for labels in video.given().values() for i in np.unique(labels)} - {0})
-        wanted = scored_frames(len(video))
+        """Predict one sequence, and score it where it has truth: each object behind the frame in which it is given."""
+        # What has no number stands in for work in a process that has none.
+        throughput = Throughput() if item.index < 0 else self._evaluate(item.index, item.sequence)
+        self.frames.update(throughput.frames)
+        self.seconds.update(throughput.seconds)
+        return throughput
+
+    def _evaluate(self, index: int, video: Video) -> Throughput:
+        starts = {int(i): frame for frame, labels in video.given().items() for i in np.unique(labels) if i}
+        objects = sorted(starts, key=lambda i: (starts[i], i))
+        scored = scored_frames(len(video), min(starts.values(), default=0), video.scores_last)
+        wanted = set(scored).intersection(video.asked) if video.truth else set()
         scores: dict[int, NDArray[np.float64]] = {}
 
         def score(prediction: Prediction, _: Throughput) -> None:
             if prediction.index in wanted and (truth := video.labels(prediction.index)) is not None:
+                known = [i for i in objects if starts[i] < prediction.index]
                 ids = _fit(prediction.ids, truth.shape, video, prediction.index)
-                scores[prediction.index] = score_frame(np.minimum(ids, 1) if video.merge else ids, truth, objects)
+                scores[prediction.index] = score_frame(np.minimum(ids, 1) if video.merge else ids, truth, known)
 
         throughput = drain(self.predict_video(video), self.sinks(video), score)
-        if scores:
-            self.score.update(item.index, list(scores), objects, np.stack(list(scores.values())))
-        self.frames.update(throughput.frames)
-        self.seconds.update(throughput.seconds)
+        for start in sorted(set(starts.values())):
+            places = [place for place, i in enumerate(objects) if starts[i] == start]
+            frames = [frame for frame in scores if frame > start]
+            if frames:
+                together = np.stack([scores[frame][places] for frame in frames])
+                self.score.update(index, frames, [objects[place] for place in places], together)
         return throughput
 
     def conclude(self) -> dict[str, float]:
@@ -125,10 +138,17 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def mask_sinks(output: Path) -> Sinks:
-    """Sinks that write `output/masks/<sequence>/<frame>.png`."""
+    """Sinks that write `output/masks/<sequence>/<frame>.png`, of the frames that are asked for."""
 
     def sinks(video: Video) -> Sequence[Sink]:
-        return (mask_sink(output / "masks" / video.name, [path.stem for path in video.images]),)
+        wanted = frozenset(video.asked)
+
+        def write(prediction: Prediction) -> None:
+            if prediction.index in wanted:
+                name = video.images[prediction.index].stem
+                write_mask(output / "masks" / video.name / f"{name}.png", prediction.ids)
+
+        return (BackgroundWriter(write),)
 
     return sinks
 

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from src.core import DataError
+from src.data import Augmentation, ClipSettings
 from src.data.coco import build_index, coco
+from src.data.datamodule import VOSDataModule
+from src.data.pseudo import PseudoClips
 from src.data.stills import VOID_STILL
+from src.data.walks import Walk
 from tests.data.coco_tree import CORNER, SIZE, SQUARE, coco_tree, write
 
 
@@ -118,6 +124,23 @@ def test_absent_folders_and_empty_sets_are_said(tmp_path: Path) -> None:
     (root / "annotations" / "instances_train2017.json").unlink()
     with pytest.raises(DataError, match="no such file"):
         coco(root)
+
+
+def test_clips_do_not_depend_on_workers(tmp_path: Path) -> None:
+    root = coco_tree(tmp_path / "COCO", images=3)
+    settings = ClipSettings(Augmentation((48, 64), jitter=0.1), frames=3, max_objects=3, min_area=20)
+    batches = []
+    for workers in (0, 1, 2):
+        source = PseudoClips(partial(coco, root, min_area=16, cache=tmp_path / "cache"), (48, 64), Walk(warp=0.5))
+        module = VOSDataModule(settings, source, batch_size=2, num_workers=workers, clips_per_epoch=8)
+        module.setup("fit")
+        batches.append([(clip.images, clip.labels, clip.names) for clip in module.train_dataloader()])
+    assert len(batches[0]) == 4
+    for other in batches[1:]:
+        for (images, labels, names), (images_too, labels_too, names_too) in zip(batches[0], other, strict=True):
+            assert torch.equal(images, images_too)
+            assert torch.equal(labels, labels_too)
+            assert names == names_too
 
 
 def test_the_real_tree(vos_data: Path) -> None:

@@ -42,6 +42,8 @@ def test_test_dev_has_first_masks_only(tmp_path: Path) -> None:
     (bear,) = davis(tmp_path, 2017, "test-dev")
     assert [path is None for path in bear.masks] == [False, True, True, True, True]
     np.testing.assert_array_equal(bear.given()[0], labels(0))
+    assert not bear.truth
+    assert davis(tmp_path, 2017, "train", only=["camel"])[0].truth
     with pytest.raises(DataError, match=r"bear/00001\.png: missing, the mask of .*00001\.jpg"):
         davis(tmp_path, 2017, "train")
 
@@ -92,7 +94,7 @@ def test_picked_and_repeated_sequences(tmp_path: Path) -> None:
         return [sequence.name for sequence in davis(tmp_path, **options)]
 
     assert names(only=["cow", "ant"]) == ["ant", "cow"]
-    assert names(without=["bee"], repeats=2) == ["ant", "cow", "ant", "cow"]
+    assert names(without=["bee"]) == ["ant", "cow"]
     for option in ("only", "without"):
         with pytest.raises(ConfigError, match="DAVIS 2017 train has no sequence 'dog'"):
             names(**{option: ["ant", "dog"]})

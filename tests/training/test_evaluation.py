@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +15,15 @@ from src.core import DataError
 from src.data import EvaluationItem, Sequence
 from src.data.davis import davis
 from src.data.generated import generate
+from src.data.youtube_vos import youtube_vos
 from src.engine import Settings
 from src.methods.copy_first.network import CopyFirst
-from src.training.evaluation import EvaluationModule, from_files, segmented
+from src.metrics import youtube_vos_score
+from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
 from src.training.gallery import comparison
 from src.video import write_mask
+from tests.data.tree import save_mask
+from tests.data.youtube_tree import FILMS, youtube_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,6 +104,97 @@ def test_the_floor_is_a_floor(videos: tuple[Sequence, ...]) -> None:
     assert 0 < metrics["J-Mean"] < 0.7
     assert metrics["frames_per_second"] > 0
     assert metrics["peak_memory_mb"] > 50
+
+
+@pytest.fixture
+def late(videos: tuple[Sequence, ...], tmp_path: Path) -> Sequence:
+    """Six frames; object 1 is always there, object 2 comes in frame 2; frames 0 and 4 are not asked for."""
+    for i in range(6):
+        labels = videos[0].labels(i)
+        assert labels is not None
+        write_mask(tmp_path / "truth" / f"{i:05d}.png", labels if i >= 2 else np.where(labels == 2, 0, labels))
+    masks = tuple(sorted((tmp_path / "truth").iterdir()))
+    return replace(videos[0], masks=masks, starts={1: 0, 2: 2}, outputs=(1, 2, 3, 5), scores_last=True)
+
+
+def predict(folder: Path, video: Sequence, frames: Iterable[int], wrong: tuple[int, ...] = ()) -> EvaluationModule:
+    """Masks as the truth has them, nothing in some."""
+    for i in frames:
+        labels = video.labels(i)
+        assert labels is not None
+        write_mask(folder / video.name / f"{i:05d}.png", labels * (i not in wrong))
+    return EvaluationModule(partial(from_files, folder))
+
+
+def test_late_objects_are_scored_behind_the_frame_that_gives_them(late: Sequence, tmp_path: Path) -> None:
+    module = predict(tmp_path, late, (1, 2, 3, 5), wrong=(2,))
+    metrics = scored(module, (late,))
+    first, second = module.table.objects
+    # Frames 1, 2, 3, 5 and frames 3, 5: neither what was given nor what is not asked for, but the last one.
+    assert (first.object, first.frames, first.region.mean) == (1, 4, 0.75)
+    assert (second.object, second.frames, second.region.mean) == (2, 2, 1.0)
+    assert metrics["J-Mean"] == 0.875
+    scored(predict(tmp_path, late, (5,), wrong=(5,)), (late,))
+    scored(module, (late,))
+    assert [row.region.mean for row in module.table.objects] == [0.5, 0.5]
+
+
+def test_frames_that_are_not_asked_for_are_predicted_and_not_scored(late: Sequence) -> None:
+    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()))
+    assert module.evaluate_item(EvaluationItem(0, late)).frames == 6
+    module.conclude()
+    assert [(row.object, row.frames) for row in module.table.objects] == [(1, 4), (2, 2)]
+
+
+def test_only_masks_that_are_asked_for_must_exist(late: Sequence, tmp_path: Path) -> None:
+    module = predict(tmp_path, late, (1, 2, 3))
+    with pytest.raises(DataError, match=r"val_000.00005\.png: no such mask"):
+        scored(module, (late,))
+    predict(tmp_path, late, (5,))
+    assert scored(module, (late,))["J&F-Mean"] == 1
+
+
+def test_frames_before_any_object_and_frames_without_truth_do_not_count(late: Sequence, tmp_path: Path) -> None:
+    sparse = replace(late, masks=(None, *late.masks[1:3], None, *late.masks[4:]), starts={1: 1, 2: 2}, outputs=None)
+    module = predict(tmp_path, late, range(6))
+    scored(module, (sparse,))
+    assert [(row.object, row.frames) for row in module.table.objects] == [(1, 3), (2, 2)]
+
+
+def test_without_truth_masks_are_written_and_nothing_is_scored(late: Sequence, tmp_path: Path) -> None:
+    given = replace(late, masks=(late.masks[0], None, late.masks[2], None, None, None), truth=False)
+    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()), mask_sinks(tmp_path))
+    metrics = scored(module, (given,))
+    assert np.isnan(metrics["J&F-Mean"])
+    assert metrics["frames_per_second"] > 0
+    written = sorted(path.name for path in (tmp_path / "masks" / late.name).iterdir())
+    assert written == ["00001.png", "00002.png", "00003.png", "00005.png"]
+
+
+def test_a_process_without_sequences_does_nothing(late: Sequence, tmp_path: Path) -> None:
+    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()), mask_sinks(tmp_path))
+    assert module.evaluate_item(EvaluationItem(-1, late)).frames == 0
+    assert not (tmp_path / "masks").exists()
+    assert np.isnan(module.conclude()["J&F-Mean"])
+
+
+def test_g_where_somebody_has_the_truth(tmp_path: Path) -> None:
+    root = youtube_tree(tmp_path)
+    for name, film in FILMS.items():
+        for number in film.annotated:
+            save_mask(root / f"valid/Annotations/{name}/{number:05}.png", film.labels(number))
+    sequences = youtube_vos(root, "valid_all_frames", truth=True)
+    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()))
+    scored(module, sequences)
+    metrics = youtube_vos_score(module.table, [video.unseen for video in sequences])
+    # Squares of width 8 have moved by so many pixels: the ape's from 25 to 30 by 3.
+    moved = {pixels: (8 - pixels) / (8 + pixels) for pixels in (2, 3, 5, 7)}
+    assert metrics["J-Unseen"] == pytest.approx(moved[3])
+    # Fish 1 is scored at 5, 10 and 15, fish 2 at 10 and 15; the dog of frame 30 never, the other one at 41.
+    seen = [np.mean([moved[2], moved[5], moved[7]]), np.mean([moved[3], moved[5]]), moved[2]]
+    assert metrics["J-Seen"] == pytest.approx(np.mean(seen))
+    parts = [metrics[f"{measure}-{part}"] for measure in "JF" for part in ("Seen", "Unseen")]
+    assert metrics["G-Mean"] == pytest.approx(np.mean(parts))
 
 
 def test_errors_are_red_where_missed_and_blue_where_claimed() -> None:
