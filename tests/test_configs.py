@@ -14,6 +14,8 @@ from src.launch.entry import plain
 from src.launch.instantiate import instantiate
 from src.methods import registry
 from src.training.recipe import Recipe
+from tests.data.tree import davis_tree
+from tests.data.youtube_tree import youtube_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -93,3 +95,17 @@ def test_gc_trains_by_gams_recipe() -> None:
     config = composed("train", "experiment=gam_davis", "model=gc")
     assert (config.model.name, config.model.network.cam, config.model.network.mem) == ("gam", False, False)
     assert config.data.clip.frames == 10
+
+
+def test_the_main_training_mixes_davis_and_youtube_vos(tmp_path: Path) -> None:
+    davis_tree(tmp_path / "DAVIS", names=("bear", "camel"), frames=12)
+    youtube_tree(tmp_path / "YouTube-VOS")
+    small = ("data.clip.augmentation.size=[24,40]", "data.clip.augmentation.short=24", "+data.clip.min_area=4")
+    mixed = ("experiment=stcn_davis", "data=davis_youtube_vos", "data.clips_per_epoch=null")
+    config = composed("train", *mixed, *small, f"paths.data={tmp_path}", "paths.output=none")
+    clips = instantiate(config.data).training_clips()
+    davis, youtube = clips.sources
+    assert clips.counts == (10, len(youtube))
+    assert (davis.settings.gap_at(300), youtube.settings.gap_at(300)) == ((1, 25), (1, 5))
+    assert {clips[0, i].name.split()[0] for i in range(10)} == {"bear", "camel"}
+    assert clips[0, 10].images.shape == (3, 3, 24, 40)
