@@ -26,14 +26,15 @@ class Coded:
 
     Attributes:
         type: picture type, `"I"`, `"P"` or `"B"`.
-        motion: B 4 H W, displacement in pixels (x, y) to the past and (x, y) to the future reference.
-        references: presentation indices of the past and the future reference; None where the list is unused.
-        residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1].
+        motion: B 4 H W, displacement in pixels (x, y) to the past and (x, y) to the future reference, so that the
+            reference lies at the pixel's own position plus it; 0 where a list is unused.
+        references: B 2 H W, int16, presentation indices of past and future reference; -1 where a list is unused.
+        residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
     """
 
     type: str
     motion: Tensor | None = None
-    references: tuple[int | None, int | None] = (None, None)
+    references: Tensor | None = None
     residual: Tensor | None = None
 
 

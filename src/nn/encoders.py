@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.core import Masks
 from src.nn.blocks import per_object
@@ -28,6 +29,27 @@ class MaskEncoder(ResNet):
     def encode(self, stem: Tensor, masks: Tensor) -> Tensor:
         """`conv1` of the normalised image, B width H/2 W/2, and masks N 2 H W -> features N C H/16 W/16."""
         return self.body(per_object(self.conv1_mask(masks), stem))[-1]
+
+
+@torch.no_grad()
+def centre_key(key: nn.Conv2d, features: Tensor) -> None:
+    """Begin a key projection, for random initialisation, so that its keys average to zero over `features` N C h w.
+
+    Features behind a ReLU share a large part at all positions. In a dot product it decides alone which positions of a
+    memory are read, whatever is asked, and a network needs long to learn its way out.
+    """
+    assert key.bias is not None
+    nn.init.orthogonal_(key.weight, 2.0)
+    nn.init.zeros_(key.bias)
+    key.bias.copy_(-key(features).mean((0, 2, 3)))
+
+
+def clouds(size: int = 128) -> Tensor:
+    """2 3 H W: two pictures of noise at several scales, always the same, in [0, 1]; they stand in for real ones."""
+    rng = torch.Generator().manual_seed(0)
+    layers = ((4, 0.5), (16, 0.3), (64, 0.2))
+    noise = [torch.rand(2, 3, cells, cells, generator=rng) * weight for cells, weight in layers]
+    return torch.stack([F.interpolate(layer, (size, size), mode="bilinear") for layer in noise]).sum(0)
 
 
 class KeyValue(nn.Module):

@@ -18,7 +18,7 @@ from src.methods.swiftnet.parts import ASPP, LightAggregationEncoder
 from src.nn.aggregation import aggregate_product, object_probabilities
 from src.nn.blocks import grid, in_chunks, rows
 from src.nn.decoders import STMDecoder
-from src.nn.encoders import KeyValue, masks_and_others
+from src.nn.encoders import KeyValue, centre_key, clouds, masks_and_others
 from src.nn.normalise import Normalise
 from src.nn.pixel_memory import PixelMemory, Policy
 from src.nn.resnet import Norm, Pyramid, ResNet
@@ -126,6 +126,9 @@ class SwiftNet(nn.Module):
         self.reference = LightAggregationEncoder(width, f4, f8, f16)
         self.query = KeyValue(f16, key, value)
         self.memory = KeyValue(f16, key, value)
+        if norm == "group":
+            with torch.no_grad():
+                centre_key(self.query.key, self._features(clouds()).pyramid.f16)
         # What a position is remembered by begins as what it is asked for by.
         self.memory.load_state_dict(self.query.state_dict())
         self.aspp = ASPP(value, value, f16 // 2, dropout)

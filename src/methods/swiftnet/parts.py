@@ -32,6 +32,12 @@ class LightAggregationEncoder(nn.Module):
         self.deep = nn.Conv2d(2 * STRIDE**2, f16, 3, padding=1, bias=False)
         self.conv1 = nn.Conv2d(f16, f16, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(f16, f16, 3, padding=1, bias=False)
+        # What is remembered begins as the frame's own features with a little of the masks.
+        for conv in (self.conv1, self.conv2):
+            nn.init.dirac_(conv.weight)
+        with torch.no_grad():
+            self.fuse16.weight *= 0.1
+            self.deep.weight *= 0.1
 
     def forward(self, c1: Tensor, features: Pyramid, masks: Tensor) -> Tensor:
         """Features of the frame, c1 (after its ReLU) B stem H/2 W/2; masks and others N 2 H W -> N f16 H/16 W/16."""
