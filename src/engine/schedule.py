@@ -1,0 +1,102 @@
+"""In which order the pictures of coded video are segmented, and how they get back into presentation order.
+
+A base model looks at key frames, one after the other as they are shown; every other frame follows those it refers to.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from src.core import Picture
+
+_REMEMBERED = 256  # frames; no picture refers further back
+
+
+class Indexed(Protocol):
+    """Something that belongs to the picture of a presentation index."""
+
+    @property
+    def index(self) -> int:
+        """From 0."""
+        ...
+
+
+T = TypeVar("T", bound=Indexed)
+
+
+class Scheduled(NamedTuple):
+    """A picture whose turn it is, and whether the base model must look at it."""
+
+    picture: Picture
+    key: bool
+
+
+def scheduled(pictures: Iterable[Picture], given: Collection[int]) -> Iterator[Scheduled]:
+    """Order pictures that come in decode order; plain ones, and those of video without B-frames, pass through.
+
+    Key frames are I- and P-frames, plain pictures, and each B-frame with a given mask with all that follow it up to the
+    next I- or P-frame: an object that appears there has no mask in any frame they refer to. Key frames come in
+    presentation order, other frames as soon as all they refer to have come. As many pictures are held as one group of
+    B-frames has.
+
+    Args:
+        pictures: each behind those that it refers to.
+        given: presentation indices of frames with given masks.
+    """
+    held: list[Picture] = []
+    done: set[int] = set()
+    anchors: list[int] = []
+    marked = sorted(given)
+    for picture in pictures:
+        held.append(picture)
+        if picture.coded is None or picture.coded.type != "B":
+            anchors = [*anchors[-_REMEMBERED:], picture.index]
+        while (ready := _ready(held, done, anchors, marked)) is not None:
+            held.remove(ready.picture)
+            done = {index for index in done if index > ready.picture.index - _REMEMBERED} | {ready.picture.index}
+            yield ready
+    # Whatever waits for pictures that are missing.
+    for picture in sorted(held, key=lambda picture: picture.index):
+        yield Scheduled(picture, True)
+
+
+def in_order(things: Iterable[T]) -> Iterator[T]:
+    """What was made of pictures, in presentation order, each as soon as all before it are there."""
+    waiting: list[tuple[int, int, T]] = []
+    following: int | None = None
+    for arrival, thing in enumerate(things):
+        heapq.heappush(waiting, (thing.index, arrival, thing))
+        following = thing.index if following is None else following
+        while waiting and waiting[0][0] <= following:
+            index, _, first = heapq.heappop(waiting)
+            following = index + 1
+            yield first
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def _ready(held: list[Picture], done: set[int], anchors: list[int], given: list[int]) -> Scheduled | None:
+    """The next held picture whose turn it is."""
+    waiting_key = False
+    for picture in sorted(held, key=lambda picture: picture.index):
+        index = picture.index
+        before = max((anchor for anchor in anchors if anchor < index), default=-1)
+        anchor, born = index in anchors, next((i for i in given if before < i <= index), index)
+        if anchor or born < index or index in given:
+            if not waiting_key and done.issuperset(range(born, index)):
+                return Scheduled(picture, True)
+            waiting_key = True
+        elif done.issuperset(_references(picture)):
+            return Scheduled(picture, False)
+    return None
+
+
+def _references(picture: Picture) -> set[int]:
+    coded = picture.coded
+    if coded is None or coded.references is None:
+        return set()
+    return {index for index in np.unique(coded.references.numpy()).tolist() if index >= 0}

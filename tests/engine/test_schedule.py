@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from src.core import Coded, Picture
+from src.engine.schedule import in_order, scheduled
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+
+
+def picture(index: int, kind: str = "plain", *references: int) -> Picture:
+    if kind == "plain":
+        return Picture(index, IMAGE)
+    fields = torch.full((1, 2, 2, 2), -1, dtype=torch.int16)
+    for place, reference in enumerate(references):
+        fields.view(-1)[place] = reference
+    return Picture(index, IMAGE, Coded(kind, references=fields))
+
+
+PYRAMID = [
+    *(picture(0, "I"), picture(4, "P", 0), picture(2, "B", 0, 4), picture(1, "B", 0, 2), picture(3, "B", 2, 4)),
+    *(picture(8, "P", 4), picture(6, "B", 4, 8), picture(5, "B", 4, 6), picture(7, "B", 6, 8)),
+]
+
+
+def order(pictures: list[Picture], given: set[int]) -> list[tuple[int, bool]]:
+    return [(one.picture.index, one.key) for one in scheduled(pictures, given)]
+
+
+def test_plain_pictures_pass_through_as_keys() -> None:
+    assert order([picture(i) for i in range(5)], {0, 3}) == [(i, True) for i in range(5)]
+
+
+def test_b_frames_follow_what_they_refer_to() -> None:
+    expected = [(0, True), (4, True), (2, False), (1, False), (3, False), (8, True), (6, False), (5, False), (7, False)]
+    assert order(PYRAMID, {0}) == expected
+
+
+def test_a_mask_on_a_b_frame_makes_keys_up_to_the_next_anchor_and_keys_come_as_they_are_shown() -> None:
+    # Frame 4 waits for frames 2 and 3; frame 1 for frame 2.
+    expected = [(0, True), (2, True), (1, False), (3, True), (4, True)]
+    assert order(PYRAMID, {0, 2})[:5] == expected
+    assert order(PYRAMID, {0, 2})[5:] == [(8, True), (6, False), (5, False), (7, False)]
+
+
+def test_a_mask_on_an_anchor_changes_nothing() -> None:
+    assert order(PYRAMID, {0, 4}) == order(PYRAMID, {0})
+
+
+def test_what_waits_for_a_missing_picture_comes_last_as_key() -> None:
+    assert order([picture(0, "I"), picture(2, "P", 0), picture(1, "B", 0, 9)], {0}) == [(0, True), (2, True), (1, True)]
+
+
+def test_pictures_are_taken_no_earlier_than_needed() -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[Picture]:
+        for one in PYRAMID:
+            taken.append(one.index)
+            yield one
+
+    turns = scheduled(source(), {0})
+    assert (next(turns).picture.index, taken) == (0, [0])
+    assert [next(turns).picture.index for _ in range(4)] == [4, 2, 1, 3]
+    assert taken == [0, 4, 2, 1, 3]
+
+
+@for_all(st.sets(st.integers(0, 8)))
+def test_whatever_is_given_every_picture_comes_once_and_in_a_lawful_order(masks: set[int]) -> None:
+    turns = order(PYRAMID, masks)
+    places = {index: place for place, (index, _) in enumerate(turns)}
+    assert sorted(places) == list(range(9))
+    keys = [index for index, key in turns if key]
+    assert keys == sorted(keys)
+    assert masks <= set(keys)
+    for one in PYRAMID:
+        assert one.coded is not None
+        assert one.coded.references is not None
+        if one.index not in keys:
+            assert all(places[i] < places[one.index] for i in one.coded.references.unique().tolist() if i >= 0)
+
+
+@dataclass(frozen=True)
+class Thing:
+    index: int
+
+
+@for_all(st.permutations(range(6)))
+def test_things_come_back_in_presentation_order(indices: list[int]) -> None:
+    # The first picture decoded is the first one shown.
+    indices = [0, *(index + 1 for index in indices)]
+    assert [thing.index for thing in in_order(Thing(index) for index in indices)] == list(range(7))
+
+
+def test_nothing_waits_longer_than_it_must() -> None:
+    given: list[int] = []
+    out: list[int] = []
+
+    def source() -> Iterator[Thing]:
+        for index in (0, 2, 1, 3):
+            given.append(index)
+            yield Thing(index)
+
+    for thing in in_order(source()):
+        out.append(thing.index)
+        assert len(given) - len(out) <= 1
+
+
+@pytest.mark.parametrize("indices", [[], [3], [3, 4, 5]])
+def test_sources_may_begin_anywhere_and_be_empty(indices: list[int]) -> None:
+    assert [thing.index for thing in in_order(Thing(index) for index in indices)] == indices
