@@ -253,9 +253,9 @@ def test_weights_keep_what_was_learned(world: World) -> None:
 
 
 def test_half_precision_weights_are_a_checkpoint_too(world: World, tmp_path: Path) -> None:
-    write_half(world.checkpoint, tmp_path / "half.ckpt")
-    assert (tmp_path / "half.ckpt").stat().st_size < 0.3 * world.checkpoint.stat().st_size
-    whole, half = (from_checkpoint(path) for path in (world.checkpoint, tmp_path / "half.ckpt"))
+    write_half(world.checkpoint, tmp_path / "half.safetensors")
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.3 * world.checkpoint.stat().st_size
+    whole, half = (from_checkpoint(path) for path in (world.checkpoint, tmp_path / "half.safetensors"))
     assert half.settings == whole.settings
     assert isinstance(whole.segmenter, torch.nn.Module)
     assert isinstance(half.segmenter, torch.nn.Module)

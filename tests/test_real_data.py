@@ -70,7 +70,7 @@ def test_stills_then_videos(method: str, vos_data: Path, tmp_path: Path) -> None
 
 
 def test_committed_weights_follow_a_real_object(vos_data: Path) -> None:
-    model = from_checkpoint(ROOT / "weights" / "crvos_scratch.ckpt")
+    model = from_checkpoint(ROOT / "weights" / "crvos_scratch.safetensors")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["dog"])
     predictions = run(model.segmenter, (video.image(i) for i in range(10)), video.given(), model.settings)
     last = list(predictions)[-1].ids == 1
@@ -79,7 +79,7 @@ def test_committed_weights_follow_a_real_object(vos_data: Path) -> None:
 
 
 def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
-    model = from_checkpoint(ROOT / "weights" / "crvos_scratch.ckpt")
+    model = from_checkpoint(ROOT / "weights" / "crvos_scratch.safetensors")
     folder = vos_data / "multi_object"
     video = open_video(folder / "JPEGImages" / "gold-fish")
     masks = read_masks(folder / "Annotations" / "gold-fish" / "00000.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -9,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +19,8 @@ from src.core.errors import CheckpointError
 
 def read_archive(path: Path | str) -> dict[str, Any]:
     """Read a `.safetensors` file or a PyTorch archive of plain types, on the CPU.
+
+    What a checkpoint of ours has under `vos`, a safetensors file of ours has as JSON in its metadata.
 
     Raises:
         CheckpointError: if the file is missing, damaged, or holds anything but tensors and plain values.
@@ -31,7 +33,7 @@ def read_archive(path: Path | str) -> dict[str, Any]:
             # About pickle protocols: what cannot be read is an error anyway.
             warnings.simplefilter("ignore")
             safe = path.suffix == ".safetensors"
-            content: Any = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+            content: Any = _read_safe(path) if safe else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: holds more than tensors and plain values, refused") from error
     except (SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
@@ -40,6 +42,13 @@ def read_archive(path: Path | str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
     return content
+
+
+def _read_safe(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        about = (file.metadata() or {}).get("vos")
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return tensors if about is None else {"vos": json.loads(about), "state_dict": tensors}
 
 
 def find_tensors(content: dict[str, Any]) -> dict[str, Tensor]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from src.core import CheckpointError, ConfigError, Segmenter, atomic_path
@@ -69,7 +70,7 @@ def from_checkpoint(path: Path) -> Model:
 
 
 def write_half(source: Path, target: Path) -> None:
-    """Write what evaluation needs of one of our checkpoints: the network alone, in half precision.
+    """Write what evaluation needs of one of our checkpoints, the network in half precision, as a safetensors file.
 
     Raises:
         CheckpointError: if `source` is not one of ours.
@@ -78,9 +79,9 @@ def write_half(source: Path, target: Path) -> None:
     content = read_archive(source)
     if "vos" not in content:
         raise CheckpointError(f"{source}: not a checkpoint of src.train")
-    tensors = {f"segmenter.{key}": value.half() for key, value in _segmenter_tensors(content).items()}
+    tensors = {f"segmenter.{key}": value.half().contiguous() for key, value in _segmenter_tensors(content).items()}
     with atomic_path(target) as path:
-        torch.save({"vos": content["vos"], "state_dict": tensors}, path)
+        save_file(tensors, path, {"vos": json.dumps(content["vos"])})
 
 
 def load_weights(segmenter: Segmenter[Any], method: str, path: Path) -> None:
