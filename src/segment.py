@@ -36,7 +36,7 @@ def main(config: DictConfig) -> None:
         sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
     if config.inspect:
         sinks.append(MapSink(output / "maps", model.segmenter, model.settings))
-    print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}")
+    print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
 

@@ -119,6 +119,18 @@ def evaluated(world: World) -> Path:
     return output
 
 
+def test_a_wrapper_takes_its_base_from_a_checkpoint_and_equals_it_on_plain_pictures(
+    world: World, evaluated: Path, tmp_path: Path
+) -> None:
+    small = ("model=covos", "model.network.backbone=resnet18", "model.network.width=8", "trainer=cpu")
+    program("evaluate", *small, f"base_weights={world.checkpoint}", *world.davis, f"output={tmp_path}")
+    masks = sorted(path.relative_to(evaluated) for path in (evaluated / "masks").rglob("*.png"))
+    assert len(masks) == 10
+    assert all((evaluated / mask).read_bytes() == (tmp_path / mask).read_bytes() for mask in masks)
+    done = program("evaluate", "model=stm", f"base_weights={world.checkpoint}", *world.davis, code=2)
+    assert "model 'stm' wraps no base" in done.stderr
+
+
 def test_evaluate_repeats_the_test_of_the_training(world: World, evaluated: Path) -> None:
     trained, now = (json.loads((folder / "metrics.json").read_text()) for folder in (world.run, evaluated))
     for key in ("J&F-Mean", "J-Decay", "F-Recall"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.core import Frame, Masks
+from src.core import Coded, Frame, Masks
 from src.core.segmenter import Padding
 from src.core.types import IMAGENET_MEAN
 
@@ -37,7 +38,7 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
     """Pad a frame and its masks to a multiple of `stride`.
 
     Args:
-        frame: image B 3 H W; codec side data are not padded here.
+        frame: image B 3 H W; nothing refers anywhere from the padding of codec side data.
         masks: planes B O H W of the same frame, or None.
         stride: what H and W must divide by.
         padding: `zeros`, `mean` (the ImageNet mean, zero once normalised), both with empty masks; or `reflect`, which
@@ -63,8 +64,20 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
             mean = torch.tensor(IMAGENET_MEAN, device=image.device, dtype=image.dtype).view(3, 1, 1)
             image = torch.where(outside, mean, image)
         planes = None if planes is None else F.pad(planes, p)
-    padded = Frame(frame.index, image, frame.coded, frame.key)
+    coded = None if frame.coded is None else pad_coded(frame.coded, p)
+    padded = Frame(frame.index, image, coded, frame.key)
     return padded, None if masks is None or planes is None else masks.with_planes(planes), p
+
+
+def pad_coded(coded: Coded, pads: Pads) -> Coded:
+    """Side data for a frame that is padded: nothing refers anywhere from there."""
+    motion, references, residual = coded.motion, coded.references, coded.residual
+    return replace(
+        coded,
+        motion=None if motion is None else F.pad(motion, pads),
+        references=None if references is None else F.pad(references, pads, value=-1),
+        residual=None if residual is None else F.pad(residual, pads),
+    )
 
 
 def crop(x: Tensor, p: Pads) -> Tensor:

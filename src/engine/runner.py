@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from src.core import DataError, Frame, Masks, ObjectTable, Picture, Segmenter
 from src.engine.padding import Pads, crop, pad
+from src.engine.schedule import in_order, scheduled
 from src.engine.settings import Settings
+from src.engine.side_data import resize_coded
 
 Labels = NDArray[np.integer]
 
@@ -65,26 +67,27 @@ def run(
 
     Args:
         segmenter: in evaluation mode, on any device.
-        pictures: in presentation order, `Picture`s or plain H W 3 uint8 arrays, from any iterable: a list, a reader,
-            a camera.
+        pictures: `Picture`s or plain H W 3 uint8 arrays in presentation order, from any iterable: a list, a reader, a
+            camera; coded pictures in decode order.
         masks: label maps (H W, any integer ids, 0 is background) by index of the frame they belong to. Segmentation
             begins with the first; ids that are new in a later one are added there and win over older objects inside
             their mask. What a later mask says of ids already known is not looked at.
         settings: working size and precision.
 
     Yields:
-        one `Prediction` per picture, in order. Frames before the first mask are all background.
+        one `Prediction` per picture, in presentation order. Frames before the first mask are all background.
 
     Raises:
         DataError: when a mask's size differs from its frame's, the size changes within the video, or a mask lies
             behind the video's last frame.
     """
     session = _Session(segmenter, settings or Settings())
+    named = (item if isinstance(item, Picture) else Picture(place, item) for place, item in enumerate(pictures))
+    turns = scheduled(named, masks)
     last = -1
-    for position, item in enumerate(pictures):
-        picture = item if isinstance(item, Picture) else Picture(position, item)
-        last = picture.index
-        yield session.advance(picture, masks.get(picture.index))
+    for prediction in in_order(session.advance(*turn, masks.get(turn.picture.index)) for turn in turns):
+        last = prediction.index
+        yield prediction
     late = [index for index in masks if index > last]
     if late:
         raise DataError(f"mask given for frame {min(late)}, but the video ends with frame {last}")
@@ -101,7 +104,7 @@ class _Session:
         self.state: Any = None
         self.size: tuple[int, int] | None = None
 
-    def advance(self, picture: Picture, labels: Labels | None) -> Prediction:
+    def advance(self, picture: Picture, key: bool, labels: Labels | None) -> Prediction:
         height, width = picture.image.shape[:2]
         if self.size is not None and self.size != (height, width):
             raise DataError(
@@ -113,17 +116,19 @@ class _Session:
             raise DataError(f"the mask of frame {picture.index} is {given}, the frame is {height}x{width}")
         new = [] if labels is None else self.table.add(np.unique(labels).tolist())
         started = now(self.device)
-        slots = self._segment(picture, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
+        slots = self._segment(picture, key, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
         ids = self.table.to_ids(slots)
         return Prediction(picture.index, picture.image, ids, now(self.device) - started)
 
     # Not inference mode: a method's `begin` may want gradients, which inference tensors refuse for good.
     @torch.no_grad()
-    def _segment(self, picture: Picture, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
+    def _segment(self, picture: Picture, key: bool, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
         with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
-            frame = Frame(picture.index, self._working(_to_tensor(picture.image, self.device)), picture.coded)
+            image = self._working(_to_tensor(picture.image, self.device))
+            coded = None if picture.coded is None else resize_coded(picture.coded, (image.shape[-2], image.shape[-1]))
             masks = self._masks(labels, new) if labels is not None and new else None
-            frame, masks, pads = pad(frame, masks, self.segmenter.stride, self.segmenter.padding)
+            whole = Frame(picture.index, image, coded, key)
+            frame, masks, pads = pad(whole, masks, self.segmenter.stride, self.segmenter.padding)
             if self.state is None:
                 assert masks is not None, "the table holds no id before the first mask"
                 self.state = self.segmenter.begin(frame, masks)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from src.core import CheckpointError, ConfigError, Segmenter, atomic_path
 from src.core.weights import find_tensors, load_encoder, load_tensors, read_archive
 from src.engine import Settings
-from src.launch.entry import plain
+from src.launch.entry import CONFIGS, plain
 from src.launch.instantiate import instantiate
 from src.methods import registry
 from src.training.module import VOSModule
@@ -35,21 +35,26 @@ class Model:
 def load_model(config: DictConfig) -> Model:
     """The segmenter that `checkpoint=…` or `model=… [weights=…]` asks for, with `engine` overrides.
 
+    Where neither is given, `config.default` names a checkpoint of this checkout, if the program has one.
+
     Raises:
         ConfigError: if neither or both are given.
         CheckpointError: for a file that cannot be read or does not fit.
     """
-    if (config.checkpoint is None) == (config.get("model") is None):
+    checkpoint, named = config.checkpoint, config.get("model") is not None
+    if checkpoint is None and not named and config.get("default") is not None:
+        checkpoint = CONFIGS.parent / config.default
+    if (checkpoint is None) != named:
         raise ConfigError("give either checkpoint=FILE or model=NAME")
-    if config.checkpoint is not None:
-        if config.weights is not None:
-            raise ConfigError("weights=FILE goes with model=NAME; a checkpoint has its own")
-        model = from_checkpoint(Path(config.checkpoint))
+    if checkpoint is not None:
+        if config.weights is not None or config.get("base_weights") is not None:
+            raise ConfigError("weights=FILE and base_weights=FILE go with model=NAME; a checkpoint has its own")
+        model = from_checkpoint(Path(checkpoint))
     else:
-        segmenter = registry.build(config.model.name, plain(config.model.network))
-        if config.weights is not None:
-            load_weights(segmenter, config.model.name, Path(config.weights))
-        model = Model(config.model.name, _evaluating(segmenter), Settings())
+        network, settings = _parameters(config)
+        segmenter = registry.build(config.model.name, network)
+        _load_all(segmenter, config)
+        model = Model(config.model.name, _evaluating(segmenter), settings)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
 
@@ -98,6 +103,9 @@ def load_weights(segmenter: Segmenter[Any], method: str, path: Path) -> None:
         tensors = _segmenter_tensors(content)
     else:
         tensors = _converted(find_tensors(content), method, path)
+        if isinstance(segmenter, nn.Module) and hasattr(segmenter, "base"):
+            # Published weights of a wrapper come without its base.
+            tensors = {**segmenter.state_dict(), **tensors}
     _load(segmenter, tensors, path)
 
 
@@ -111,14 +119,13 @@ def training_module(config: DictConfig) -> VOSModule:
     module = registry.method(name).module()
     if module is None:
         raise ConfigError(f"model '{name}' has nothing to train")
-    network = plain(config.model.network)
+    network, _ = _parameters(config)
     segmenter = registry.build(name, network)
     encoders = {part: file for part in ENCODERS if (file := config.model.get(f"{part}_weights")) is not None}
     for part, file in encoders.items():
         assert isinstance(segmenter, nn.Module)
         load_encoder(segmenter.get_submodule(part), Path(file))
-    if config.weights is not None:
-        load_weights(segmenter, name, Path(config.weights))
+    _load_all(segmenter, config)
     built: VOSModule = module(
         segmenter=segmenter,
         recipe=instantiate(config.model.training),
@@ -127,6 +134,35 @@ def training_module(config: DictConfig) -> VOSModule:
         pretrained=bool(encoders) or config.weights is not None,
     )
     return built
+
+
+def _parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
+    """What the network is built from, and how it is run: a base whose weights are a checkpoint of ours is as it says.
+
+    Raises:
+        ConfigError: weights for the base of a model that wraps none.
+    """
+    network: dict[str, Any] = plain(config.model.network)
+    if config.get("base_weights") is None:
+        return network, Settings()
+    if "base" not in network:
+        raise ConfigError(f"base_weights={config.base_weights}: model '{config.model.name}' wraps no base")
+    about = read_archive(Path(config.base_weights)).get("vos")
+    if not isinstance(about, dict):
+        return network, Settings()
+    return {**network, "base": {"name": about["method"], "network": about["network"]}}, Settings(**about["engine"])
+
+
+def _load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
+    """Load `base_weights`, then `weights`."""
+    if config.get("base_weights") is not None:
+        path = Path(config.base_weights)
+        about = read_archive(path).get("vos")
+        base = about["method"] if isinstance(about, dict) else config.model.base.name
+        assert isinstance(segmenter, nn.Module)
+        load_weights(segmenter.get_submodule("base"), base, path)  # type: ignore[arg-type]
+    if config.weights is not None:
+        load_weights(segmenter, config.model.name, Path(config.weights))
 
 
 def _segmenter_tensors(content: dict[str, Any]) -> dict[str, Tensor]:

@@ -29,12 +29,14 @@ def method(name: str) -> Method:
 
 
 def build(name: str, parameters: dict[str, Any]) -> Segmenter[Any]:
-    """Construct a method's network from plain parameters.
+    """Construct a method's network from plain parameters; a wrapper's `base` is a method's `name` and `network` again.
 
     Raises:
         ConfigError: for an unknown method, or parameters its network does not take.
     """
     network = method(name).network()
+    if isinstance(base := parameters.get("base"), dict):
+        parameters = {**parameters, "base": build(base["name"], base["network"])}
     try:
         built: Segmenter[Any] = network(**parameters)
     except (TypeError, ValueError) as error:

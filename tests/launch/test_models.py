@@ -95,7 +95,7 @@ def test_what_does_not_learn_is_not_trained() -> None:
 
 
 def test_unknown_methods_and_parameters_name_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"unknown method 'crvso', choose from copy_first, crvos"):
+    with pytest.raises(ConfigError, match=r"unknown method 'crvso', choose from copy_first, covos, crvos"):
         registry.build("crvso", {})
     with pytest.raises(ConfigError, match=r"model 'crvos': its network got an unexpected keyword argument 'depth'"):
         registry.build("crvos", {"depth": 50})

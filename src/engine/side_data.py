@@ -1,0 +1,32 @@
+"""Codec side data that follow their frame to the working size and into its padding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from src.core import Coded
+
+
+def resize_coded(coded: Coded, size: tuple[int, int]) -> Coded:
+    """Side data for a frame that is resized to H W: nearest vectors, as long as the frame is now; smooth residual."""
+    motion, references, residual = coded.motion, coded.references, coded.residual
+    if motion is not None:
+        scale = motion.new_tensor([size[1] / motion.shape[-1], size[0] / motion.shape[-2]] * 2)
+        motion = _nearest(motion, size) * scale.view(4, 1, 1)
+    if references is not None:
+        references = _nearest(references, size)
+    if residual is not None:
+        residual = F.interpolate(residual, size, mode="bilinear", align_corners=False, antialias=True)
+    return replace(coded, motion=motion, references=references, residual=residual)
+
+
+def _nearest(field: Tensor, size: tuple[int, int]) -> Tensor:
+    rows, columns = (
+        ((torch.arange(new, device=field.device) + 0.5) * (old / new)).long().clamp(max=old - 1)
+        for new, old in zip(size, field.shape[-2:], strict=True)
+    )
+    return field[..., rows, :][..., columns]
