@@ -44,7 +44,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Open a file and close it again. Raises `VideoError` like `decoded_frames`."""
-    with _readable(path) as (container, stream):
+    with readable(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
         rate = rate if rate and rate > 0 else DEFAULT_RATE
         if stream.duration and stream.time_base:
@@ -70,7 +70,7 @@ def decoded_frames(path: Path, **options: str) -> Iterator[av.VideoFrame]:
         VideoError: not a video, no video stream, no frame, or damaged; then after all frames before the damage.
     """
     index = 0
-    with _readable(path) as (container, stream):
+    with readable(path) as (container, stream):
         stream.codec_context.options = options
         stream.thread_type = "SLICE"  # frame threads lose side data
         frames = container.decode(stream)
@@ -108,7 +108,8 @@ def to_image(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def readable(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file at its best video stream; what FFmpeg has against it becomes a `VideoError`."""
     if not path.is_file():
         raise VideoError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:

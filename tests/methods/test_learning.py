@@ -52,6 +52,6 @@ def floor(cache: Path) -> float:
 def test_it_learns_to_follow(name: str, cache: Path, floor: float, tmp_path: Path) -> None:
     network = (f"model.network.{value}" for value in TINY)
     places = (f"paths.cache={cache}", f"hydra.run.dir={tmp_path}", "data=generated", "engine.size=96")
-    clips = (*OWN.get(name, CLIPS), f"+data.train.repeats={ROUNDS[name]}")
+    clips = (*OWN.get(name, CLIPS), f"+data.clips_per_epoch={240 * ROUNDS[name]}")
     program("train", f"model={name}", *network, *TRAINING, *clips, *places, world("train"), world("val"), timeout=840)
     assert score(tmp_path) > floor + 0.1

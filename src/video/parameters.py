@@ -1,0 +1,125 @@
+"""Parameter sets of an H.264 stream (ITU-T H.264, clauses 7.3.2.1 and 7.3.2.2), and the bits they are read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_EXTENDED_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceParameters:
+    """What is used of a sequence parameter set; `progressive` is `frame_mbs_only_flag`, `crop` is left, top."""
+
+    frame_number_bits: int
+    order_type: int
+    order_bits: int
+    order_always_zero: bool
+    max_references: int
+    progressive: bool
+    crop: tuple[int, int]
+    chroma: int
+    separate_planes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PictureParameters:
+    """What is used of a picture parameter set; `active` is the default length of both lists."""
+
+    sequence: int
+    bottom_order: bool
+    active: tuple[int, int]
+    weighted: bool
+    weighted_pairs: int
+    redundant: bool
+
+
+class Bits:
+    """Reads a raw byte sequence payload bit by bit. Raises `ValueError` behind its end."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._value, self._left = int.from_bytes(payload, "big"), 8 * len(payload)
+
+    def __call__(self, count: int = 1) -> int:
+        """The next `count` bits as an unsigned number."""
+        self._left -= count
+        if self._left < 0:
+            raise ValueError("a header ends too early")
+        return self._value >> self._left & (1 << count) - 1
+
+    def unsigned(self) -> int:
+        """An Exp-Golomb number, `ue(v)`."""
+        zeros = 0
+        while not self():
+            zeros += 1
+            if zeros > 32:
+                raise ValueError("a header holds an impossible number")
+        return (1 << zeros) - 1 + self(zeros)
+
+    def signed(self) -> int:
+        """A signed Exp-Golomb number, `se(v)`."""
+        code = self.unsigned()
+        return (code + 1) // 2 if code % 2 else -(code // 2)
+
+
+def read_sequence(bits: Bits) -> tuple[int, SequenceParameters]:
+    """A sequence parameter set and its id. Raises `ValueError`."""
+    profile = bits(8)
+    bits(16)
+    identity = bits.unsigned()
+    chroma, separate = 1, False
+    if profile in _EXTENDED_PROFILES:
+        chroma = bits.unsigned()
+        separate = chroma == 3 and bool(bits())
+        bits.unsigned()
+        bits.unsigned()
+        bits()
+        if bits():
+            for place in range(12 if chroma == 3 else 8):
+                if bits():
+                    _skip_scaling(bits, 16 if place < 6 else 64)
+    number_bits = bits.unsigned() + 4
+    order_type = bits.unsigned()
+    order_bits = bits.unsigned() + 4 if order_type == 0 else 0
+    always_zero = bool(bits()) if order_type == 1 else False
+    if order_type == 1:
+        bits.signed()
+        bits.signed()
+        for _ in range(bits.unsigned() & 255):
+            bits.signed()
+    references = bits.unsigned()
+    bits()
+    bits.unsigned()
+    bits.unsigned()
+    progressive = bool(bits())
+    bits(1 if progressive else 2)
+    crop = [bits.unsigned() for _ in range(4)] if bits() else [0] * 4
+    shown = (crop[0], crop[2])
+    return identity, SequenceParameters(
+        *(number_bits, order_type, order_bits, always_zero, references, progressive, shown),
+        chroma=0 if separate else chroma,
+        separate_planes=separate,
+    )
+
+
+def read_picture(bits: Bits) -> tuple[int, PictureParameters]:
+    """A picture parameter set and its id. Raises `ValueError`."""
+    identity, sequence = bits.unsigned(), bits.unsigned()
+    bits()
+    bottom_order = bool(bits())
+    if bits.unsigned():
+        raise ValueError("a picture with slice groups")
+    active = (bits.unsigned() + 1, bits.unsigned() + 1)
+    weighted, pairs = bool(bits()), bits(2)
+    for _ in range(3):
+        bits.signed()
+    bits(2)
+    return identity, PictureParameters(sequence, bottom_order, active, weighted, pairs, bool(bits()))
+
+
+def _skip_scaling(bits: Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last
