@@ -101,7 +101,7 @@ def _module(config: DictConfig, output: Path) -> EvaluationModule:
     if config.predictions is not None:
         return EvaluationModule(partial(from_files, Path(config.predictions)))
     model = load_model(config)
-    predict = partial(segmented, model.segmenter, model.settings)
+    predict = partial(segmented, model.segmenter, model.settings, coding=model.coding)
     return EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
 
 

@@ -43,7 +43,8 @@ def main(config: DictConfig) -> None:
         def show(prediction: Prediction, throughput: Throughput) -> None:
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
 
-        throughput = drain(run(model.segmenter, video, masks, model.settings), sinks, show)
+        pictures = video if model.coding is None else model.coding.pictures(video)
+        throughput = drain(run(model.segmenter, pictures, masks, model.settings), sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
     print(f"masks: {output / 'masks'}")
     if config.overlay:

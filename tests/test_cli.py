@@ -123,12 +123,29 @@ def test_a_wrapper_takes_its_base_from_a_checkpoint_and_equals_it_on_plain_pictu
     world: World, evaluated: Path, tmp_path: Path
 ) -> None:
     small = ("model=covos", "model.network.backbone=resnet18", "model.network.width=8", "trainer=cpu")
-    program("evaluate", *small, f"base_weights={world.checkpoint}", *world.davis, f"output={tmp_path}")
+    plain = ("model.encoding=null", f"base_weights={world.checkpoint}", f"output={tmp_path}")
+    program("evaluate", *small, *plain, *world.davis)
     masks = sorted(path.relative_to(evaluated) for path in (evaluated / "masks").rglob("*.png"))
     assert len(masks) == 10
     assert all((evaluated / mask).read_bytes() == (tmp_path / mask).read_bytes() for mask in masks)
     done = program("evaluate", "model=stm", f"base_weights={world.checkpoint}", *world.davis, code=2)
     assert "model 'stm' wraps no base" in done.stderr
+
+
+def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: Path) -> None:
+    small = ("model=covos", "model.network.refine=false", "model.network.correction=false", "engine.size=60")
+    base = (f"base_weights={world.checkpoint}", f"paths.cache={tmp_path}/cache")
+    program("evaluate", *small, *base, *world.davis, f"output={tmp_path}/scores", "trainer=cpu")
+    assert len(list((tmp_path / "scores" / "masks").rglob("*.png"))) == 10
+    coded = sorted((tmp_path / "cache" / "coded").glob("*.mp4"))
+    assert len(coded) == 2
+    mask = world.masks("val_000") / "00000.png"
+    video = f"video={world.frames('val_000')}"
+    program("segment", *small, *base, video, f"mask={mask}", f"output={tmp_path}/out", "engine.device=cpu")
+    for name in (f"{index:05}.png" for index in range(5)):
+        scored = tmp_path / "scores" / "masks" / "val_000" / name
+        assert (tmp_path / "out" / "masks" / name).read_bytes() == scored.read_bytes()
+    assert sorted((tmp_path / "cache" / "coded").glob("*.mp4")) == coded, "encoded once"
 
 
 def test_evaluate_repeats_the_test_of_the_training(world: World, evaluated: Path) -> None:

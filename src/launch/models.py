@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from src.core import CheckpointError, ConfigError, Segmenter, atomic_path
 from src.core.weights import find_tensors, load_encoder, load_tensors, read_archive
 from src.engine import Settings
+from src.engine.coding import Coding
 from src.launch.entry import CONFIGS, plain
 from src.launch.instantiate import instantiate
 from src.methods import registry
 from src.training.module import VOSModule
+from src.video.encode import Encoding
 
 ENCODERS = ("encoder", "mask_encoder")
 """Submodules that `model.<name>_weights` initialises from a classification checkpoint."""
@@ -25,11 +27,12 @@ ENCODERS = ("encoder", "mask_encoder")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A segmenter in evaluation mode, and how it should be run."""
+    """A segmenter in evaluation mode, and how it should be run; `coding` where it looks at codec side data."""
 
     name: str
     segmenter: Segmenter[Any]
     settings: Settings
+    coding: Coding | None = None
 
 
 def load_model(config: DictConfig) -> Model:
@@ -54,7 +57,9 @@ def load_model(config: DictConfig) -> Model:
         network, settings = _parameters(config)
         segmenter = registry.build(config.model.name, network)
         _load_all(segmenter, config)
-        model = Model(config.model.name, _evaluating(segmenter), settings)
+        encoding = plain(config.model.get("encoding"))
+        coding = None if encoding is None else Coding(Path(config.paths.cache) / "coded", Encoding(**encoding))
+        model = Model(config.model.name, _evaluating(segmenter), settings, coding)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
 

@@ -18,6 +18,7 @@ from src.data import EvaluationItem
 from src.data import Sequence as Video
 from src.data.sequence import white_is_one
 from src.engine import Prediction, Settings, Sink, Throughput, drain, run
+from src.engine.coding import Coding
 from src.metrics import DAVISScore, davis_score, score_frame, scored_frames
 from src.video import BackgroundWriter, read_mask, write_mask
 
@@ -25,9 +26,19 @@ Predict = Callable[[Video], Iterable[Prediction]]
 Sinks = Callable[[Video], Sequence[Sink]]
 
 
-def segmented(segmenter: Segmenter[Any], settings: Settings, video: Video) -> Iterator[Prediction]:
-    """Run a segmenter over a sequence from the masks it is given."""
-    return run(segmenter, (video.image(i) for i in range(len(video))), video.given(), settings)
+def segmented(
+    segmenter: Segmenter[Any], settings: Settings, video: Video, coding: Coding | None = None
+) -> Iterator[Prediction]:
+    """Run a segmenter over a sequence from the masks it is given, with `coding` on its frames as a codec has them.
+
+    Raises:
+        DataError: coded pictures of a sequence that is scaled up.
+    """
+    if coding is None:
+        return run(segmenter, (video.image(i) for i in range(len(video))), video.given(), settings)
+    if video.height is not None:
+        raise DataError(f"sequence {video.name}: pictures that are scaled up are not encoded; model.encoding=null")
+    return run(segmenter, coding.pictures(video.images), video.given(), settings)
 
 
 def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
