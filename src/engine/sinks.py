@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -27,17 +27,18 @@ class Sink(Protocol):
         ...
 
 
-def mask_sink(folder: Path, names: Sequence[str] | None = None) -> Sink:
+def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
     """Palette PNGs `folder/<name>.png` holding the user's ids.
 
     Args:
         folder: made when missing.
-        names: file stems by frame index; five digits by default.
+        names: file stems by frame index, of the frames that are written; by default all, in five digits.
     """
 
     def write(prediction: Prediction) -> None:
-        name = names[prediction.index] if names else f"{prediction.index:05d}"
-        write_mask(folder / f"{name}.png", prediction.ids)
+        name = f"{prediction.index:05d}" if names is None else names.get(prediction.index)
+        if name is not None:
+            write_mask(folder / f"{name}.png", prediction.ids)
 
     return BackgroundWriter(write)
 

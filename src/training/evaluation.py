@@ -17,10 +17,10 @@ from src.core import DataError, Segmenter
 from src.data import EvaluationItem
 from src.data import Sequence as Video
 from src.data.sequence import white_is_one
-from src.engine import Prediction, Settings, Sink, Throughput, drain, run
+from src.engine import Prediction, Settings, Sink, Throughput, drain, mask_sink, run
 from src.engine.coding import Coding
 from src.metrics import DAVISScore, davis_score, score_frame, scored_frames
-from src.video import BackgroundWriter, read_mask, write_mask
+from src.video import read_mask
 
 Predict = Callable[[Video], Iterable[Prediction]]
 Sinks = Callable[[Video], Sequence[Sink]]
@@ -152,14 +152,7 @@ def mask_sinks(output: Path) -> Sinks:
     """Sinks that write `output/masks/<sequence>/<frame>.png`, of the frames that are asked for."""
 
     def sinks(video: Video) -> Sequence[Sink]:
-        wanted = frozenset(video.asked)
-
-        def write(prediction: Prediction) -> None:
-            if prediction.index in wanted:
-                name = video.images[prediction.index].stem
-                write_mask(output / "masks" / video.name / f"{name}.png", prediction.ids)
-
-        return (BackgroundWriter(write),)
+        return (mask_sink(output / "masks" / video.name, {i: video.images[i].stem for i in video.asked}),)
 
     return sinks
 

@@ -6,25 +6,20 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
 from itertools import chain
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
-from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from src.core import ConfigError, VideoError, WriteError, atomic_path
+from src.core import ConfigError, VideoError, WriteError
 from src.video.decode import DEFAULT_RATE
 from src.video.images import image_files, read_image
 from src.video.reader import Video, open_video
+from src.video.writer import VideoWriter
 
 _log = logging.getLogger(__name__)
 _PRESETS = (
@@ -144,23 +139,9 @@ def encode(frames: Iterable[NDArray[np.uint8]], path: Path | str, settings: Enco
     if first is None:
         raise WriteError(f"{path}: no picture was written")
     rate = Fraction(settings.rate if settings.rate is not None else DEFAULT_RATE).limit_denominator(1 << 16)
-    height, width = first.shape[:2]
-    reformatter = VideoReformatter()
-    with _encoder(path, rate, (height, width), settings) as (container, stream):
-        for index, image in enumerate(chain([first], frames)):
-            if image.shape != first.shape:
-                raise WriteError(f"{path}: frame {index} has shape {image.shape}, not {first.shape}")
-            if height % 2 or width % 2:
-                image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE).astype(np.uint8)
-            with _failures(path):
-                frame = reformatter.reformat(
-                    av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"),
-                    format="yuv420p",
-                    dst_colorspace=Colorspace.ITU601,
-                    dst_color_range=ColorRange.MPEG,
-                )
-                frame.pts, frame.time_base = index, 1 / rate
-                container.mux(stream.encode(frame))
+    with VideoWriter(path, rate, first.shape[:2], settings.options()) as video:
+        for image in chain([first], frames):
+            video.write(image)
 
 
 def encoded(source: Video | Sequence[Path], folder: Path | str, settings: Encoding = PINNED) -> Path:
@@ -205,30 +186,3 @@ def _key(files: Sequence[Path], settings: Encoding) -> str:
         raise VideoError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
     content = json.dumps([_VERSION, sources, {name: str(value) for name, value in asdict(settings).items()}])
     return hashlib.sha256(content.encode()).hexdigest()[:20]
-
-
-@contextmanager
-def _encoder(
-    path: Path, rate: Fraction, size: tuple[int, int], settings: Encoding
-) -> Iterator[tuple[OutputContainer, VideoStream]]:
-    with (
-        atomic_path(path) as temporary,
-        _failures(path),
-        av.open(f"file:{temporary}", "w", format="mp4", options={"movflags": "faststart"}) as container,
-    ):
-        stream = container.add_stream("libx264", rate=rate, options=settings.options())
-        stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.colorspace = Colorspace.ITU601
-        stream.codec_context.color_range = ColorRange.MPEG
-        yield container, stream
-        container.mux(stream.encode(None))
-
-
-@contextmanager
-def _failures(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (av.FFmpegError, ArithmeticError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WriteError(f"{path}: the video cannot be written ({reason})") from error

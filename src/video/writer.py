@@ -74,10 +74,12 @@ class VideoWriter:
             picture at all.
     """
 
-    def __init__(self, path: Path | str, rate: Fraction | int, size: tuple[int, int]) -> None:
-        """`rate` in frames per second, kept exactly; `size` is H, W of every picture."""
+    def __init__(
+        self, path: Path | str, rate: Fraction | int, size: tuple[int, int], options: dict[str, str] | None = None
+    ) -> None:
+        """`rate` in frames per second, kept exactly; `size` is H, W of every picture; `options` of libx264."""
         self._path, self._rate, self._size = Path(path), Fraction(rate), size
-        self._encoder = _encoder(self._path, self._rate, size)
+        self._encoder = _encoder(self._path, self._rate, size, options or {"preset": "veryfast", "crf": "18"})
         self._reformatter = VideoReformatter()
         self._written = 0
 
@@ -94,7 +96,7 @@ class VideoWriter:
             image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE).astype(np.uint8)
         with _failures(self._path):
             frame = self._reformatter.reformat(
-                av.VideoFrame.from_ndarray(image, format="rgb24"),
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"),
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU601,
                 dst_color_range=ColorRange.MPEG,
@@ -118,13 +120,15 @@ class VideoWriter:
 
 
 @contextmanager
-def _encoder(path: Path, rate: Fraction, size: tuple[int, int]) -> Iterator[tuple[OutputContainer, VideoStream]]:
+def _encoder(
+    path: Path, rate: Fraction, size: tuple[int, int], options: dict[str, str]
+) -> Iterator[tuple[OutputContainer, VideoStream]]:
     with (
         atomic_path(path) as temporary,
         _failures(path),
         av.open(f"file:{temporary}", "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
-        stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "18"})
+        stream = container.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace = Colorspace.ITU601

@@ -37,7 +37,7 @@ def test_masks_and_overlay_hold_every_frame(tmp_path: Path) -> None:
 
 
 def test_names_are_kept_when_given(tmp_path: Path) -> None:
-    drain(predictions(2), [mask_sink(tmp_path, ["frame_7", "frame_10"])])
+    drain(predictions(2), [mask_sink(tmp_path, {0: "frame_7", 1: "frame_10"})])
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["frame_10", "frame_7"]
 
 
