@@ -5,6 +5,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO ?= outputs/demo
+GENERATED = .cache/generated
+WEIGHTS = weights/scratch_stcn.safetensors
 
 .PHONY: demo test test-slow lint format setup lock clean
 
@@ -16,17 +18,18 @@ $(VENV)/ready: requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $@
 
-# Trains on generated videos, scores held-out ones beside the floor, segments one of them as a video.
+# Trains on generated videos, scores held-out ones beside the floor and the weights of this checkout, which segment one of them.
 demo: setup
 	$(RUN) -m src.train experiment=demo hydra.run.dir=$(DEMO)/train
 	$(RUN) -m src.evaluate model=copy_first data=generated output=$(DEMO)/copy_first
-	$(RUN) -m src.evaluate checkpoint=$(DEMO)/train/checkpoints/last.ckpt data=generated output=$(DEMO)/evaluate
-	$(RUN) -m src.segment video=.cache/generated/JPEGImages/480p/val_005 mask=.cache/generated/Annotations/480p/val_005/00000.png \
-	  checkpoint=$(DEMO)/train/checkpoints/last.ckpt output=$(DEMO)/segment
+	$(RUN) -m src.evaluate checkpoint=$(DEMO)/train/checkpoints/last.ckpt data=generated output=$(DEMO)/crvos
+	$(RUN) -m src.evaluate checkpoint=$(WEIGHTS) data=generated output=$(DEMO)/default
+	$(RUN) -m src.segment video=$(GENERATED)/JPEGImages/480p/val_003 mask=$(GENERATED)/Annotations/480p/val_003/00000.png \
+	  checkpoint=$(WEIGHTS) output=$(DEMO)/segment
 	@echo; echo "held-out generated videos, J&F:"
-	@$(RUN) -c "import json; [print(f'  {n:<12}', json.load(open(f'$(DEMO)/{d}/metrics.json'))['J&F-Mean']) \
-	  for n, d in (('copy_first', 'copy_first'), ('crvos', 'evaluate'))]"
-	@echo "overlay: $(DEMO)/segment/overlay.mp4"
+	@$(RUN) -c "import json; [print(f'  {n:<32}', json.load(open(f'$(DEMO)/{d}/metrics.json'))['J&F-Mean']) for n, d in \
+	  (('copy_first', 'copy_first'), ('crvos, trained just now', 'crvos'), ('$(WEIGHTS)', 'default'))]"
+	@echo "overlay: $(DEMO)/segment/overlay.mp4   sheets: $(DEMO)/crvos/sheet.jpg $(DEMO)/default/sheet.jpg"
 
 # A file of tests per process; one thread each, as there are as many processes as cores.
 test: setup

@@ -20,12 +20,13 @@ from src.launch.entry import entry
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model
 from src.launch.results import measured, write_metrics, write_per_sequence, write_record
+from src.launch.sheet import write_sheet
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
 
 
 @entry("evaluate")
 def main(config: DictConfig) -> None:
-    """Write `metrics.json`, `per_sequence.csv`, when segmenting `masks/`, and without truth `submission.zip`."""
+    """Write `metrics.json` and `per_sequence.csv`; when segmenting `masks/` and `sheet.jpg`, or `submission.zip`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
     output = Path(config.output)
     data: VOSDataModule = instantiate(config.data)
@@ -41,12 +42,15 @@ def main(config: DictConfig) -> None:
     write_per_sequence(output, module.table, videos)
     path = write_metrics(output, results)
     if config.record is not None:
-        record = write_record(Path(config.paths.experiments), config.record, "evaluate", results, config, videos)
+        root = Path(config.paths.experiments)
+        record = write_record(root, config.record, "evaluate", results, config, videos, module.table)
         print(f"record: {record}")
     if _lacks_truth(videos):
         # The scores, empty as they are, were gathered from all processes: all of them have written their masks.
         _pack(output, output / "masks", videos)
     else:
+        if config.predictions is None:
+            write_sheet(output / "sheet.jpg", output / "masks", videos, module.table)
         shown = ("J&F-Mean", "J-Mean", "F-Mean", "G-Mean")
         print("  ".join(f"{key} {results[key]:.4f}" for key in shown if key in results))
     print(f"results: {path}")

@@ -45,25 +45,46 @@ def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
 def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video]) -> Path:
     """Write `per_sequence.csv`: a row per sequence and object."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = [f"{measure}-{statistic.capitalize()}" for measure in "JF" for statistic in STATISTICS]
-    writer.writerow(["sequence", "object", "frames", "J&F-Mean", *columns])
-    for row in score.objects:
-        values = [getattr(part, statistic) for part in (row.region, row.boundary) for statistic in STATISTICS]
-        both = (row.region.mean + row.boundary.mean) / 2
-        name = videos[row.sequence].name
-        writer.writerow([name, row.object, row.frames, *(f"{value:.6f}" for value in (both, *values))])
+    writer = csv.DictWriter(text, ["sequence", "object", "frames", "J&F-Mean", *columns], lineterminator="\n")
+    writer.writeheader()
+    for row in per_sequence(score, videos):
+        writer.writerow({key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()})
     path = folder / "per_sequence.csv"
     atomic_write(path, text.getvalue())
     return path
 
 
+def per_sequence(score: ScoreTable, videos: Sequence[Video]) -> list[dict[str, Any]]:
+    """A row per sequence and object: names, scored frames, and its numbers under the official tool's names."""
+    return [
+        {
+            "sequence": videos[row.sequence].name,
+            "object": row.object,
+            "frames": row.frames,
+            "J&F-Mean": (row.region.mean + row.boundary.mean) / 2,
+            **{
+                f"{measure}-{statistic.capitalize()}": getattr(part, statistic)
+                for measure, part in zip("JF", (row.region, row.boundary), strict=True)
+                for statistic in STATISTICS
+            },
+        }
+        for row in score.objects
+    ]
+
+
 def write_record(
-    root: Path, study: str, kind: str, metrics: Mapping[str, Any], config: DictConfig, videos: Sequence[Video] = ()
+    root: Path,
+    study: str,
+    kind: str,
+    metrics: Mapping[str, Any],
+    config: DictConfig,
+    videos: Sequence[Video] = (),
+    score: ScoreTable | None = None,
 ) -> Path:
     """Append a run to `root/<study>/records/`; one file a run, so that nothing already written can be lost.
 
-    Its `data` is null where nothing was looked at but generated pictures.
+    Its `data` is null where nothing was looked at but generated pictures, and so is `per_sequence` without a `score`.
 
     Raises:
         ConfigError: for a study name that is no plain folder name.
@@ -80,6 +101,7 @@ def write_record(
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "data": _seen(videos) if videos else None,
         "metrics": _finite(metrics),
+        "per_sequence": None if score is None else [_finite(row) for row in per_sequence(score, videos)],
         "config": _without_places(config),
     }
     text = json.dumps(content, indent=2) + "\n"

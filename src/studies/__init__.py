@@ -1,0 +1,1 @@
+"""What was measured, as pages: records of runs in, a README with tables and figures out."""

@@ -1,0 +1,127 @@
+"""Figures of a study, drawn with Matplotlib from its records and the curves beside them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+from src.core import ConfigError, atomic_path
+from src.studies.page import column
+from src.studies.records import summarise
+from src.studies.study import Figure, Study
+
+POINTS = 60
+"""Most points of a loss curve: more steps are averaged in as many equal parts."""
+
+
+def curves(study: Study, figure: Figure) -> Canvas:
+    """Training loss, and J&F of held-out sequences, over optimiser steps: a colour per file.
+
+    Files have columns step, train/loss and val/J&F-Mean, as the CSV logger writes them.
+    """
+    canvas = Canvas(figsize=(9, 3.4), layout="constrained")
+    loss, score = canvas.subplots(1, 2)
+    for file in figure.files:
+        rows = _csv(study.folder / file)
+        label = Path(file).stem
+        steps, losses = _points(rows, "train/loss")
+        (line,) = loss.plot(_thinned(steps), _thinned(losses), label=label)
+        steps, scores = _points(rows, "val/J&F-Mean")
+        score.plot(steps, 100 * scores, "o-", color=line.get_color(), label=label)
+    loss.set(xlabel="optimiser steps", ylabel="training loss", yscale="log")
+    score.set(xlabel="optimiser steps", ylabel="J&F of held-out sequences")
+    for axes in (loss, score):
+        axes.grid(alpha=0.3)
+    score.legend(fontsize="small")
+    return canvas
+
+
+def sequences(study: Study, figure: Figure) -> Canvas:
+    """J&F of every sequence, a bar per row, sorted by the first row that is shown."""
+    names = figure.rows or list(study.rows)
+    found = {name: study.runs(name)[0].sequences() for name in names}
+    if empty := [name for name, scores in found.items() if not scores]:
+        raise ConfigError(f"{study.folder / 'study.yaml'}: the record of '{empty[0]}' holds no sequences")
+    order = sorted(found[names[0]], key=lambda sequence: found[names[0]][sequence])
+    canvas = Canvas(figsize=(9, 1 + 0.22 * len(order) * max(1, len(names) / 2)), layout="constrained")
+    axes = canvas.subplots()
+    height = 0.8 / len(names)
+    for i, name in enumerate(names):
+        at = np.arange(len(order)) + 0.4 - height * (i + 0.5)
+        axes.barh(at, [100 * found[name].get(one, np.nan) for one in order], height, label=_plain(study, name))
+    axes.set(
+        yticks=np.arange(len(order)), yticklabels=order, xlim=(0, 100), xlabel="J&F", ylim=(-0.6, len(order) - 0.4)
+    )
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    return canvas
+
+
+def bubbles(study: Study, figure: Figure) -> Canvas:
+    """J&F against frames per second (logarithmic); the area of a bubble is peak memory."""
+    canvas = Canvas(figsize=(7, 4), layout="constrained")
+    axes = canvas.subplots()
+    for name in figure.rows or study.rows:
+        runs = study.runs(name)
+        speed, score, memory = (
+            summarise(runs, metric).mean for metric in ("frames_per_second", "J&F-Mean", "peak_memory_mb")
+        )
+        axes.scatter(speed, 100 * score, s=0 if np.isnan(memory) else memory / 4, alpha=0.5)
+        axes.annotate(_plain(study, name), (speed, 100 * score), fontsize="small", ha="center", va="center")
+    axes.set(xscale="log", xlabel=column("frames_per_second").heading, ylabel=column("J&F-Mean").heading)
+    axes.margins(0.2)
+    axes.grid(alpha=0.3)
+    return canvas
+
+
+KINDS: dict[str, Callable[[Study, Figure], Canvas]] = {"curves": curves, "sequences": sequences, "bubbles": bubbles}
+"""What can be drawn; `file` stands for a picture that lies in `figures/` already."""
+
+
+def draw(study: Study, name: str) -> Path:
+    """Write `figures/<name>.png`, or see that it is there.
+
+    Raises:
+        ConfigError: for an unknown kind, or a file that is missing or has no such columns.
+    """
+    figure, path = study.figures[name], study.folder / "figures" / f"{name}.png"
+    where = f"{study.folder / 'study.yaml'}: figures.{name}"
+    if figure.kind == "file":
+        if not path.is_file():
+            raise ConfigError(f"{where}: there is no {path}")
+        return path
+    if figure.kind not in KINDS:
+        raise ConfigError(f"{where}: unknown kind '{figure.kind}', choose from file, {', '.join(KINDS)}")
+    try:
+        canvas = KINDS[figure.kind](study, figure)
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    with atomic_path(path) as temporary:
+        # Without the library's version in it, the same numbers give the same file.
+        canvas.savefig(temporary, dpi=110, metadata={"Software": None})
+    return path
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _points(rows: list[dict[str, str]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps at which a metric was logged, and its values."""
+    pairs = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+    return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
+
+
+def _thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of consecutive parts, `POINTS` of them."""
+    return np.array([part.mean() for part in np.array_split(values, min(POINTS, len(values)))])
+
+
+def _plain(study: Study, row: str) -> str:
+    return study.rows[row].label.replace("`", "")

@@ -1,0 +1,153 @@
+"""A study's page: the question, one table with the papers' numbers beside ours, figures, and how each row was made."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.core import ConfigError
+from src.studies.records import summarise
+from src.studies.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a metric is shown: its heading, what it is multiplied with, and digits after the point."""
+
+    heading: str
+    scale: float = 1.0
+    digits: int = 1
+
+
+_SCORES = {f"{measure}-{part}": f"{measure} {part.lower()}" for measure in "JF" for part in ("Mean", "Recall", "Decay")}
+COLUMNS = {
+    "J&F-Mean": Column("J&F", 100),
+    "G-Mean": Column("G", 100),
+    **{name: Column(heading, 100) for name, heading in _SCORES.items()},
+    "frames_per_second": Column("frames/s", 1, 1),
+    "peak_memory_mb": Column("MiB", 1, 0),
+}
+"""Metrics that have a heading of their own; others go by their name."""
+
+
+def column(metric: str) -> Column:
+    """How a metric is shown."""
+    return COLUMNS.get(metric, Column(metric.replace("_", " "), 1, 2))
+
+
+def shown(study: Study, row: str, metric: str) -> str:
+    """A number of a row as it stands in the table: mean, and ± standard deviation of several runs."""
+    kind, summary = column(metric), summarise(study.runs(row), metric)
+    if math.isnan(summary.mean):
+        return "-"
+    text = f"{summary.mean * kind.scale:.{kind.digits}f}"
+    return text if math.isnan(summary.deviation) else f"{text} ± {summary.deviation * kind.scale:.{kind.digits}f}"
+
+
+def page(study: Study) -> str:
+    """The whole README, markdown."""
+    blocks = [
+        "<!-- written by `python -m src.report` from study.yaml, notes.md and records/; edit those -->",
+        f"# {study.title}",
+        *([f"*{study.limits}*"] if study.limits else []),
+        study.question,
+        table(study),
+        *(f"![{figure.caption}](figures/{name}.png)\n\n*{figure.caption}*" for name, figure in study.figures.items()),
+        *([notes(study)] if study.notes else []),
+        "## How each row was made",
+        *(_provenance(study, name) for name in study.rows),
+    ]
+    return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def table(study: Study) -> str:
+    """Markdown: a line per row; where a paper has a number, it follows ours with the difference."""
+    lines = [["row", *(column(metric).heading for metric in study.columns)]]
+    lines.append(["---"] * len(lines[0]))
+    for name, row in study.rows.items():
+        lines.append([row.label, *(_cell(study, name, metric) for metric in study.columns)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def table_csv(study: Study) -> str:
+    """The same numbers unrounded: row, metric, runs, mean, deviation, paper."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "metric", "runs", "mean", "deviation", "paper"])
+    for name, row in study.rows.items():
+        for metric in study.columns:
+            found = summarise(study.runs(name), metric)
+            numbers = ["" if math.isnan(value) else repr(value) for value in (found.mean, found.deviation)]
+            writer.writerow([name, metric, len(row.records), *numbers, row.paper.get(metric, "")])
+    return text.getvalue()
+
+
+def notes(study: Study) -> str:
+    """`notes.md` with its numbers in place.
+
+    Raises:
+        ConfigError: it names a row or a metric that has no record.
+    """
+    try:
+        return study.notes.format_map({name: _Numbers(study, name) for name in study.rows})
+    except (KeyError, ValueError, IndexError) as error:
+        raise ConfigError(f"{study.folder / 'notes.md'}: no record for {{{error}}}") from error
+
+
+class _Numbers:
+    """A row's numbers, for `{row[metric]}`."""
+
+    def __init__(self, study: Study, row: str) -> None:
+        self._study, self._row = study, row
+
+    def __getitem__(self, metric: str) -> str:
+        if any(metric not in run.content["metrics"] for run in self._study.runs(self._row)):
+            raise KeyError(f"{self._row}[{metric}]")
+        return shown(self._study, self._row, metric)
+
+
+def _cell(study: Study, name: str, metric: str) -> str:
+    ours, paper = shown(study, name, metric), study.rows[name].paper.get(metric)
+    if paper is None or ours == "-":
+        return ours
+    difference = summarise(study.runs(name), metric).mean * column(metric).scale - paper
+    return f"{ours} (paper {paper:g}, {difference:+.{column(metric).digits}f})"
+
+
+def _provenance(study: Study, name: str) -> str:
+    row, runs = study.rows[name], study.runs(name)
+    commands = [*row.before, *dict.fromkeys(run.command for run in runs)]
+    facts = [
+        f"commit {_all([_commit(run.content['commit']) for run in runs])}",
+        f"seed {_all([str(run.seed) for run in runs if run.seed is not None]) or 'none'}",
+        _all([_data(run.content["data"]) for run in runs]),
+        _all([_hardware(run.content["hardware"]) for run in runs]),
+        f"records {', '.join(f'[{run.name}](records/{run.name}.json)' for run in runs)}",
+    ]
+    return "\n\n".join((row.label, "\n".join(("```", *commands, "```")), "; ".join(facts)))
+
+
+def _commit(full: str) -> str:
+    """Ten digits, and the `+` of a checkout that had changes."""
+    return full[:10] + "+" * full.endswith("+")
+
+
+def _all(values: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _data(seen: dict[str, object] | None) -> str:
+    if seen is None:
+        return "no data but generated pictures"
+    return f"{seen['sequences']} sequences, {seen['frames']} frames, fingerprint {seen['fingerprint']}"
+
+
+def _hardware(found: dict[str, object]) -> str:
+    gpus = found.get("gpus") or []
+    where = (
+        ", ".join(str(gpu) for gpu in gpus) if isinstance(gpus, list) and gpus else f"{found['threads']} CPU threads"
+    )
+    return f"{found['cpu']}, {where}"

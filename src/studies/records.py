@@ -1,0 +1,93 @@
+"""Records of runs, as `src.launch.results.write_record` leaves them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.core import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One run.
+
+    Attributes:
+        name: of its file, without suffix.
+        content: of its file: time, kind, command, commit, hardware, versions, data, metrics, config; where the run
+            scored sequences also `per_sequence`.
+    """
+
+    name: str
+    content: dict[str, Any]
+
+    @property
+    def command(self) -> str:
+        """As it is typed."""
+        return shlex.join(self.content["command"])
+
+    @property
+    def seed(self) -> int | None:
+        """Of the run; None where nothing was random."""
+        seed: int | None = self.content["config"].get("seed")
+        return seed
+
+    def metric(self, name: str) -> float:
+        """A number, or NaN where there is none.
+
+        Raises:
+            DataError: the run measured nothing of that name.
+        """
+        metrics = self.content["metrics"]
+        if name not in metrics:
+            raise DataError(f"{self.name}: has no '{name}', only {', '.join(metrics)}")
+        return math.nan if metrics[name] is None else float(metrics[name])
+
+    def sequences(self) -> dict[str, float]:
+        """J&F of every sequence, mean over its objects; empty where the record does not hold them."""
+        scores: dict[str, list[float]] = {}
+        for row in self.content.get("per_sequence") or ():
+            scores.setdefault(row["sequence"], []).append(row["J&F-Mean"])
+        return {name: sum(found) / len(found) for name, found in scores.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Mean of a number over runs, and their standard deviation; NaN for fewer than two runs."""
+
+    mean: float
+    deviation: float
+
+
+def summarise(records: Sequence[Record], metric: str) -> Summary:
+    """Mean and sample standard deviation of a metric over runs that differ in nothing but their seed."""
+    values = [record.metric(metric) for record in records]
+    return Summary(sum(values) / len(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """All records of a study's folder, by name.
+
+    Raises:
+        DataError: for a file that is no record.
+    """
+    return {path.stem: _read(path) for path in sorted((folder / "records").glob("*.json"))}
+
+
+def _read(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    missing = {"command", "commit", "metrics", "config", "hardware"} - (
+        content.keys() if isinstance(content, dict) else set()
+    )
+    if missing:
+        raise DataError(f"{path}: not a record: it lacks {', '.join(sorted(missing))}")
+    return Record(path.stem, content)

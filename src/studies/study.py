@@ -1,0 +1,147 @@
+"""A study: what `experiments/<name>/study.yaml` asks, and the records that answer it.
+
+The yaml names rows, columns and figures, never a number of ours: those come from records, and so do the numbers in
+`notes.md`, which names them as `{row[metric]}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from src.core import ConfigError, DataError
+from src.core.parameters import check_parameters
+from src.studies.records import Record, read_records
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        label: what it is, in markdown.
+        records: names of the runs; several differ in their seed alone and are averaged.
+        before: further commands that its numbers need, such as the training; shown as they are.
+        paper: what the paper says, by metric, in the unit of the page.
+    """
+
+    label: str
+    records: list[str]
+    before: list[str] = field(default_factory=list)
+    paper: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture.
+
+    Attributes:
+        kind: one of `src.studies.figures.KINDS`, or `file` for one that lies in the folder.
+        caption: below it.
+        rows: names of the rows it shows; all where empty.
+        files: what it is drawn from where that is no record: csv files of curves; the picture itself.
+    """
+
+    kind: str
+    caption: str
+    rows: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What a page is made of.
+
+    Attributes:
+        folder: where it lies.
+        title: the page's heading.
+        question: that it answers.
+        limits: of data or budget, the page's first line; empty where there are none.
+        columns: metrics of the table.
+        rows: by name.
+        figures: by name, the name of their file.
+        records: of the folder, by name.
+        notes: text with `{row[metric]}` for numbers.
+    """
+
+    folder: Path
+    title: str
+    question: str
+    limits: str
+    columns: list[str]
+    rows: dict[str, Row]
+    figures: dict[str, Figure]
+    records: dict[str, Record]
+    notes: str
+
+    def runs(self, name: str) -> list[Record]:
+        """The records of a row."""
+        return [self.records[record] for record in self.rows[name].records]
+
+
+def study_folders(root: Path) -> list[Path]:
+    """Folders below `root` that hold a study."""
+    return sorted(path.parent for path in root.glob("*/study.yaml"))
+
+
+def read_study(folder: Path) -> Study:
+    """Read a study and its records.
+
+    Raises:
+        ConfigError: for a yaml that does not say what a study is, or names a record or row that does not exist.
+    """
+    path = folder / "study.yaml"
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not a study")
+    rows = {name: _made(Row, value, f"{path}: rows.{name}") for name, value in content.pop("rows", {}).items()}
+    figures = {
+        name: _made(Figure, value, f"{path}: figures.{name}") for name, value in content.pop("figures", {}).items()
+    }
+    notes = folder / "notes.md"
+    parts = {"folder": folder, "rows": rows, "figures": figures, "records": read_records(folder)}
+    parts["notes"] = notes.read_text() if notes.is_file() else ""
+    study = _made(Study, {"limits": "", **content, **parts}, str(path))
+    _check(study)
+    return study
+
+
+def _made(kind: type[T], values: Any, where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected names and values")
+    plain = {
+        name: value for name, value in values.items() if isinstance(value, (str, list, dict)) and name != "records"
+    }
+    check_parameters(kind, plain, f"{where}.")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _check(study: Study) -> None:
+    path = study.folder / "study.yaml"
+    for name, row in study.rows.items():
+        for record in row.records:
+            if record not in study.records:
+                raise ConfigError(f"{path}: rows.{name}: there is no records/{record}.json")
+    for name, figure in study.figures.items():
+        for shown in figure.rows:
+            if shown not in study.rows:
+                raise ConfigError(f"{path}: figures.{name}: there is no row '{shown}'")
+    for name in study.rows:
+        for column in study.columns:
+            for run in study.runs(name):
+                if column not in run.content["metrics"]:
+                    raise DataError(f"{path}: rows.{name}: {run.name} has no '{column}'")
