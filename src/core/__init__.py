@@ -4,7 +4,7 @@ from src.core.errors import CheckpointError, ConfigError, DataError, VideoError,
 from src.core.files import atomic_path, atomic_write
 from src.core.objects import ObjectTable
 from src.core.random import generator
-from src.core.segmenter import LowLevel, Segmenter
+from src.core.segmenter import Compared, Keys, LowLevel, Matching, Projection, Segmenter
 from src.core.state import State, state
 from src.core.types import VOID, Clip, Coded, Frame, Masks, Picture
 
@@ -13,13 +13,17 @@ __all__ = [
     "CheckpointError",
     "Clip",
     "Coded",
+    "Compared",
     "ConfigError",
     "DataError",
     "Frame",
+    "Keys",
     "LowLevel",
     "Masks",
+    "Matching",
     "ObjectTable",
     "Picture",
+    "Projection",
     "Segmenter",
     "State",
     "VOSError",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from src.core.state import State
+from src.core.state import State, state
 from src.core.types import Frame, Masks
 
 S = TypeVar("S", bound=State)
 Padding = Literal["zeros", "mean", "reflect"]
+Comparison = Literal["dot", "l2", "linear"]
+"""How keys of a query and a memory become an affinity whose rows sum to 1: a softmax over memory positions of q·k/√C
+or of (2 q·k - |k|²)/√C, or the product of softmax over channels of q and softmax over memory positions of k."""
 
 
 @runtime_checkable
@@ -53,4 +57,73 @@ class LowLevel(Protocol):
 
     def features(self, frame: Frame) -> Tensor:
         """B C H/4 W/4 features of the frame, computed once."""
+        ...
+
+
+@state
+class Projection(State):
+    """A convolution's weights, clip by clip: `weight` B Ck C k k, `bias` B Ck."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@state
+class Keys(State):
+    """A video's own key projections.
+
+    Attributes:
+        query: what a frame is asked with.
+        memory: what it is remembered by; None: `query` too.
+    """
+
+    query: Projection
+    memory: Projection | None = None
+
+    @property
+    def stored(self) -> Projection:
+        """What a frame is remembered by."""
+        return self.query if self.memory is None else self.memory
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The frame that a state holds, as both sides of a comparison: what goes into the key projections.
+
+    Attributes:
+        query: B C h w, of the frame.
+        memory: B G C h w, of the frame with its masks: G = O, or 1 where all objects share it.
+        masks: of the frame.
+        keys: the video's own; None: the network's.
+    """
+
+    query: Tensor
+    memory: Tensor
+    masks: Masks
+    keys: Keys | None
+
+
+@runtime_checkable
+class Matching(Segmenter[S], Protocol[S]):
+    """A segmenter that compares keys, and lets a wrapper give a video keys of its own.
+
+    Its states may hold `Keys`, used in place of the network's projections by every later `step`. As a frame enters the
+    memory at the start of the next step, keys given to a new state are those its first frame is remembered by.
+    """
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """See `Comparison`; None: as configured, its affinity is no distribution over memory positions."""
+        ...
+
+    def key_layers(self) -> tuple[nn.Conv2d, ...]:
+        """The network's own projections: of query and memory, or one for both."""
+        ...
+
+    def compare(self, state: S) -> tuple[Compared, S]:
+        """What the projections see of the frame that the state holds; the new state remembers what it took to know."""
+        ...
+
+    def with_keys(self, state: S, keys: Keys) -> S:
+        """The state with other keys. What is in its memory already keeps the keys it was written with."""
         ...

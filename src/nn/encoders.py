@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from src.core import Masks
+from src.core import Masks, Projection
 from src.nn.blocks import per_object
+from src.nn.keys import project
 from src.nn.resnet import Norm, ResNet
 
 
@@ -31,35 +31,30 @@ class MaskEncoder(ResNet):
         return self.body(per_object(self.conv1_mask(masks), stem))[-1]
 
 
-@torch.no_grad()
-def centre_key(key: nn.Conv2d, features: Tensor) -> None:
-    """Begin a key projection, for random initialisation, so that its keys average to zero over `features` N C h w.
-
-    Features behind a ReLU share a large part at all positions. In a dot product it decides alone which positions of a
-    memory are read, whatever is asked, and a network needs long to learn its way out.
-    """
-    assert key.bias is not None
-    nn.init.orthogonal_(key.weight, 2.0)
-    nn.init.zeros_(key.bias)
-    key.bias.copy_(-key(features).mean((0, 2, 3)))
-
-
-def clouds(size: int = 128) -> Tensor:
-    """2 3 H W: two pictures of noise at several scales, always the same, in [0, 1]; they stand in for real ones."""
-    rng = torch.Generator().manual_seed(0)
-    layers = ((4, 0.5), (16, 0.3), (64, 0.2))
-    noise = [torch.rand(2, 3, cells, cells, generator=rng) * weight for cells, weight in layers]
-    return torch.stack([F.interpolate(layer, (size, size), mode="bilinear") for layer in noise]).sum(0)
-
-
 class KeyValue(nn.Module):
-    """A 3x3 projection to a key, which is compared, and one to a value, which is carried."""
+    """A 3x3 projection to a key, which is compared, and one to a value, which is carried.
 
-    def __init__(self, inputs: int, key: int, value: int) -> None:
+    Args:
+        inputs, key, value: channels.
+        centred: keys are made of what sets a position apart from its frame's mean. Features behind a ReLU share a
+            large part at all positions; in a dot product of keys from two projections it comes to decide alone which
+            positions of a memory are read, whatever is asked, and random weights do not learn their way out.
+    """
+
+    def __init__(self, inputs: int, key: int, value: int, centred: bool = False) -> None:
         super().__init__()
+        self.centred = centred
         self.key = nn.Conv2d(inputs, key, 3, padding=1)
         self.value = nn.Conv2d(inputs, value, 3, padding=1)
+        if centred:
+            assert self.key.bias is not None
+            nn.init.orthogonal_(self.key.weight, 2.0)
+            nn.init.zeros_(self.key.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """N inputs h w -> key N Ck h w, value N Cv h w."""
-        return self.key(x), self.value(x)
+    def compared(self, x: Tensor) -> Tensor:
+        """What the key is made of, N inputs h w."""
+        return x - x.mean((2, 3), keepdim=True) if self.centred else x
+
+    def forward(self, x: Tensor, own: Projection | None = None) -> tuple[Tensor, Tensor]:
+        """N inputs h w -> key N Ck h w, by the clips' `own` projections where there are some, and value N Cv h w."""
+        return project(self.key, self.compared(x), own), self.value(x)

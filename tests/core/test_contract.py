@@ -95,6 +95,7 @@ def test_keyed_randomness_does_not_depend_on_order() -> None:
 TINY = {"backbone": "resnet18", "norm": "group", "width": 8}
 MATCHING = {**TINY, "key_channels": 8, "value_channels": 16, "decoder_width": 8}
 SMALL: dict[str, dict[str, object]] = {
+    "adaptation": {"base": {"name": "stcn", "network": {**MATCHING, "memory_every": 2, "top_k": 5}}, "steps": 3},
     "covos": {**TINY, "base": {"name": "stcn", "network": {**MATCHING, "memory_every": 2, "top_k": 5}}},
     "crvos": TINY,
     "gam": {**MATCHING, "mem_channels": 16, "object_chunk": 2},

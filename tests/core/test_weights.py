@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import struct
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
@@ -81,3 +85,67 @@ def test_a_torchvision_file_loads_without_its_classifier(tmp_path: Path) -> None
         assert torch.equal(encoder.layer4[1].conv2.weight, donor.layer4[1].conv2.weight)
     with pytest.raises(CheckpointError, match="does not fit"):
         load_encoder(ResNet("resnet50"), tmp_path / "0.pth")
+
+
+def test_tensors_must_be_real_dense_and_finite() -> None:
+    network = nn.Linear(2, 3)
+    whole = {"weight": torch.zeros(3, 2), "bias": torch.zeros(3)}
+    for odd in (
+        *(torch.full((3,), float("nan")), torch.tensor([0.0, float("inf"), 0.0])),
+        *(torch.zeros(3, dtype=torch.complex64), torch.zeros(3).to_sparse()),
+    ):
+        with pytest.raises(CheckpointError, match="f: 'bias' is not made of real, finite numbers"):
+            load_tensors(network, {**whole, "bias": odd}, "f")
+    with pytest.raises(CheckpointError, match=r"'bias' is \(1000000000000,\), this network's is \(3,\)"):
+        load_tensors(network, {**whole, "bias": torch.zeros(1).expand(10**12)}, "f")
+    load_tensors(network, whole, "f")
+
+
+def test_names_that_are_no_text_are_no_tensors(tmp_path: Path) -> None:
+    torch.save({"state_dict": {1: torch.zeros(2), "a": torch.zeros(1), "b": "text"}}, tmp_path / "a.pth")
+    assert find_tensors(read_archive(tmp_path / "a.pth")).keys() == {"a"}
+
+
+@pytest.mark.parametrize("wrong", [{"method": 5}, {"network": [1]}, {"engine": None}, {"method": ["x"]}])
+@pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
+def test_what_a_checkpoint_says_of_itself_is_names_and_parameters(
+    tmp_path: Path, wrong: dict[str, object], suffix: str
+) -> None:
+    told = {"method": "crvos", "network": {}, "engine": {}, **wrong}
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "ckpt":
+        torch.save({"vos": told, "state_dict": {}}, path)
+    else:
+        save_file({"w": torch.zeros(1)}, path, {"vos": json.dumps(told)})
+    with pytest.raises(CheckpointError, match=rf"a\.{suffix}: damaged, its '{next(iter(wrong))}' is no"):
+        read_archive(path)
+
+
+def test_a_configuration_inside_is_refused_and_an_empty_promise_too(tmp_path: Path) -> None:
+    torch.save({"hyper_parameters": OmegaConf.create({"_target_": "os.system"})}, tmp_path / "config.ckpt")
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
+        read_archive(tmp_path / "config.ckpt")
+
+
+def test_a_checkpoint_that_would_unpack_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(CheckpointError, match="its members are compressed"):
+        read_archive(tmp_path / "bomb.pth")
+
+
+def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path) -> None:
+    save_file({"w": torch.arange(6.0)}, tmp_path / "a.safetensors")
+    assert torch.equal(read_archive(tmp_path / "a.safetensors")["w"], torch.arange(6.0))
+    content = (tmp_path / "a.safetensors").read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    for lie in (
+        *(struct.pack("<Q", 2**63) + content[8:], struct.pack("<Q", size - 3) + content[8:], content[:-4]),
+        *(content.replace(b'"shape":[6]', b'"shape":[9]'), content.replace(b"[0,24]", b"[0,99]")),
+    ):
+        assert lie != content
+        (tmp_path / "a.safetensors").write_bytes(lie)
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: damaged"):
+            read_archive(tmp_path / "a.safetensors")

@@ -5,19 +5,21 @@ Shapes: B clips, O objects, N = B O, C channels. Frames are encoded once, as que
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from src.core import Frame, Masks, State, state
-from src.core.segmenter import Padding
+from src.core import Compared, Frame, Keys, Masks, State, state
+from src.core.segmenter import Comparison, Padding
 from src.methods.gam.attention import CAM, CAMNorm
 from src.methods.gam.embedding import MEM
 from src.nn.aggregation import aggregate_product, object_probabilities
 from src.nn.blocks import FeatureFusion, grid, in_chunks, per_object, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
+from src.nn.keys import asked_by, project, remembered
 from src.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
@@ -35,10 +37,11 @@ class GAMState(State):
         memory: frames before the one below.
         image: B 3 H W.
         f16: its feature B C h w.
-        key: its key B Ck h w.
+        key: what it is remembered by, B Ck h w.
         masks: of that frame: hard where they were given, else the aggregated probabilities.
         older: masks before that, newest first, B O n H W.
         index: of that frame, counted from the one in which the video began.
+        keys: the video's own key projections, where it has some.
     """
 
     memory: GlobalMemory
@@ -48,6 +51,7 @@ class GAMState(State):
     masks: Masks
     older: Tensor
     index: int
+    keys: Keys | None = None
 
 
 class Encoded(NamedTuple):
@@ -59,7 +63,7 @@ class Encoded(NamedTuple):
 
 
 class GAM(nn.Module):
-    """The whole network; a `Segmenter`. GC (Li et al. 2020) is `cam=False, mem=False`.
+    """The whole network; a `Segmenter`, `Matching`. GC (Li et al. 2020) is `cam=False, mem=False`.
 
     Args:
         backbone: of the frame encoder, to stride 16; the paper's is `resnet50`.
@@ -114,6 +118,7 @@ class GAM(nn.Module):
         self.key_norm = key_norm
         self.query_norm = query_norm
         self.update_every = update_every
+        self.comparison: Comparison | None = "linear" if key_norm == query_norm == "softmax" else None
         self.object_chunk = object_chunk
         self.normalise = Normalise()
         self.encoder = ResNet(backbone, norm, width, layers=3)
@@ -133,15 +138,15 @@ class GAM(nn.Module):
         """See `Segmenter.begin`. The given masks stand for all masks before them (MEM's start-up)."""
         encoded = self.encode(frame.image)
         batch, objects = masks.valid.shape
-        memory = GlobalMemory.empty(
-            batch, objects, encoded.key.shape[1], self.project.value.out_channels, frame.image.device
-        )
-        return self._hold(memory, frame, encoded, masks, self._repeat(masks.planes), 0)
+        keys, values = self.project.key.out_channels, self.project.value.out_channels
+        memory = GlobalMemory.empty(batch, objects, keys, values, frame.image.device)
+        f16, older = encoded.features.f16, self._repeat(masks.planes)
+        return GAMState(memory, frame.image, f16, encoded.key, masks, older, 0)
 
     def step(self, frame: Frame, state: GAMState) -> tuple[Tensor, GAMState]:
         """See `Segmenter.step`."""
         memory, masks = state.memory, state.masks
-        encoded = self.encode(frame.image)
+        encoded = self.encode(frame.image, state.keys)
         if masks.planes.shape[1]:
             memory = self.memorise(state)
             odds = self.decode(encoded, self.read(encoded, memory), self.embed(state))
@@ -152,19 +157,32 @@ class GAM(nn.Module):
         if older.shape[2]:
             older = torch.cat([masks.planes.unsqueeze(2), older[:, :, :-1]], 2)
         masks = masks.with_planes(object_probabilities(logits))
-        return logits, self._hold(memory, frame, encoded, masks, older, state.index + 1)
+        f16 = encoded.features.f16
+        key = remembered(self.project.key, f16, encoded.key, state.keys)
+        return logits, GAMState(memory, frame.image, f16, key, masks, older, state.index + 1, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: GAMState) -> GAMState:
         """See `Segmenter.add`. The memory and the past masks of a new object begin with this frame."""
         memory = state.memory.extend(masks.planes.shape[1])
         older = torch.cat([state.older, self._repeat(masks.planes)], 1)
-        joined = state.masks.append(masks)
-        return GAMState(memory, state.image, state.f16, state.key, joined, older, state.index)
+        return replace(state, memory=memory, masks=state.masks.append(masks), older=older)
 
-    def encode(self, image: Tensor) -> Encoded:
+    def key_layers(self) -> tuple[nn.Conv2d, ...]:
+        """See `Matching.key_layers`: one projection for both."""
+        return (self.project.key,)
+
+    def compare(self, state: GAMState) -> tuple[Compared, GAMState]:
+        """See `Matching.compare`. The memory's side is the frame itself, the same for all objects."""
+        return Compared(state.f16, state.f16.unsqueeze(1), state.masks, state.keys), state
+
+    def with_keys(self, state: GAMState, keys: Keys) -> GAMState:
+        """See `Matching.with_keys`."""
+        return replace(state, keys=keys, key=project(self.project.key, state.f16, keys.stored))
+
+    def encode(self, image: Tensor, keys: Keys | None = None) -> Encoded:
         """Frame encoder (section 3.2.2): B 3 H W -> features, key and value."""
         features = Pyramid(*self.encoder(self.normalise(image)))
-        return Encoded(features, *self.project(features.f16))
+        return Encoded(features, *self.project(features.f16, asked_by(keys)))
 
     def memorise(self, state: GAMState) -> GlobalMemory:
         """Mask encoder, aggregation and update (Eq. 1-2): the frame that the state holds, with its masks."""
@@ -218,11 +236,6 @@ class GAM(nn.Module):
     def _repeat(self, planes: Tensor) -> Tensor:
         """Planes B O H W as all masks but the newest, B O n H W."""
         return planes.unsqueeze(2).expand(-1, -1, 0 if self.mem is None else self.mem.history - 1, -1, -1)
-
-    def _hold(
-        self, memory: GlobalMemory, frame: Frame, encoded: Encoded, masks: Masks, older: Tensor, index: int
-    ) -> GAMState:
-        return GAMState(memory, frame.image, encoded.features.f16, encoded.key, masks, older, index)
 
 
 def _check(merge: str, fuser: str, key_norm: str, query_norm: str, update_every: int) -> None:

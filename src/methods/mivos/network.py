@@ -6,19 +6,21 @@ and so runs once per object, when a frame is memorised: every object has keys of
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from src.core import Frame, Masks, State, state
-from src.core.segmenter import Padding
+from src.core import Compared, Frame, Keys, Masks, State, state
+from src.core.segmenter import Comparison, Padding
 from src.nn.affinity import Kernel
 from src.nn.aggregation import aggregate_product, object_probabilities
 from src.nn.blocks import grid, in_chunks, rows
 from src.nn.decoders import STCNDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
+from src.nn.keys import asked_by, stored_by
 from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
@@ -34,6 +36,7 @@ class MiVOSState(State):
         masks: of `image`: hard where they were given, else the aggregated probabilities.
         index: of `image`, counted from the frame in which the video began.
         last: the last frame that stays in the memory; None: `image` shall.
+        keys: the video's own key projections, where it has some.
     """
 
     memory: DenseMemory
@@ -41,6 +44,7 @@ class MiVOSState(State):
     masks: Masks
     index: int = 0
     last: int | None = None
+    keys: Keys | None = None
 
 
 class Query(NamedTuple):
@@ -52,7 +56,7 @@ class Query(NamedTuple):
 
 
 class MiVOS(nn.Module):
-    """The whole network; a `Segmenter`.
+    """The whole network; a `Segmenter`, `Matching`.
 
     Args:
         backbone: of both encoders; the paper's is `resnet50`, to stride 16.
@@ -75,6 +79,7 @@ class MiVOS(nn.Module):
 
     stride = 16
     padding: Padding = "mean"
+    comparison: Comparison = "dot"
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(
@@ -124,33 +129,45 @@ class MiVOS(nn.Module):
         if masks.planes.shape[1]:
             memory = self.memorise(state)
             last = state.index if self._stays(state) else last
-            query = self.encode(frame.image)
+            query = self.encode(frame.image, state.keys)
             odds = self.decode(query, self.read(query, memory))
         else:
             odds = masks.planes
         logits = aggregate_product(odds, masks.valid)
         masks = masks.with_planes(object_probabilities(logits))
-        return logits, MiVOSState(memory, frame.image, masks, state.index + 1, last)
+        return logits, MiVOSState(memory, frame.image, masks, state.index + 1, last, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: MiVOSState) -> MiVOSState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.planes.shape[1])
-        return MiVOSState(memory, state.image, state.masks.append(masks), state.index)
+        return replace(state, memory=memory, masks=state.masks.append(masks), last=None)
 
-    def encode(self, image: Tensor) -> Query:
+    def key_layers(self) -> tuple[nn.Conv2d, ...]:
+        """See `Matching.key_layers`."""
+        return self.query.key, self.memory.key
+
+    def compare(self, state: MiVOSState) -> tuple[Compared, MiVOSState]:
+        """See `Matching.compare`. The memory encoder's features are not kept: its masks may still change."""
+        query = self.encoder(self.normalise(state.image))[-1]
+        return Compared(query, self._joined(state), state.masks, state.keys), state
+
+    def with_keys(self, state: MiVOSState, keys: Keys) -> MiVOSState:
+        """See `Matching.with_keys`."""
+        return replace(state, keys=keys)
+
+    def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Query encoder: B 3 H W -> features, key and value."""
         features = Pyramid(*self.encoder(self.normalise(image)))
-        return Query(features, *self.query(features.f16))
+        return Query(features, *self.query(features.f16, asked_by(keys)))
 
     def memorise(self, state: MiVOSState) -> DenseMemory:
         """Memory encoder: the frame that the state holds, with its masks, joins the memory."""
         stay = self._stays(state)
         if not state.memory.wants(stay):
             return state.memory
-        stem = self.mask_encoder.conv1(self.normalise(state.image))
-        masks = masks_and_others(state.masks, clamp=False)
-        features = in_chunks(partial(self.mask_encoder.encode, stem), masks, self.object_chunk)
-        key, value = (torch.unflatten(rows(x), 0, masks.shape[:2]) for x in self.memory(features.flatten(0, 1)))
+        features = self._joined(state)
+        projected = self.memory(features.flatten(0, 1), stored_by(state.keys))
+        key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
         return state.memory.write(key, value, stay)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
@@ -166,3 +183,9 @@ class MiVOS(nn.Module):
 
     def _stays(self, state: MiVOSState) -> bool:
         return state.last is None or state.index - state.last >= self.memory_every
+
+    def _joined(self, state: MiVOSState) -> Tensor:
+        """The memory encoder's features of the frame that the state holds, with its masks: B O C h w."""
+        stem = self.mask_encoder.conv1(self.normalise(state.image))
+        masks = masks_and_others(state.masks, clamp=False)
+        return in_chunks(partial(self.mask_encoder.encode, stem), masks, self.object_chunk)

@@ -6,16 +6,18 @@ remembered by. Only its values see the masks, and so are computed once per objec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from src.core import Frame, Masks, State, state
-from src.core.segmenter import Padding
+from src.core import Compared, Frame, Keys, Masks, State, state
+from src.core.segmenter import Comparison, Padding
 from src.nn.aggregation import aggregate_product, object_probabilities
 from src.nn.blocks import FeatureFusion, grid, in_chunks, rows
 from src.nn.decoders import STCNDecoder
 from src.nn.encoders import MaskEncoder, masks_and_others
+from src.nn.keys import asked_by, project, remembered, stored_by
 from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
@@ -39,6 +41,7 @@ class STCNState(State):
         masks: of `image`, after aggregation.
         index: of `image`, counted from the frame in which the video began.
         last: the last frame that stays in the memory; None: `image` shall.
+        keys: the video's own key projections, where it has some.
     """
 
     memory: DenseMemory
@@ -47,6 +50,7 @@ class STCNState(State):
     masks: Masks
     index: int = 0
     last: int | None = None
+    keys: Keys | None = None
 
 
 class Query(NamedTuple):
@@ -58,7 +62,7 @@ class Query(NamedTuple):
 
 
 class STCN(nn.Module):
-    """The whole network; a `Segmenter`.
+    """The whole network; a `Segmenter`, `Matching`.
 
     Args:
         backbone: of the key encoder, to stride 16; the paper's is `resnet50`.
@@ -81,6 +85,7 @@ class STCN(nn.Module):
 
     stride = 16
     padding: Padding = "mean"
+    comparison: Comparison = "l2"
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(
@@ -128,31 +133,48 @@ class STCN(nn.Module):
         if masks.planes.shape[1]:
             memory = self.memorise(state)
             last = state.index if self._stays(state) else last
-            query = self.encode(frame.image)
-            encoded = Remembered(query.key, query.features.f16)
+            query = self.encode(frame.image, state.keys)
+            f16 = query.features.f16
+            encoded = Remembered(remembered(self.key, f16, query.key, state.keys), f16)
             odds = self.decode(query, self.read(query, memory))
         else:
             odds = masks.planes
         logits = aggregate_product(odds, masks.valid)
         masks = masks.with_planes(object_probabilities(logits))
-        return logits, STCNState(memory, frame.image, encoded, masks, state.index + 1, last)
+        return logits, STCNState(memory, frame.image, encoded, masks, state.index + 1, last, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: STCNState) -> STCNState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.planes.shape[1])
-        return STCNState(memory, state.image, state.encoded, _aggregated(state.masks.append(masks)), state.index)
+        return replace(state, memory=memory, masks=_aggregated(state.masks.append(masks)), last=None)
 
-    def encode(self, image: Tensor) -> Query:
+    def key_layers(self) -> tuple[nn.Conv2d, ...]:
+        """See `Matching.key_layers`: one projection for both."""
+        return (self.key,)
+
+    def compare(self, state: STCNState) -> tuple[Compared, STCNState]:
+        """See `Matching.compare`. The memory's side is the frame itself, the same for all objects."""
+        encoded = state.encoded or self._remember(state)
+        return Compared(encoded.f16, encoded.f16.unsqueeze(1), state.masks, state.keys), replace(state, encoded=encoded)
+
+    def with_keys(self, state: STCNState, keys: Keys) -> STCNState:
+        """See `Matching.with_keys`."""
+        encoded = state.encoded
+        if encoded is not None:
+            encoded = Remembered(project(self.key, encoded.f16, keys.stored), encoded.f16)
+        return replace(state, keys=keys, encoded=encoded)
+
+    def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Key encoder (section 3.1): B 3 H W -> features, key, and what the decoder sees of the frame."""
         features = Pyramid(*self.encoder(self.normalise(image)))
-        return Query(features, self.key(features.f16), self.thin(features.f16))
+        return Query(features, project(self.key, features.f16, asked_by(keys)), self.thin(features.f16))
 
     def memorise(self, state: STCNState) -> DenseMemory:
         """Value encoder (section 3.1): the frame that the state holds, with its masks, joins the memory."""
         stay = self._stays(state)
         if not state.memory.wants(stay):
             return state.memory
-        key, f16 = state.encoded or self._remembered(state.image)
+        key, f16 = state.encoded or self._remember(state)
         stem = self.mask_encoder.conv1(self.normalise(state.image))
         share = self.fuser.share(f16)
 
@@ -175,9 +197,9 @@ class STCN(nn.Module):
     def _stays(self, state: STCNState) -> bool:
         return self.training or state.last is None or state.index - state.last >= self.memory_every
 
-    def _remembered(self, image: Tensor) -> Remembered:
-        f16 = self.encoder(self.normalise(image))[-1]
-        return Remembered(self.key(f16), f16)
+    def _remember(self, state: STCNState) -> Remembered:
+        f16 = self.encoder(self.normalise(state.image))[-1]
+        return Remembered(project(self.key, f16, stored_by(state.keys)), f16)
 
 
 def _aggregated(masks: Masks) -> Masks:

@@ -6,18 +6,20 @@ and so runs once per object, when a frame is memorised.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from src.core import Frame, Masks, State, state
-from src.core.segmenter import Padding
+from src.core import Compared, Frame, Keys, Masks, State, state
+from src.core.segmenter import Comparison, Padding
 from src.nn.aggregation import aggregate_product, object_probabilities
 from src.nn.blocks import grid, in_chunks, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
+from src.nn.keys import asked_by, stored_by
 from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet
@@ -32,12 +34,14 @@ class STMState(State):
         image: B 3 H W.
         masks: of `image`: hard where they were given, else the aggregated probabilities.
         index: of `image`, counted from the frame in which the video began.
+        keys: the video's own key projections, where it has some.
     """
 
     memory: DenseMemory
     image: Tensor
     masks: Masks
     index: int
+    keys: Keys | None = None
 
 
 class Query(NamedTuple):
@@ -49,7 +53,7 @@ class Query(NamedTuple):
 
 
 class STM(nn.Module):
-    """The whole network; a `Segmenter`.
+    """The whole network; a `Segmenter`, `Matching`.
 
     Args:
         backbone: of both encoders; the paper's is `resnet50`, to stride 16.
@@ -70,6 +74,7 @@ class STM(nn.Module):
 
     stride = 16
     padding: Padding = "zeros"
+    comparison: Comparison = "dot"
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(
@@ -114,33 +119,45 @@ class STM(nn.Module):
         memory, masks = state.memory, state.masks
         if masks.planes.shape[1]:
             memory = self.memorise(state)
-            query = self.encode(frame.image)
+            query = self.encode(frame.image, state.keys)
             odds = self.decode(query, self.read(query, memory))
         else:
             odds = masks.planes
         logits = aggregate_product(odds, masks.valid)
         masks = masks.with_planes(object_probabilities(logits))
-        return logits, STMState(memory, frame.image, masks, state.index + 1)
+        return logits, STMState(memory, frame.image, masks, state.index + 1, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: STMState) -> STMState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.planes.shape[1])
-        return STMState(memory, state.image, state.masks.append(masks), state.index)
+        return replace(state, memory=memory, masks=state.masks.append(masks))
 
-    def encode(self, image: Tensor) -> Query:
+    def key_layers(self) -> tuple[nn.Conv2d, ...]:
+        """See `Matching.key_layers`."""
+        return self.query.key, self.memory.key
+
+    def compare(self, state: STMState) -> tuple[Compared, STMState]:
+        """See `Matching.compare`. The memory encoder's features are not kept: its masks may still change."""
+        query = self.encoder(self.normalise(state.image))[-1]
+        return Compared(query, self._joined(state), state.masks, state.keys), state
+
+    def with_keys(self, state: STMState, keys: Keys) -> STMState:
+        """See `Matching.with_keys`."""
+        return replace(state, keys=keys)
+
+    def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Query encoder (section 3.1): B 3 H W -> features, key and value."""
         features = Pyramid(*self.encoder(self.normalise(image)))
-        return Query(features, *self.query(features.f16))
+        return Query(features, *self.query(features.f16, asked_by(keys)))
 
     def memorise(self, state: STMState) -> DenseMemory:
         """Memory encoder (section 3.1): the frame that the state holds, with its masks, joins the memory."""
         stay = state.index % self.memory_every == 0
         if not state.memory.wants(stay):
             return state.memory
-        stem = self.mask_encoder.conv1(self.normalise(state.image))
-        masks = masks_and_others(state.masks, clamp=True)
-        features = in_chunks(partial(self.mask_encoder.encode, stem), masks, self.object_chunk)
-        key, value = (torch.unflatten(rows(x), 0, masks.shape[:2]) for x in self.memory(features.flatten(0, 1)))
+        features = self._joined(state)
+        projected = self.memory(features.flatten(0, 1), stored_by(state.keys))
+        key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
         return state.memory.write(key, value, stay)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
@@ -151,3 +168,9 @@ class STM(nn.Module):
         """Decoder (section 3.3): readouts B O Cv h w -> log-odds B O H W."""
         share = self.decoder.share(query.value, query.features)
         return in_chunks(lambda own: self.decoder(own, share)[:, 0], readout, self.object_chunk)
+
+    def _joined(self, state: STMState) -> Tensor:
+        """The memory encoder's features of the frame that the state holds, with its masks: B O C h w."""
+        stem = self.mask_encoder.conv1(self.normalise(state.image))
+        masks = masks_and_others(state.masks, clamp=True)
+        return in_chunks(partial(self.mask_encoder.encode, stem), masks, self.object_chunk)

@@ -6,19 +6,21 @@ features through a few convolutions, once per object.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from src.core import Frame, Masks, State, state
-from src.core.segmenter import Padding
+from src.core import Compared, Frame, Keys, Masks, State, state
+from src.core.segmenter import Comparison, Padding
 from src.methods.swiftnet.parts import ASPP, LightAggregationEncoder
 from src.nn.aggregation import aggregate_product, object_probabilities
 from src.nn.blocks import grid, in_chunks, rows
 from src.nn.decoders import STMDecoder
-from src.nn.encoders import KeyValue, centre_key, clouds, masks_and_others
+from src.nn.encoders import KeyValue, masks_and_others
+from src.nn.keys import asked_by, stored_by
 from src.nn.normalise import Normalise
 from src.nn.pixel_memory import PixelMemory, Policy
 from src.nn.resnet import Norm, Pyramid, ResNet
@@ -45,6 +47,7 @@ class SwiftNetState(State):
         index: of `image`, counted from the frame in which the video began.
         due: by clip, whether a part of `image` stays in the memory.
         variation: B, accumulated since then where the trigger is `variation`.
+        keys: the video's own key projections, where it has some.
     """
 
     memory: PixelMemory
@@ -54,6 +57,7 @@ class SwiftNetState(State):
     index: int
     due: list[bool]
     variation: Tensor
+    keys: Keys | None = None
 
 
 class Query(NamedTuple):
@@ -65,7 +69,7 @@ class Query(NamedTuple):
 
 
 class SwiftNet(nn.Module):
-    """The whole network; a `Segmenter`.
+    """The whole network; a `Segmenter`, `Matching`.
 
     Args:
         backbone: to stride 16; the paper's are `resnet18` and `resnet50`.
@@ -74,6 +78,7 @@ class SwiftNet(nn.Module):
         key_channels: compared; None: an eighth of the encoder's output, as published.
         value_channels: carried; None: half of the encoder's output, as published.
         decoder_width: 64 as published.
+        centred: see `KeyValue`; suits training from random initialisation.
         trigger: when a part of a frame stays: `every_k` frames, or when enough has changed since the last time.
         memory_every: k; frames 0, k, 2k, …
         variation_threshold: changed share of the picture, summed over frames, that triggers an update.
@@ -91,6 +96,7 @@ class SwiftNet(nn.Module):
 
     stride = 16
     padding: Padding = "zeros"
+    comparison: Comparison = "dot"
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(
@@ -101,6 +107,7 @@ class SwiftNet(nn.Module):
         key_channels: int | None = None,
         value_channels: int | None = None,
         decoder_width: int = 64,
+        centred: bool = False,
         trigger: Trigger = "every_k",
         memory_every: int = 5,
         variation_threshold: float = 0.5,
@@ -124,11 +131,13 @@ class SwiftNet(nn.Module):
         f4, f8, f16 = self.encoder.channels
         key, value = key_channels or f16 // 8, value_channels or f16 // 2
         self.reference = LightAggregationEncoder(width, f4, f8, f16)
-        self.query = KeyValue(f16, key, value)
-        self.memory = KeyValue(f16, key, value)
-        if norm == "group":
+        self.query = KeyValue(f16, key, value, centred)
+        self.memory = KeyValue(f16, key, value, centred)
+        if centred:
             with torch.no_grad():
-                centre_key(self.query.key, self._features(clouds()).pyramid.f16)
+                # Keys begin blind to masks: a query knows none.
+                for channels in self.reference.reserved(f16):
+                    self.query.key.weight[:, channels] = 0
         # What a position is remembered by begins as what it is asked for by.
         self.memory.load_state_dict(self.query.state_dict())
         self.aspp = ASPP(value, value, f16 // 2, dropout)
@@ -146,7 +155,7 @@ class SwiftNet(nn.Module):
         memory, masks, encoded = state.memory, state.masks, None
         if masks.planes.shape[1]:
             memory = self.memorise(state)
-            query = self.encode(frame.image)
+            query = self.encode(frame.image, state.keys)
             encoded = query.encoded
             odds = self.decode(query, self.read(query, memory))
         else:
@@ -154,27 +163,41 @@ class SwiftNet(nn.Module):
         logits = aggregate_product(odds, masks.valid)
         masks = masks.with_planes(object_probabilities(logits))
         due, variation = self._due(state, frame.image, masks)
-        return logits, SwiftNetState(memory, frame.image, encoded, masks, state.index + 1, due, variation)
+        return logits, SwiftNetState(memory, frame.image, encoded, masks, state.index + 1, due, variation, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: SwiftNetState) -> SwiftNetState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.planes.shape[1])
-        joined = state.masks.append(masks)
-        return SwiftNetState(memory, state.image, state.encoded, joined, state.index, state.due, state.variation)
+        return replace(state, memory=memory, masks=state.masks.append(masks))
 
-    def encode(self, image: Tensor) -> Query:
+    def key_layers(self) -> tuple[nn.Conv2d, ...]:
+        """See `Matching.key_layers`."""
+        return self.query.key, self.memory.key
+
+    def compare(self, state: SwiftNetState) -> tuple[Compared, SwiftNetState]:
+        """See `Matching.compare`."""
+        encoded = state.encoded or self._features(state.image)
+        joined = self._joined(encoded, state.masks)
+        memory = torch.unflatten(self.memory.compared(joined.flatten(0, 1)), 0, joined.shape[:2])
+        compared = Compared(self.query.compared(encoded.pyramid.f16), memory, state.masks, state.keys)
+        return compared, replace(state, encoded=encoded)
+
+    def with_keys(self, state: SwiftNetState, keys: Keys) -> SwiftNetState:
+        """See `Matching.with_keys`."""
+        return replace(state, keys=keys)
+
+    def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """B 3 H W -> features, key and value."""
         encoded = self._features(image)
-        return Query(encoded, *self.query(encoded.pyramid.f16))
+        return Query(encoded, *self.query(encoded.pyramid.f16, asked_by(keys)))
 
     def memorise(self, state: SwiftNetState) -> PixelMemory:
         """Light aggregation encoder: the frame that the state holds, with its masks, joins the memory."""
         if not state.memory.wants(state.due):
             return state.memory
-        encoded = state.encoded or self._features(state.image)
-        masks = masks_and_others(state.masks, clamp=True)
-        features = in_chunks(partial(self.reference, *encoded), masks, self.object_chunk)
-        key, value = (torch.unflatten(rows(x), 0, masks.shape[:2]) for x in self.memory(features.flatten(0, 1)))
+        features = self._joined(state.encoded or self._features(state.image), state.masks)
+        projected = self.memory(features.flatten(0, 1), stored_by(state.keys))
+        key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
         return state.memory.write(key, value, state.due)
 
     def read(self, query: Query, memory: PixelMemory) -> Tensor:
@@ -190,6 +213,11 @@ class SwiftNet(nn.Module):
     def _features(self, image: Tensor) -> Encoded:
         c1 = self.encoder.relu(self.encoder.bn1(self.encoder.conv1(self.normalise(image))))
         return Encoded(c1, Pyramid(*self.encoder.layers_of(c1)))
+
+    def _joined(self, encoded: Encoded, masks: Masks) -> Tensor:
+        """A frame's features and masks -> B O C h w."""
+        planes = masks_and_others(masks, clamp=True)
+        return in_chunks(partial(self.reference, *encoded), planes, self.object_chunk)
 
     @torch.no_grad()
     def _due(self, before: SwiftNetState, image: Tensor, masks: Masks) -> tuple[list[bool], Tensor]:

@@ -32,12 +32,19 @@ class LightAggregationEncoder(nn.Module):
         self.deep = nn.Conv2d(2 * STRIDE**2, f16, 3, padding=1, bias=False)
         self.conv1 = nn.Conv2d(f16, f16, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(f16, f16, 3, padding=1, bias=False)
-        # What is remembered begins as the frame's own features with a little of the masks.
+        # What is remembered begins as the frame's own features, and the masks in channels set aside for them.
         for conv in (self.conv1, self.conv2):
             nn.init.dirac_(conv.weight)
         with torch.no_grad():
             self.fuse16.weight *= 0.1
             self.deep.weight *= 0.1
+            for mask, channels in enumerate(self.reserved(f16)):
+                self.deep.weight[channels, mask * STRIDE**2 : (mask + 1) * STRIDE**2, 1, 1] += 2 / STRIDE**2
+
+    @staticmethod
+    def reserved(f16: int) -> tuple[slice, slice]:
+        """Channels in which the mask and that of the others begin: an eighth of the features each."""
+        return slice(-(f16 // 8), None), slice(-(f16 // 4), -(f16 // 8))
 
     def forward(self, c1: Tensor, features: Pyramid, masks: Tensor) -> Tensor:
         """Features of the frame, c1 (after its ReLU) B stem H/2 W/2; masks and others N 2 H W -> N f16 H/16 W/16."""
@@ -60,6 +67,10 @@ class ASPP(nn.Module):
         self.branches = nn.ModuleList([plain, *atrous])
         self.join = nn.Conv2d(4 * width, width, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
+        # Two layers without normalisation: they begin so that a readout leaves them as strong as it came.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def share(self, value: Tensor) -> list[Tensor]:
         """The frame's share: B shared h w -> four of B width h w."""

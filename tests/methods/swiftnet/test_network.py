@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from src.core import Frame
+from src.core import Frame, Masks
 from src.engine import Settings
 from src.methods.swiftnet.module import SwiftNetModule
 from src.methods.swiftnet.network import SwiftNet
@@ -168,3 +168,21 @@ def test_files_of_other_methods_are_not_taken(other: str) -> None:
 def test_a_memory_without_room_or_trigger_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         small(**wrong)
+
+
+@torch.no_grad()
+def test_from_random_weights_keys_are_blind_to_masks_and_values_see_them() -> None:
+    network, first = small(width=16, centred=True), frame(0)
+
+    def remembered(columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.zeros(first.image.shape[0], *first.image.shape[-2:], dtype=torch.long)
+        labels[..., :columns] = 1
+        given = Masks.from_labels(labels, torch.ones(len(labels), 1, dtype=torch.bool))
+        bank = network.memorise(network.begin(first, given)).banks[0]
+        assert bank.keys is not None
+        assert bank.values is not None
+        return bank.keys, bank.values
+
+    (keys, values), (same, other) = remembered(0), remembered(24)
+    assert (values - other).square().mean().sqrt() > 0.1 * values.std(2).mean()
+    assert (keys - same).square().mean().sqrt() < 0.1 * keys.std(2).mean()

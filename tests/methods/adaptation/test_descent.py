@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.core import Compared, Masks
+from src.methods.adaptation.descent import on_grid, tune
+from src.methods.adaptation.tuning import Adaptation, Tuning
+
+H, W = 5, 6
+
+
+def scene(batch: int = 1, objects: int = 1, groups: int = 1) -> Compared:
+    """Features of two kinds of thing, of which one is the object and shows once more outside of its mask."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, 6, H, W, generator=rng)
+    x[..., 1:4, 1:3] += 1
+    x[..., 1:4, 4:6] += 0.8
+    planes = torch.zeros(batch, objects, 16 * H, 16 * W)
+    for i in range(objects):
+        planes[:, i, 16 : 60 - 4 * i, 16 + 32 * i : 44 + 32 * i] = 1
+    memory = torch.stack([x + 0.1 * i for i in range(groups)], 1)
+    return Compared(x, memory, Masks(planes, torch.ones(batch, objects, dtype=torch.bool)), None)
+
+
+def layers(count: int) -> tuple[nn.Conv2d, ...]:
+    torch.manual_seed(1)
+    return tuple(nn.Conv2d(6, 4, 3, padding=1) for _ in range(count))
+
+
+def _tuned(compared: Compared, **choices: Any) -> Adaptation:
+    return tune(compared, layers(2), "dot", Tuning(**{"steps": 5, "lr": 0.1, **choices}))[1]
+
+
+def _double(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert layer.bias is not None
+    return layer.weight.double(), layer.bias.double()
+
+
+def slow_losses(compared: Compared, made: tuple[nn.Conv2d, ...]) -> Tensor:
+    """Eq. 1 and 3 by loops in double precision: L_obj and L_bg by object, 2 O."""
+    [x], memory = compared.query.double(), compared.memory[0].double()
+    asked = F.conv2d(x[None], *_double(made[0]), padding=1)[0].flatten(1).t()
+    stored = [F.conv2d(each[None], *_double(made[-1]), padding=1)[0].flatten(1).t() for each in memory]
+    losses = torch.zeros(2, compared.masks.valid.shape[1], dtype=torch.float64)
+    for o, plane in enumerate(compared.masks.planes[0].double()):
+        m = plane.unflatten(0, (H, 16)).unflatten(2, (W, 16)).mean((1, 3)).flatten()
+        keys = stored[o % len(stored)]
+        for i in range(H * W):
+            weights = torch.stack([(asked[i] @ keys[j] * 0.5).exp() for j in range(H * W)])
+            row = weights / weights.sum()
+            for j in range(H * W):
+                losses[0, o] += (1 - m[i]) * m[j] * row[j]
+                losses[1, o] += m[i] * (1 - m[j]) * row[j]
+    return losses
+
+
+@pytest.mark.parametrize(("objects", "groups", "count"), [(1, 1, 2), (2, 2, 2), (2, 1, 1)])
+def test_losses_are_those_of_the_paper(objects: int, groups: int, count: int) -> None:
+    compared, made = scene(1, objects, groups), layers(count)
+    _, what = tune(compared, made, "dot", Tuning(steps=1))
+    expected = slow_losses(compared, made)
+    assert torch.allclose(what.objects[0, 0].double(), expected[0], atol=1e-5)
+    assert torch.allclose(what.backgrounds[0, 0].double(), expected[1], atol=1e-5)
+    assert torch.allclose(what.alpha[0].double(), expected[1] / expected[0], atol=1e-4)
+    assert torch.allclose(what.loss[0, 0].double(), 2 * expected[1].sum(), atol=1e-4), "both begin equal"
+
+
+def test_a_step_is_plain_gradient_descent() -> None:
+    compared, made = scene(), layers(2)
+    keys, what = tune(compared, made, "dot", Tuning(steps=1, lr=0.3))
+    x = compared.query
+    parameters = [p for layer in made for p in layer.parameters()]
+    asked, stored = (layer(x)[0].flatten(1).t() for layer in made)
+    m = on_grid(compared.masks, (H, W), "area")[0, 0]
+    a = (asked @ stored.t() * 0.5).softmax(1)
+    loss = what.alpha[0, 0] * (1 - m) @ a @ m + m @ a @ (1 - m)
+    found = [keys.query.weight, keys.query.bias, keys.stored.weight, keys.stored.bias]
+    for parameter, grad, own in zip(parameters, torch.autograd.grad(loss, parameters), found, strict=True):
+        assert torch.allclose(own[0], parameter - 0.3 * grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("comparison", ["dot", "l2", "linear"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"losses": "object"},
+        {"losses": "background"},
+        {"alpha": 3.0},
+        {"masks": "binary"},
+        {"exclude_self": True},
+        {"fixed_norm": True},
+        {"projections": "query"},
+        {"projections": "memory"},
+        {"reduction": "mean", "lr": 0.3},
+    ],
+    ids=str,
+)
+def test_the_loss_falls(comparison: Any, choices: dict[str, Any]) -> None:
+    _, what = tune(scene(2, 2), layers(1), comparison, Tuning(**{"steps": 20, "lr": 0.01, **choices}))
+    assert what.loss.shape == (2, 21)
+    assert (what.loss[:, -1] < what.loss[:, 0] - 1e-4).all()
+    assert (what.loss.diff(dim=1) < 0.01).all(), "at a rate this small"
+
+
+def test_single_losses_are_what_is_minimised() -> None:
+    both, first, second = (_tuned(scene(), losses=losses) for losses in ("both", "object", "background"))
+    assert torch.equal(first.loss, first.objects.sum(2))
+    assert torch.equal(second.loss, second.backgrounds.sum(2))
+    assert torch.allclose(both.loss, both.alpha * both.objects[..., 0] + both.backgrounds[..., 0])
+
+
+def test_a_mean_does_not_depend_on_the_resolution() -> None:
+    small = scene()
+    large = replace(small, query=small.query.repeat_interleave(2, 2), memory=small.memory.repeat_interleave(2, 3))
+    made = tuple(nn.Conv2d(6, 4, 1) for _ in range(2))
+    sums, means = [
+        [tune(x, made, "dot", Tuning(1, reduction=how))[1].loss[0, 0] for x in (small, large)]
+        for how in ("sum", "mean")
+    ]
+    assert torch.allclose(2 * sums[0], sums[1], rtol=1e-3)
+    assert torch.allclose(means[0], means[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("projections", ["query", "memory"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_projection_changes_where_one_is_asked_for(projections: str, count: int) -> None:
+    made = layers(count)
+    keys, _ = tune(scene(), made, "dot", Tuning(3, 0.1, projections=projections))  # type: ignore[arg-type]
+    assert torch.equal(keys.query.weight[0], made[0].weight) == (projections != "query")
+    assert torch.equal(keys.stored.weight[0], made[-1].weight) == (projections != "memory")
+
+
+def test_keys_of_a_fixed_norm_stay_as_long() -> None:
+    _, free = tune(scene(), layers(2), "dot", Tuning(20))
+    _, fixed = tune(scene(), layers(2), "dot", Tuning(20, fixed_norm=True))
+    assert free.norms[0, -1].min() > 1.2 * free.norms[0, 0].max()
+    assert torch.allclose(fixed.norms, fixed.norms[:, :1].expand_as(fixed.norms), rtol=1e-4)
+
+
+def test_clips_are_adapted_on_their_own() -> None:
+    both = scene(2)
+    both.query[1] *= 2
+    one = Compared(both.query[1:], both.memory[1:], Masks(both.masks.planes[1:], both.masks.valid[1:]), None)
+    together, _ = tune(both, layers(2), "dot", Tuning(5, 0.1))
+    alone, _ = tune(one, layers(2), "dot", Tuning(5, 0.1))
+    assert torch.allclose(together.query.weight[1], alone.query.weight[0], atol=1e-5)
+    assert not torch.allclose(together.query.weight[0], alone.query.weight[0], atol=1e-3)
+
+
+def test_unused_slots_and_empty_masks_change_nothing() -> None:
+    made, one, two = layers(2), scene(), scene(objects=2)
+    expected, _ = tune(one, made, "dot", Tuning(3, 0.1))
+    unused = replace(two, masks=Masks(two.masks.planes, torch.tensor([[True, False]])))
+    empty = replace(two, masks=Masks(two.masks.planes * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), two.masks.valid))
+    for compared in (unused, empty):
+        keys, _ = tune(compared, made, "dot", Tuning(3, 0.1))
+        assert torch.equal(keys.query.weight, expected.query.weight)
+    nobody = replace(one, masks=Masks(one.masks.planes, torch.tensor([[False]])))
+    keys, what = tune(nobody, made, "dot", Tuning(3, 0.1))
+    assert torch.equal(keys.query.weight[0], made[0].weight)
+    assert not what.loss.any()
+
+
+def test_an_object_that_fills_the_picture_is_nothing_to_balance() -> None:
+    compared = scene()
+    full = replace(compared, masks=Masks(torch.ones_like(compared.masks.planes), compared.masks.valid))
+    keys, what = tune(full, layers(2), "dot", Tuning(3))
+    assert what.alpha.tolist() == [[1.0]]
+    assert keys.query.weight.isfinite().all()
+
+
+def test_it_stops_when_told_to() -> None:
+    _, what = tune(scene(), layers(2), "dot", Tuning(200, 0.3, stop=0.9))
+    assert what.loss.shape[1] < 200
+    assert what.loss[0, -1] <= 0.9 * what.loss[0, 0] < what.loss[0, -2]
+    _, what = tune(scene(), layers(2), "dot", Tuning(200, 30.0, patience=4))
+    assert what.loss[0, -5:].min() == what.loss[0, -5]
+    assert what.loss.shape[1] < 200
+
+
+def test_the_best_keys_are_kept_on_request() -> None:
+    made, tuning = layers(2), Tuning(30, 30.0, keep="best")
+    keys, what = tune(scene(), made, "dot", tuning)
+    assert what.kept[0] == what.loss[0].argmin()
+    assert what.kept[0] < 30
+    _, again = tune(replace(scene(), keys=keys), made, "dot", replace(tuning, steps=1))
+    assert torch.allclose(again.objects[0, 0], what.objects[0, what.kept[0]], atol=1e-5)
+
+
+def test_a_step_too_far_is_taken_back() -> None:
+    keys, what = tune(scene(), layers(2), "dot", Tuning(6, 1e25))
+    assert not what.loss.isfinite().all()
+    assert what.loss[0, what.kept[0]].isfinite()
+    assert keys.query.weight.isfinite().all()
+
+
+def test_half_precision_and_inference_mode_change_neither_numbers_nor_modes() -> None:
+    expected, _ = tune(scene(), layers(2), "dot", Tuning(3, 0.1))
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        keys, _ = tune(scene(), layers(2), "dot", Tuning(3, 0.1))
+        assert torch.is_inference_mode_enabled()
+    assert torch.equal(keys.query.weight, expected.query.weight)
+    half = scene()
+    half = replace(half, query=half.query.bfloat16(), memory=half.memory.bfloat16())
+    keys, what = tune(half, layers(2), "dot", Tuning(3, 0.1))
+    assert keys.query.weight.dtype == torch.float32
+    assert what.loss[0, -1] < what.loss[0, 0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": -1}, {"lr": 0.0}, {"stop": 1.0}, {"alpha": -1.0}, {"patience": 0}, {"losses": "none"}]
+)
+def test_choices_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Tuning(**wrong)

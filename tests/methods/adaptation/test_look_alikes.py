@@ -1,0 +1,75 @@
+"""What adaptation does to a trained network, on pictures of an object beside its double."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from src.core import Frame, Keys, Masks
+from src.data.alike import make_alike
+from src.data.world import draw
+from src.launch.models import from_checkpoint
+from src.methods.adaptation.maps import heat_maps
+from src.methods.adaptation.network import Adapted
+from tests.methods.adaptation.world import adapted, base, frame, masks
+
+WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
+SIZE, LATER = (192, 336), (5, 10, 15)
+
+
+def on(labels: np.ndarray, label: int) -> Tensor:
+    """Cells that lie inside of a thing."""
+    return torch.nn.functional.avg_pool2d(torch.from_numpy(labels == label)[None].float(), 16)[0] > 0.9
+
+
+def distraction(network: Any, seed: int, amount: float) -> tuple[Tensor, float, float]:
+    """The loss by step; affinity of the double's positions to the object in later frames, before and after."""
+    world = make_alike((seed,), 16, SIZE, amount)
+    pictures = {index: draw(world, index, SIZE) for index in (0, *LATER)}
+    frames = {i: Frame(i, torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255) for i, (x, _) in pictures.items()}
+    given = Masks(torch.from_numpy(pictures[0][1] == 1)[None, None].float(), torch.ones(1, 1, dtype=torch.bool))
+    state = network.begin(frames[0], given)
+
+    def looks(keys: Keys | None) -> float:
+        maps = {i: heat_maps(network.base, frames[0], given, frames[i], keys)[0, 0] for i in LATER}
+        return float(np.mean([float(maps[i][on(pictures[i][1], 2)].mean()) for i in LATER]))
+
+    return state.adaptations[0].loss[0], looks(None), looks(state.base.keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+@pytest.mark.parametrize("weights", ["scratch_stcn", "scratch_swiftnet"])
+def test_a_trained_network_is_distracted_less(weights: str, amount: float) -> None:
+    path = WEIGHTS / f"{weights}.safetensors"
+    if not path.is_file():
+        pytest.skip(f"needs {path.name}")
+    network = Adapted(from_checkpoint(path).segmenter).eval()
+    losses, before, after = zip(*(distraction(network, seed, amount) for seed in range(3)), strict=True)
+    assert all(loss[-1] < loss[0] for loss in losses)
+    assert np.mean(after) < np.mean(before)
+
+
+@torch.no_grad()
+def test_heat_is_what_the_loss_sums() -> None:
+    network = adapted("stm", steps=2)
+    state = network.begin(frame(0), masks(2))
+    [what] = state.adaptations
+    cells = torch.nn.functional.avg_pool2d(masks(2).planes, 16)
+    for keys, point in ((None, 0), (state.base.keys, 2)):
+        first = frame(0)
+        maps = heat_maps(network.base, first, masks(2), first, keys)
+        assert maps.shape == (1, 2, 4, 6)
+        assert torch.allclose(((1 - cells) * maps).sum((2, 3)), what.objects[:, point], atol=1e-4)
+        assert torch.allclose((cells * (1 - maps)).sum((2, 3)), what.backgrounds[:, point], atol=1e-4)
+        assert torch.equal(heat_maps(network.base, frame(0), masks(2), frame(0), keys), maps)
+
+
+def test_a_base_without_an_affinity_has_no_heat() -> None:
+    with pytest.raises(ValueError, match="no distribution"):
+        heat_maps(base("gam", query_norm="scale"), frame(0), masks(1), frame(1))
