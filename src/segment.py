@@ -12,6 +12,7 @@ from torch import nn
 from src.core import DataError
 from src.engine import OverlaySink, Prediction, Sink, Throughput, drain, mask_sink, run
 from src.engine.inspect import MapSink
+from src.engine.inspect_motion import MotionSink
 from src.launch.device import find_device
 from src.launch.entry import entry
 from src.launch.models import load_model
@@ -20,7 +21,7 @@ from src.video import open_video, read_masks
 
 @entry("segment")
 def main(config: DictConfig) -> None:
-    """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and `maps/<map>/<frame>.png` if asked to."""
+    """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and if asked to `inspect.mp4` or `maps/`."""
     video = open_video(Path(config.video))
     masks = read_masks(Path(config.mask), count=video.count if video.names else None, names=video.names)
     objects = next((ids for labels in masks.values() if (ids := sorted(set(np.unique(labels).tolist()) - {0}))), [])
@@ -34,8 +35,11 @@ def main(config: DictConfig) -> None:
     sinks: list[Sink] = [mask_sink(output / "masks")]
     if config.overlay:
         sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
-    if config.inspect:
-        sinks.append(MapSink(output / "maps", model.segmenter, model.settings))
+    inspection = output / ("maps" if model.coding is None else "inspect.mp4")
+    if config.inspect and model.coding is None:
+        sinks.append(MapSink(inspection, model.segmenter, model.settings))
+    elif config.inspect:
+        sinks.append(MotionSink(inspection, video.rate, video.size, model.segmenter, model.settings, masks))
     print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
@@ -50,7 +54,7 @@ def main(config: DictConfig) -> None:
     if config.overlay:
         print(f"overlay: {output / 'overlay.mp4'}")
     if config.inspect:
-        print(f"maps: {output / 'maps'}")
+        print(f"{inspection.stem}: {inspection}")
 
 
 def _progress() -> Progress:

@@ -20,11 +20,14 @@ class Method:
         network_path: the Segmenter class, an `nn.Module` built from plain parameters.
         module_path: its LightningModule; None for methods that do not learn.
         convert_path: function from a published state dict to ours, or None when the keys are not that method's.
+        encoder_path: function from a published state dict, a base's or our own to the encoder's tensors alone, or None
+            when it has none; for methods whose encoder is a part of a larger one.
     """
 
     network_path: str
     module_path: str | None = None
     convert_path: str | None = None
+    encoder_path: str | None = None
 
     def network(self) -> Callable[..., Any]:
         """The network's class."""
@@ -38,6 +41,10 @@ class Method:
     def convert(self) -> Convert | None:
         """The converter of published weights."""
         return _resolve(self.convert_path) if self.convert_path else None
+
+    def convert_encoder(self) -> Convert | None:
+        """The converter of weights for its encoder."""
+        return _resolve(self.encoder_path) if self.encoder_path else None
 
 
 def _resolve(path: str) -> Any:

@@ -107,13 +107,16 @@ class Clip:
         labels: B T H W, int64: 0 background, 1..O objects by slot, `VOID` where loss and metric must not look.
         valid: B O, bool: slots in use. An object's mask is given in frame 0.
         names: per clip, where it came from (sequence and frame indices), for error messages.
+        skipped: why clips that should be here could not be read and others stand in for them.
     """
 
     images: Tensor
     labels: Tensor
     valid: Tensor
     names: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Clip:
         """Move all tensors."""
-        return Clip(self.images.to(device), self.labels.to(device), self.valid.to(device), self.names)
+        images, labels, valid = (tensor.to(device) for tensor in (self.images, self.labels, self.valid))
+        return replace(self, images=images, labels=labels, valid=valid)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,19 +30,39 @@ def read_archive(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
     try:
-        with warnings.catch_warnings():
-            # About pickle protocols: what cannot be read is an error anyway.
-            warnings.simplefilter("ignore")
-            safe = path.suffix == ".safetensors"
-            content: Any = _read_safe(path) if safe else torch.load(path, "cpu", weights_only=True)
+        content: Any = _read_safe(path) if path.suffix == ".safetensors" else _read_torch(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: holds more than tensors and plain values, refused") from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: damaged or no weights file ({reason})") from error
+    except Exception as error:  # whatever it is, a library raises it because of these bytes
+        reason = (str(error).splitlines() or [""])[0].partition(". This is an internal")[0]
+        raise CheckpointError(f"{path}: damaged or no weights file ({reason or type(error).__name__})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
+    _check_description(content.get("vos"), path)
     return content
+
+
+def _read_torch(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            # torch stores its tensors plain; packed ones would unpack to whatever size they declare.
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("its members are compressed, as torch never does")
+    with warnings.catch_warnings():
+        # About pickle protocols: what cannot be read is an error anyway.
+        warnings.simplefilter("ignore")
+        return torch.load(path, "cpu", weights_only=True)
+
+
+def _check_description(told: Any, path: Path) -> None:
+    """What a checkpoint of ours says of itself: names and plain parameters. Raises `CheckpointError`."""
+    if not isinstance(told, dict) or "method" not in told:
+        return
+    for key, kind in (("method", str), ("network", dict), ("engine", dict)):
+        if not isinstance(told.get(key), kind):
+            raise CheckpointError(
+                f"{path}: damaged, its '{key}' is no {'name' if kind is str else 'set of parameters'}"
+            )
 
 
 def _read_safe(path: Path) -> dict[str, Any]:
@@ -57,7 +78,8 @@ def find_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
         if isinstance(content.get(key), dict):
             content = content[key]
             break
-    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = ((key, value) for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor))
+    return {key.removeprefix("module."): value for key, value in tensors}
 
 
 def rename(key: str, names: Mapping[str, str], inside: Mapping[str, str] | None = None) -> str:
@@ -87,7 +109,8 @@ def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | 
     """Load every tensor, and nothing but, into a network.
 
     Raises:
-        CheckpointError: naming the first key that is missing, unknown or of another shape.
+        CheckpointError: naming the first key that is missing, unknown, of another shape, or whose values are complex,
+            sparse, infinite or no numbers.
     """
     ours = network.state_dict()
     missing = sorted(ours.keys() - tensors.keys())
@@ -103,7 +126,15 @@ def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | 
         raise CheckpointError(
             f"{source}: '{key}' is {tuple(tensors[key].shape)}, this network's is {tuple(ours[key].shape)}"
         )
+    # Not before their shapes are known: a few bytes in a file may stand for any number of values.
+    if odd := sorted(key for key in tensors if not _is_plain(tensors[key])):
+        raise CheckpointError(f"{source}: '{odd[0]}' is not made of real, finite numbers")
     network.load_state_dict(tensors)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_complex()
+    return dense and bool(torch.isfinite(tensor).all())
 
 
 def load_encoder(encoder: nn.Module, path: Path | str) -> None:

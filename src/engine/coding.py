@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
-from src.core import Picture
+from src.core import ConfigError, Picture
 from src.video import Video, read_image
 from src.video.coded import coded_pictures, with_vectors
 from src.video.encode import Encoding, encoded
+from src.video.fill import FILLS, Fill, with_fill
+from src.video.flow import MOTIONS, Motion, with_motion
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,31 @@ class Coding:
     Attributes:
         cache: folder of the files that are encoded for it.
         encoding: of image sequences, and of video whose own vectors cannot be read.
+        motion: of B-frames: the codec's own, or what it is compared to (see `with_motion`).
+        fill: what stands in for the codec's own where it predicted from nothing (see `with_fill`).
+
+    Raises:
+        ConfigError: for a motion or a fill that is not known.
     """
 
     cache: Path
     encoding: Encoding = field(default_factory=Encoding)
+    motion: Motion = "codec"
+    fill: Fill = "nearest"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("motion", self.motion, MOTIONS), ("fill", self.fill, FILLS)):
+            if value not in known:
+                raise ConfigError(f"{name}={value}: choose from {', '.join(known)}")
+
+    @classmethod
+    def from_plain(cls, cache: Path, values: dict[str, Any] | None) -> Self | None:
+        """From plain `encoding`, `motion` and `fill`, as configurations and checkpoints have them; None: no coding.
+
+        Raises:
+            ConfigError: for a value that is not known.
+        """
+        return None if values is None else cls(cache, **{**values, "encoding": Encoding(**values["encoding"])})
 
     def pictures(self, source: Video | Sequence[Path]) -> Iterator[Picture]:
         """Coded pictures in decode order, of the source's size; side data at a quarter of it.
@@ -42,4 +66,5 @@ class Coding:
             path, size = encoded(source, self.cache, self.encoding), source.size
         else:
             path, size = with_vectors(source.path, self.cache, self.encoding), source.size
-        return coded_pictures(path, resolution="quarter", size=size)
+        pictures = coded_pictures(path, resolution="quarter", size=size)
+        return with_fill(pictures, self.fill) if self.motion == "codec" else with_motion(pictures, self.motion)

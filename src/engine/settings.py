@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
-from src.core import ConfigError
+from src.core import CheckpointError, ConfigError
+from src.core.parameters import check_parameters
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,6 +37,15 @@ class Settings:
             raise ConfigError(f"engine.size={self.size}: must be at least 1 pixel")
         if self.precision not in _DTYPES:
             raise ConfigError(f"engine.precision={self.precision}: choose from {', '.join(_DTYPES)}")
+
+    @staticmethod
+    def told(values: Mapping[str, Any], where: Path | str) -> Settings:
+        """The settings in a file, which is named in errors. Raises `CheckpointError`."""
+        try:
+            check_parameters(Settings, values, "engine.")
+            return Settings(**values)
+        except ConfigError as error:
+            raise CheckpointError(f"{where}: {error}") from error
 
     @property
     def dtype(self) -> torch.dtype:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.core import VOSError
+from src.core import ConfigError, VOSError
+from src.core.parameters import check_parameters, fits, nearest
+from src.engine.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "conf"
 PATH_KEYS = (
@@ -32,6 +34,10 @@ PATH_KEYS = (
     "archive",
     "preview",
 )
+# What Hydra takes for a number or a switch. `null` stays nothing.
+_NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|false|nan|inf", re.IGNORECASE)
+_NEEDED = ("video", "mask", "output")
+_LARGEST_SEED = 2**32 - 1
 _PATH = re.compile(
     rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.run\.dir)=(?P<value>.+)$", re.S
 )
@@ -41,9 +47,14 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
     """Make `task(config)` a program that reads `conf/<name>.yaml` and the command line."""
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        begun = False
+
         @wraps(task)
         def guarded(config: DictConfig) -> None:
+            nonlocal begun
+            begun = True
             try:
+                check_values(name, config)
                 task(config)
             except VOSError as error:
                 fail(error)
@@ -51,13 +62,20 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
         program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)
 
         def main() -> None:
+            nonlocal begun
+            begun = False
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             _quieten()
             sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
             try:
                 program()
             except (HydraException, OmegaConfBaseException) as error:
-                fail(error)
+                fail(ConfigError(explain(error)))
+            except (ValueError, OSError) as error:
+                # Before the task there is only Hydra, which takes arguments apart and makes the run's folder.
+                if begun:
+                    raise
+                fail(ConfigError(explain(error)))
 
         return main
 
@@ -69,11 +87,31 @@ def fail(error: Exception) -> None:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # An error out of a loader's worker carries its traceback; its last line is the message.
     worker = bool(lines) and lines[0].startswith("Caught ")
-    message = (
-        re.sub(r"^[\w.]+Error: ", "", lines[-1]) if worker else " ".join(lines).partition(" Config search path:")[0]
-    )
+    message = re.sub(r"^[\w.]+Error: ", "", lines[-1]) if worker else " ".join(lines)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def check_values(name: str, config: DictConfig) -> None:
+    """Whether what a program reads at the top level, and how it runs the engine, is of the types it starts with.
+
+    Raises:
+        ConfigError: a number, switch or file that is none; a setting of the engine that does not exist.
+    """
+    for key, usual in plain_file(CONFIGS / f"{name}.yaml").items():
+        value = config[key] if key in config and not OmegaConf.is_missing(config, key) else usual
+        if key in _NEEDED and (value is None or value == ""):
+            raise ConfigError(f"{key}={value}: must name a file or folder")
+        if isinstance(usual, bool | int) and not fits(value, type(usual)):
+            kind = "true or false" if isinstance(usual, bool) else "a whole number"
+            raise ConfigError(f"{key}={value}: must be {kind}")
+    if not 0 <= config.get("seed", 0) <= _LARGEST_SEED:
+        raise ConfigError(f"seed={config.seed}: must be from 0 to {_LARGEST_SEED}")
+    engine = plain(config.get("engine", {}))
+    if not isinstance(engine, dict):
+        raise ConfigError(f"engine={engine}: must hold size and precision")
+    asked = {key: value for key, value in engine.items() if key != "device" and value is not None}
+    check_parameters(Settings, asked, "engine.")
 
 
 def _quieten() -> None:
@@ -96,7 +134,7 @@ def quote_path(argument: str) -> str:
     if not found:
         return argument
     value = found["value"]
-    plain = re.fullmatch(r"[\w./:~-]+", value, re.ASCII)
+    plain = re.fullmatch(r"[\w./:~-]+", value, re.ASCII) and not _NO_TEXT.fullmatch(value)
     sweep = "," in value and not Path(value).exists() and all(Path(part).exists() for part in value.split(","))
     if plain or sweep or value[0] in "'\"[{" or "${" in value:
         return argument
@@ -105,6 +143,35 @@ def quote_path(argument: str) -> str:
     return f"{argument[: found.start('value')]}'{escaped}'"
 
 
+def explain(error: Exception) -> str:
+    """What Hydra has against a configuration, in one line with the name that was probably meant."""
+    text = " ".join(str(error).split()).partition(" Config search path:")[0]
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        meant, there = nearest(choice, error.options), ", ".join(error.options)
+        return f"{group}={choice}: no such choice{meant} (there are {there})"
+    found = re.search(r"Could not override '([\w./@]+)'", text)
+    if found:
+        key, cause = found[1], error.__cause__
+        parent = cause.parent_node if isinstance(cause, OmegaConfBaseException) else None
+        keys = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+        groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if "." not in key else []
+        wrong = str(cause.key) if isinstance(cause, OmegaConfBaseException) else key
+        return f"{key}: there is no '{wrong}' here{nearest(wrong, [*keys, *groups])}"
+    if isinstance(error, ValueError) and "Config group override" in text:
+        nothing = ", ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
+        return f"{nothing}: a group must name one of its choices"
+    if isinstance(error, OSError):
+        return f"{error.filename}: cannot be made the folder of this run ({error.strerror})"
+    return text
+
+
 def plain(config: Any) -> Any:
     """A configuration as plain dicts, lists and values, interpolations resolved."""
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def plain_file(path: Path) -> dict[str, Any]:
+    """A configuration file as it is written."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return dict(content)

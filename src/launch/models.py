@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from src.core import CheckpointError, ConfigError, Segmenter, atomic_path
-from src.core.weights import find_tensors, load_encoder, load_tensors, read_archive
+from src.core import CheckpointError, ConfigError, Segmenter
+from src.core.weights import load_tensors, read_archive
 from src.engine import Settings
 from src.engine.coding import Coding
 from src.launch.entry import CONFIGS, plain
 from src.launch.instantiate import instantiate
+from src.launch.loading import (
+    FROM_BASE,
+    about,
+    load_encoders,
+    load_light_encoder,
+    load_weights,
+    segmenter_tensors,
+)
 from src.methods import registry
+from src.training.evaluation import segmented
 from src.training.module import VOSModule
-from src.video.encode import Encoding
 
 ENCODERS = ("encoder", "mask_encoder")
 """Submodules that `model.<name>_weights` initialises from a classification checkpoint."""
+LIGHT_ENCODER = ("backbone", "norm", "width")
+"""What a wrapper's own encoder is built from."""
+CACHE = Path(".cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,73 +62,43 @@ def load_model(config: DictConfig) -> Model:
     if checkpoint is not None:
         if config.weights is not None or config.get("base_weights") is not None:
             raise ConfigError("weights=FILE and base_weights=FILE go with model=NAME; a checkpoint has its own")
-        model = from_checkpoint(Path(checkpoint))
+        model = from_checkpoint(Path(checkpoint), Path(config.paths.cache))
     else:
         network, settings = _parameters(config)
         segmenter = registry.build(config.model.name, network)
         _load_all(segmenter, config)
-        encoding = plain(config.model.get("encoding"))
-        coding = None if encoding is None else Coding(Path(config.paths.cache) / "coded", Encoding(**encoding))
+        coding = Coding.from_plain(_coded(config.paths.cache), _coding(config))
         model = Model(config.model.name, _evaluating(segmenter), settings, coding)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
 
 
-def from_checkpoint(path: Path) -> Model:
-    """Rebuild what `src.train` wrote.
+def from_checkpoint(path: Path, cache: Path = CACHE) -> Model:
+    """Rebuild what `src.train` wrote, to be run as it was validated.
+
+    Args:
+        path: the checkpoint.
+        cache: folder of the files that are encoded for it, where it looks at codec side data.
 
     Raises:
         CheckpointError: if the file is not one of ours; published weights go with `model=NAME weights=FILE`.
     """
     content = read_archive(path)
-    about = content.get("vos")
-    if not isinstance(about, dict) or "method" not in about:
+    told = content.get("vos")
+    if not isinstance(told, dict) or "method" not in told:
         raise CheckpointError(f"{path}: not a checkpoint of src.train; for other weights say model=NAME weights={path}")
-    segmenter = registry.build(about["method"], about["network"])
-    _load(segmenter, _segmenter_tensors(content), path)
-    return Model(about["method"], _evaluating(segmenter), Settings(**about["engine"]))
-
-
-def write_half(source: Path, target: Path) -> None:
-    """Write what evaluation needs of one of our checkpoints, the network in half precision, as a safetensors file.
-
-    Raises:
-        CheckpointError: if `source` is not one of ours.
-        WriteError: if `target` cannot be written.
-    """
-    content = read_archive(source)
-    if "vos" not in content:
-        raise CheckpointError(f"{source}: not a checkpoint of src.train")
-    tensors = {f"segmenter.{key}": value.half().contiguous() for key, value in _segmenter_tensors(content).items()}
-    with atomic_path(target) as path:
-        save_file(tensors, path, {"vos": json.dumps(content["vos"])})
-
-
-def load_weights(segmenter: Segmenter[Any], method: str, path: Path) -> None:
-    """Initialise from our checkpoint, a file of our tensors, or a published checkpoint of the method.
-
-    Raises:
-        CheckpointError: for a file of another method, naming it where it is one of ours.
-    """
-    content = read_archive(path)
-    about = content.get("vos")
-    if isinstance(about, dict):
-        if about.get("method") != method:
-            raise CheckpointError(f"{path}: a checkpoint of '{about.get('method')}', not of '{method}'")
-        tensors = _segmenter_tensors(content)
-    else:
-        tensors = _converted(find_tensors(content), method, path)
-        if isinstance(segmenter, nn.Module) and hasattr(segmenter, "base"):
-            # Published weights of a wrapper come without its base.
-            tensors = {**segmenter.state_dict(), **tensors}
-    _load(segmenter, tensors, path)
+    segmenter = registry.build(told["method"], told["network"])
+    assert isinstance(segmenter, nn.Module)
+    load_tensors(segmenter, segmenter_tensors(content), path)
+    coding = Coding.from_plain(_coded(cache), told.get("coding"))
+    return Model(told["method"], _evaluating(segmenter), Settings.told(told["engine"], path), coding)
 
 
 def training_module(config: DictConfig) -> VOSModule:
     """The LightningModule of `model`, with `weights` or the encoder's weights loaded.
 
     Raises:
-        ConfigError: for a method that does not learn.
+        ConfigError: for a method that does not learn, or a wrapper whose frozen parts have no weights.
     """
     name: str = config.model.name
     module = registry.method(name).module()
@@ -127,73 +107,104 @@ def training_module(config: DictConfig) -> VOSModule:
     network, _ = _parameters(config)
     segmenter = registry.build(name, network)
     encoders = {part: file for part in ENCODERS if (file := config.model.get(f"{part}_weights")) is not None}
-    for part, file in encoders.items():
-        assert isinstance(segmenter, nn.Module)
-        load_encoder(segmenter.get_submodule(part), Path(file))
+    if "base" not in network:
+        load_encoders(segmenter, encoders)
+    elif about(config.weights) is None:
+        _require(config, segmenter)
     _load_all(segmenter, config)
+    coding = _coding(config)
+    settings = Settings(**plain(config.engine))
     built: VOSModule = module(
         segmenter=segmenter,
         recipe=instantiate(config.model.training),
-        settings=Settings(**plain(config.engine)),
-        identity={"method": name, "network": network},
+        settings=settings,
+        identity={"method": name, "network": network, **({} if coding is None else {"coding": coding})},
         pretrained=bool(encoders) or config.weights is not None,
     )
+    if coding is not None:
+        codec = Coding.from_plain(_coded(config.paths.cache), coding)
+        built.predict_video = partial(segmented, segmenter, settings, coding=codec)
     return built
 
 
+def _coding(config: DictConfig) -> dict[str, Any] | None:
+    """How pictures are coded for a model that looks at it, as plain values; None: plain pictures."""
+    if config.model.get("encoding") is None:
+        return None
+    return {name: plain(config.model[name]) for name in ("encoding", "motion", "fill")}
+
+
+def _coded(cache: Path | str) -> Path:
+    return Path(cache) / "coded"
+
+
 def _parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
-    """What the network is built from, and how it is run: a base whose weights are a checkpoint of ours is as it says.
+    """What the network is built from, and how it is run.
+
+    A wrapper's base whose weights are a checkpoint of ours is as that says; so is the base of `weights` without
+    `base_weights`. Its own encoder is as `weights` says, or the base where it is initialised from that.
 
     Raises:
-        ConfigError: weights for the base of a model that wraps none.
+        ConfigError: weights for the base of a model that wraps none; an encoder like that of a base without.
     """
     network: dict[str, Any] = plain(config.model.network)
-    if config.get("base_weights") is None:
-        return network, Settings()
+    given = config.get("base_weights")
     if "base" not in network:
-        raise ConfigError(f"base_weights={config.base_weights}: model '{config.model.name}' wraps no base")
-    about = read_archive(Path(config.base_weights)).get("vos")
-    if not isinstance(about, dict):
+        if given is not None:
+            raise ConfigError(f"base_weights={given}: model '{config.model.name}' wraps no base")
         return network, Settings()
-    return {**network, "base": {"name": about["method"], "network": about["network"]}}, Settings(**about["engine"])
+    settings, trained, base = Settings(), about(config.weights), about(given)
+    if base is not None:
+        owner, _ = _owner(network, base["method"])
+        owner["base"], settings = (
+            {"name": base["method"], "network": base["network"]},
+            Settings.told(base["engine"], given),
+        )
+    elif given is None and trained is not None and "base" in trained["network"]:
+        network["base"], settings = trained["network"]["base"], Settings.told(trained["engine"], config.weights)
+    like: dict[str, Any] = {}
+    if trained is not None:
+        like = trained["network"]
+    elif config.model.get("encoder_weights") == FROM_BASE:
+        last = _owner(network)[0]["base"]
+        like = last["network"]
+        if LIGHT_ENCODER[0] not in like:
+            raise ConfigError(f"model.encoder_weights=base: the base '{last['name']}' has no encoder")
+    return {**network, **{key: like[key] for key in LIGHT_ENCODER if key in like}}, settings
+
+
+def _owner(network: dict[str, Any], method: str = "") -> tuple[dict[str, Any], str]:
+    """Whose `base` weights of a method are for, and that base's place: where a base wraps another, the innermost."""
+    place = "base"
+    while "base" in network["base"]["network"] and network["base"]["name"] != method:
+        network, place = network["base"]["network"], f"{place}.base"
+    return network, place
 
 
 def _load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
-    """Load `base_weights`, then `weights`."""
-    if config.get("base_weights") is not None:
-        path = Path(config.base_weights)
-        about = read_archive(path).get("vos")
-        base = about["method"] if isinstance(about, dict) else config.model.base.name
+    """Load `base_weights`, a wrapper's own encoder, then `weights`; a base that was given stays."""
+    given = config.get("base_weights")
+    if given is not None:
         assert isinstance(segmenter, nn.Module)
-        load_weights(segmenter.get_submodule("base"), base, path)  # type: ignore[arg-type]
+        base = about(given)
+        owner, place = _owner(plain(config.model.network), "" if base is None else base["method"])
+        name = owner["base"]["name"] if base is None else base["method"]
+        load_weights(segmenter.get_submodule(place), name, Path(given))  # type: ignore[arg-type]
+    encoder = config.model.get("encoder_weights")
+    if encoder is not None and registry.method(config.model.name).convert_encoder() is not None:
+        load_light_encoder(segmenter, config.model.name, encoder)
     if config.weights is not None:
-        load_weights(segmenter, config.model.name, Path(config.weights))
+        load_weights(segmenter, config.model.name, Path(config.weights), keep_base=given is not None)
 
 
-def _segmenter_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
-    tensors = find_tensors(content)
-    return {key.removeprefix("segmenter."): value for key, value in tensors.items() if key.startswith("segmenter.")}
-
-
-def _converted(tensors: dict[str, Tensor], method: str, path: Path) -> dict[str, Tensor]:
-    """Published tensors of the method under our names; ours as they are.
-
-    Raises:
-        CheckpointError: they are another method's.
-    """
-    for name in sorted(registry.names(), key=lambda name: name != method):
-        convert = registry.method(name).convert()
-        ours = convert(tensors) if convert else None
-        if ours is not None and name != method:
-            raise CheckpointError(f"{path}: published weights of '{name}', not of '{method}'")
-        if ours is not None:
-            return ours
-    return tensors
-
-
-def _load(segmenter: Segmenter[Any], tensors: dict[str, Tensor], path: Path) -> None:
+def _require(config: DictConfig, segmenter: Segmenter[Any]) -> None:
+    """Raise `ConfigError` where a wrapper's frozen parts, which do not train, would be random."""
     assert isinstance(segmenter, nn.Module)
-    load_tensors(segmenter, tensors, path)
+    name = config.model.name
+    if config.get("base_weights") is None and next(segmenter.get_submodule("base").parameters(), None) is not None:
+        raise ConfigError(f"model={name} trains over a base that is trained: say base_weights=FILE")
+    if getattr(segmenter, "encoder", None) is not None and config.model.get("encoder_weights") is None:
+        raise ConfigError(f"model={name}: its light encoder does not train: say model.encoder_weights=base, or a FILE")
 
 
 def _evaluating(segmenter: Segmenter[Any]) -> Segmenter[Any]:

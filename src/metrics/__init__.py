@@ -1,6 +1,7 @@
 """The ruler: region similarity J, boundary accuracy F, and what the DAVIS and YouTube-VOS protocols make of them."""
 
 from src.metrics.boundary import boundary_f, boundary_map
+from src.metrics.by_size import SizeScore, score_by_size, standard_areas
 from src.metrics.davis import (
     DAVISScore,
     ObjectScore,
@@ -18,13 +19,16 @@ __all__ = [
     "DAVISScore",
     "ObjectScore",
     "ScoreTable",
+    "SizeScore",
     "Statistics",
     "boundary_f",
     "boundary_map",
     "davis_score",
     "jaccard",
+    "score_by_size",
     "score_frame",
     "scored_frames",
+    "standard_areas",
     "statistics",
     "youtube_vos_score",
 ]

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from src.core import VideoError
-from src.video.decode import damage_at, read_header, readable, to_image
+from src.video.decode import BOUNDS, damage_at, read_header, readable, to_image
 from src.video.nal import HeaderReader, Slice, has_b_pictures
 
 _PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
@@ -81,7 +81,7 @@ def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[i
     reformatter = VideoReformatter()
     index, size = 0, None
     with readable(path) as (container, stream):
-        stream.codec_context.options = {"flags2": "+export_mvs"}
+        stream.codec_context.options = {**BOUNDS, "flags2": "+export_mvs"}
         stream.thread_type = "SLICE"  # frame threads lose vectors and invent others
         order = -1
         for order, slices, packet in numbered_packets(path, container, stream):

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.video.interpolation import Interpolated
-from src.video.motion import Cells
+from src.video.interpolation import Interpolated, halved
+from src.video.motion import QUARTERS, Cells, dense
 from src.video.references import HIDDEN
-
-_STEP = 2
-"""Of the rows and columns that the search looks at."""
 
 Option = tuple[int, int]
 """Presentation indices of the past and the future reference of a block, `HIDDEN` for none."""
@@ -41,7 +39,8 @@ def compensate(
     """Find each block's references, and what motion compensation from them leaves.
 
     A stream's vectors name the list but not the picture. Of the pictures in the lists (for bi-prediction, the pairs of
-    them) the one whose displaced luma is nearest, by squared difference over the exported block, is the reference.
+    them) the one whose displaced luma is nearest, by squared difference over the exported block, is the reference; half
+    the picture's size is enough to see that.
     An exported zero vector of a part of a macroblock may also stand for an unused list; that is decided alike.
 
     Args:
@@ -57,17 +56,17 @@ def compensate(
     used = (cells.block >= 0).reshape(2, -1)
     options, allowed = _options(cells, known, used)
     shares = [_future_share(option, index if implicit else None) for option in options]
-    own = _in_cells(luma, cells.side, cells.block.shape[1:])
     doubt = allowed.sum(axis=0) > 1
     chosen = np.where(allowed.any(axis=0), allowed.argmax(axis=0), -1)
     if doubt.any():
         parts = np.where(used[0], cells.block[0].ravel(), cells.block[1].ravel())
-        error = _Errors(own, cells, pictures, used & doubt, shares=dict(zip(options, shares, strict=True)))
+        error = _Errors(luma, cells, pictures, dict(zip(options, shares, strict=True)))
         chosen[doubt] = _choose(options, allowed[:, doubt], parts[doubt], doubt.nonzero()[0], error)
     references = np.array([*options, (HIDDEN, HIDDEN)], np.int16)[chosen].T
     found = references.reshape(2, *cells.block.shape[1:])
     if not residual:
         return Compensated(found, None)
+    own = _in_cells(_whole(luma, cells), cells.side)
     left = _residual(own, cells, references, np.array([*shares, 0.0], np.float32)[chosen], pictures)
     height, width = cells.block.shape[1:]
     whole = left.reshape(height, width, cells.side, cells.side).swapaxes(1, 2)
@@ -75,41 +74,49 @@ def compensate(
 
 
 class _Errors:
-    """Predictions minus the picture, of cells and options, at every other pixel; displaced luma is looked up once."""
+    """How far predictions are from the picture, at half the size; displaced luma is looked up once."""
 
     def __init__(
         self,
-        own: NDArray[np.uint8],
+        luma: NDArray[np.uint8],
         cells: Cells,
         pictures: Mapping[int, Interpolated],
-        needed: NDArray[np.bool_],
         shares: Mapping[Option, float],
     ) -> None:
-        """`needed`: 2 n, cells by list; `shares`: weight of the second picture of an option."""
-        self._cells, self._pictures, self._needed, self._shares = cells, pictures, needed, shares
-        thin = own.reshape(-1, cells.side, cells.side)[:, ::_STEP, ::_STEP]
-        self._own = np.ascontiguousarray(thin).reshape(len(own), -1)
-        self._rows = needed.cumsum(axis=1) - 1
+        """`shares`: weight of the second picture of an option."""
+        self._cells, self._pictures, self._shares = cells, pictures, shares
+        self._own = halved(_whole(luma, cells))
+        self._places: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._found: dict[tuple[int, int], NDArray[np.float32]] = {}
 
-    def __call__(self, option: Option, where: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Of the cells `where` (n), n m; zero for an option without a picture."""
-        parts: list[NDArray[np.float32]] = [
-            self._of(place, i)[self._rows[place][where]] for place, i in enumerate(option) if i in self._pictures
-        ]
-        if len(parts) < 2:
-            return parts[0] if parts else np.zeros((len(where), self._own.shape[1]), np.float32)
-        parts[1] -= parts[0]
-        parts[1] *= np.float32(self._shares[option])
-        parts[0] += parts[1]
-        return parts[0]
+    def __call__(self, option: Option) -> NDArray[np.float32]:
+        """Mean squared error of each cell, n; zero for an option without a picture."""
+        parts = [self._of(place, i) for place, i in enumerate(option) if i in self._pictures]
+        height, width = self._cells.block.shape[1:]
+        if not parts:
+            return np.zeros(height * width, np.float32)
+        share = self._shares[option]
+        left = cv2.addWeighted(parts[0], 1 - share, parts[1], share, 0) if len(parts) > 1 else parts[0]
+        means = cv2.resize(cv2.multiply(left, left), (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(means, np.float32).ravel()
 
     def _of(self, place: int, candidate: int) -> NDArray[np.float32]:
+        if place not in self._places:
+            self._places[place] = self._displaced(place)
         if (place, candidate) not in self._found:
-            (needed,) = self._needed[place].nonzero()
-            displaced = _displaced(self._pictures[candidate], self._cells, place, needed, _STEP)
-            self._found[place, candidate] = np.subtract(displaced, self._own[needed], dtype=np.float32)
+            displaced = self._pictures[candidate].halved(*self._places[place])
+            self._found[place, candidate] = np.subtract(displaced, self._own, out=displaced)
         return self._found[place, candidate]
+
+    def _displaced(self, place: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Where in the picture at half its size each of its pixels is to be read: x, y."""
+        height, width = self._own.shape
+        side = self._cells.side // 2
+        motion = self._cells.motion[place].astype(np.float32) / np.float32(2 * QUARTERS)
+        x, y = (dense(axis, side, (height, width)) for axis in motion)
+        x += np.arange(width, dtype=np.float32)
+        y += np.arange(height, dtype=np.float32)[:, None]
+        return x, y
 
 
 def _residual(
@@ -132,12 +139,10 @@ def _residual(
     return total
 
 
-def _displaced(
-    picture: Interpolated, cells: Cells, place: int, where: NDArray[np.intp], step: int = 1
-) -> NDArray[np.uint8]:
+def _displaced(picture: Interpolated, cells: Cells, place: int, where: NDArray[np.intp]) -> NDArray[np.uint8]:
     top, left = np.divmod(where, cells.block.shape[2])
     motion = cells.motion[place].reshape(2, -1)[:, where].T
-    return picture.cells(cells.side, top * cells.side, left * cells.side, motion, step)
+    return picture.cells(cells.side, top * cells.side, left * cells.side, motion)
 
 
 def _options(
@@ -163,7 +168,7 @@ def _choose(
     allowed: NDArray[np.bool_],
     parts: NDArray[np.int32],
     where: NDArray[np.intp],
-    error: Callable[[Option, NDArray[np.intp]], NDArray[np.float32]],
+    error: Callable[[Option], NDArray[np.float32]],
 ) -> NDArray[np.intp]:
     """Of the cells `where` (n), the option with the least squared error over the exported block each is a part of."""
     _, groups = np.unique(parts, return_inverse=True)
@@ -171,18 +176,22 @@ def _choose(
     for place, option in enumerate(options):
         mine = allowed[place]
         if mine.any():
-            found = error(option, where[mine])
-            total = np.bincount(groups[mine], np.einsum("nk,nk->n", found, found), costs.shape[1])
+            total = np.bincount(groups[mine], error(option)[where[mine]], costs.shape[1])
             costs[place, groups[mine]] = total[groups[mine]]
     best: NDArray[np.intp] = costs.argmin(axis=0)[groups]
     return best
 
 
-def _in_cells(luma: NDArray[np.uint8], side: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    height, width = size
-    padded = np.pad(luma, ((0, height * side - luma.shape[0]), (0, width * side - luma.shape[1])), "edge")
-    cut: NDArray[np.uint8] = padded.reshape(height, side, width, side).swapaxes(1, 2).reshape(-1, side * side)
-    return cut
+def _whole(luma: NDArray[np.uint8], cells: Cells) -> NDArray[np.uint8]:
+    """Continued to whole cells."""
+    height, width = (cells.side * extent for extent in cells.block.shape[1:])
+    return np.pad(luma, ((0, height - luma.shape[0]), (0, width - luma.shape[1])), "edge")
+
+
+def _in_cells(luma: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = luma.shape
+    cut: NDArray[np.uint8] = luma.reshape(height // side, side, width // side, side).swapaxes(1, 2)
+    return cut.reshape(-1, side * side)
 
 
 def _future_share(option: Option, index: int | None) -> float:

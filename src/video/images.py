@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import stat
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -20,6 +23,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _COLOUR = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
 _DEEP_GREY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # EXIF orientations from here on swap height and width
 # A real mask may hold this many objects that are too small to have an inside; more of them are an anti-aliased edge.
 _THIN_IDS = 8
 # What Pillow's decoders raise on damaged files, besides OSError; found by flipping bits.
@@ -68,6 +72,15 @@ def read_mask(path: Path | str) -> NDArray[np.int32]:
     return labels.astype(np.int32)
 
 
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of an image file, upright, from its header. Raises `DataError` as `read_image`."""
+    with opened_image(path) as image:
+        # Of a PNG without EXIF in front, Pillow would decode all to look for it at the end.
+        has = image.format != "PNG" or "exif" in image.info
+        turned = has and image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def image_files(folder: Path | str) -> list[Path]:
     """The image files of a folder in natural order (`2.jpg` before `10.jpg`). Hidden and other files are ignored.
 
@@ -100,13 +113,23 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _load(path: Path | str) -> Image.Image:
-    """The decoded image, upright. Everything Pillow has against the file is a `DataError`."""
+    """The decoded image, upright."""
+    with opened_image(path) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def opened_image(path: Path | str) -> Iterator[Image.Image]:
+    """An image of which only the header is read. Everything that Pillow has against the file is a `DataError`."""
     try:
+        # A pipe or a device would be waited for; what a folder is, opening says.
+        if not (stat.S_ISREG(mode := Path(path).stat().st_mode) or stat.S_ISDIR(mode)):
+            raise DataError(f"{path}: not a file")
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
                 raise Image.DecompressionBombError
-            image.load()
-            return ImageOps.exif_transpose(image)
+            yield image
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image, or a damaged one (read are {', '.join(_FORMATS)})") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

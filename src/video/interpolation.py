@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -47,14 +48,12 @@ class Interpolated:
         self._size, self._taps = luma.shape, taps
         self._whole = np.pad(luma, _MARGIN, "edge")
         self._phases: NDArray[np.uint8] | None = None
+        self._half: NDArray[np.float32] | None = None
 
     def cells(
-        self, side: int, top: NDArray[np.intp], left: NDArray[np.intp], motion: NDArray[np.int16], step: int = 1
+        self, side: int, top: NDArray[np.intp], left: NDArray[np.intp], motion: NDArray[np.int16]
     ) -> NDArray[np.uint8]:
-        """Cells at rows `top` and columns `left` (n), displaced by `motion` (n 2, quarter pixels), as n m, uint8.
-
-        m is `side`², or with a `step` every so many rows and columns of it.
-        """
+        """Cells at rows `top` and columns `left` (n), displaced by `motion` (n 2, quarter pixels), as n `side`²."""
         height, width = self._size
         x, y = left * QUARTERS + motion[:, 0], top * QUARTERS + motion[:, 1]
         low, reach = _REACH + 1 - _MARGIN, _MARGIN - _REACH - 1 - side
@@ -64,10 +63,17 @@ class Interpolated:
         if self._phases is None:
             between = phase.nonzero()[0]
             if len(between) * (side + 2 * _REACH) ** 2 * _FEW < self._whole.size:
-                return self._few(side, row, column, phase, between, step)
+                return self._few(side, row, column, phase, between)
             self._phases = _at_phases(self._whole, self._taps)
         windows = sliding_window_view(self._phases, (side, side), axis=(1, 2))
-        return np.ascontiguousarray(windows[..., ::step, ::step][phase, row, column]).reshape(len(top), -1)
+        found: NDArray[np.uint8] = windows[phase, row, column].reshape(len(top), -1)
+        return found
+
+    def halved(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The picture at half its size, bilinear, at places H W in it: close, and many times cheaper."""
+        if self._half is None:
+            self._half = halved(self._whole[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
+        return np.asarray(cv2.remap(self._half, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
     def _few(
         self,
@@ -76,17 +82,24 @@ class Interpolated:
         column: NDArray[np.intp],
         phase: NDArray[np.intp],
         between: NDArray[np.intp],
-        step: int,
     ) -> NDArray[np.uint8]:
         """The same without filtering the whole picture: `between` are the cells that need the filter."""
         windows = sliding_window_view(self._whole, (side, side))
-        found = np.ascontiguousarray(windows[..., ::step, ::step][row, column])
+        found = windows[row, column]
         if len(between):
-            patch, inner = side + 2 * _REACH, slice(_REACH, _REACH + side, step)
+            patch, inner = side + 2 * _REACH, slice(_REACH, _REACH + side)
             patches = sliding_window_view(self._whole, (patch, patch))
             around = patches[row[between] - _REACH, column[between] - _REACH]
             found[between] = _at_phases(around, self._taps)[phase[between], np.arange(len(between)), inner, inner]
         return found.reshape(len(row), -1)
+
+
+def halved(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Means of 2 x 2 pixels; an odd last row or column counts twice."""
+    height, width = luma.shape
+    even = np.pad(luma, ((0, height % 2), (0, width % 2)), "edge") if height % 2 or width % 2 else luma
+    small = cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)
 
 
 def _at_phases(whole: NDArray[np.uint8], taps: int) -> NDArray[np.uint8]:

@@ -21,7 +21,8 @@ _log = logging.getLogger(__name__)
 class Video:
     """A source of pictures. Each iteration starts anew, decodes lazily and holds no more than the codec's own delay.
 
-    Iterating yields `Picture`s in presentation order, all of one size, without codec side data.
+    Iterating yields `Picture`s in presentation order, all of one size, without codec side data. At its end a warning
+    counts the frames that are missing, and those of which the decoder had to guess a part; once per video.
 
     Attributes:
         path: the file or folder.
@@ -66,16 +67,30 @@ def _open_file(path: Path) -> Video:
     def pictures() -> Iterator[Picture]:
         reformatter = VideoReformatter()
         index, size = -1, None
+        guessed: list[int] = []
         for index, frame in enumerate(decoded_frames(path)):
+            if frame.is_corrupt:
+                guessed.append(index)
             with damage_at(path, index):
                 image = to_image(frame, reformatter)
             size = size or image.shape[:2]
             if image.shape[:2] != size:
                 raise VideoError(f"{path}: frame {index} is {_by(image.shape)}, the frames before are {_by(size)}")
             yield Picture(index, image)
-        if index + 1 < header.promised and not warned:
+        if warned:
+            return
+        if index + 1 < header.promised:
             warned.append(index)
             _log.warning("%s: only %d of %d frames could be decoded", path, index + 1, header.promised)
+        if guessed:
+            warned.append(index)
+            _log.warning(
+                "%s: damaged, parts of %d of %d frames are guesses (the first is frame %d)",
+                path,
+                len(guessed),
+                index + 1,
+                guessed[0],
+            )
 
     height, width = next(pictures()).image.shape[:2]
     return Video(path, (height, width), header.rate, header.count, None, pictures)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import DictConfig
 
 from src.core import ConfigError, DataError
-from src.launch.entry import fail, quote_path
-from src.launch.instantiate import instantiate
+from src.launch.entry import CONFIGS, check_values, entry, explain, fail, quote_path
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="$"), min_size=1, max_size=30))
@@ -34,6 +37,12 @@ def test_the_rest_is_left_alone(argument: str) -> None:
     assert quote_path(argument) == argument
 
 
+@pytest.mark.parametrize("name", ["5", "1e5", "true", "False", "1_000", ".5", "-3", "nan"])
+def test_a_file_may_be_named_like_a_number(name: str) -> None:
+    assert OverridesParser.create().parse_override(quote_path(f"video={name}")).value() == name
+    assert quote_path("checkpoint=null") == "checkpoint=null"
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -54,18 +63,75 @@ def test_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str], error: E
     assert capsys.readouterr().err == line + "\n"
 
 
+def compose_error(*arguments: str) -> str:
+    with pytest.raises(Exception, match=r".") as error, initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        compose("train", list(arguments))
+    message = explain(error.value)
+    assert "\n" not in message
+    return message
+
+
 @pytest.mark.parametrize(
-    "target", ["os.system", "subprocess.run", "builtins.eval", "torch.load", "shutil.rmtree", "yaml.load"]
+    ("argument", "message"),
+    [
+        ("sede=1", "sede: there is no 'sede' here; did you mean 'seed'?"),
+        ("experimnt=demo", "experimnt: there is no 'experimnt' here; did you mean 'experiment'?"),
+        ("model.network.backbon=x", "model.network.backbon: there is no 'backbon' here; did you mean 'backbone'?"),
+        ("model.netwrk.width=3", "model.netwrk.width: there is no 'netwrk' here; did you mean 'network'?"),
+        ("trainer.max_stepz=3", "trainer.max_stepz: there is no 'max_stepz' here; did you mean 'max_steps'?"),
+        ("experiment=crvos_daviss", "experiment=crvos_daviss: no such choice; did you mean 'crvos_davis'? (there are"),
+        ("trainer=gpuu", "trainer=gpuu: no such choice; did you mean 'gpu'? (there are"),
+        ("data=null", "a group must name one of its choices"),
+        ("seed=[1,2", "no viable alternative"),
+        ("foo", "missing EQUAL"),
+    ],
 )
-def test_only_listed_targets_are_built(target: str) -> None:
-    with pytest.raises(ConfigError, match="not allowed"):
-        instantiate({"nested": [{"_target_": target}]})
+def test_a_slip_of_the_pen_gets_the_nearest_name(argument: str, message: str) -> None:
+    assert message in compose_error(argument)
 
 
-def test_allowed_targets_are_built_with_plain_values() -> None:
-    made = instantiate({"_target_": "src.engine.Settings", "size": 100})
-    assert made.size == 100
-    with pytest.raises(ConfigError, match=r"engine\.size=0"):
-        instantiate({"_target_": "src.engine.Settings", "size": 0})
-    with pytest.raises(ConfigError, match=r"cannot build src\.engine\.Settings: .*\n.*colour"):
-        instantiate({"_target_": "src.engine.Settings", "colour": 1})
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("train", ["seed=abc"], "seed=abc: must be a whole number"),
+        ("train", ["seed=-1"], "seed=-1: must be from 0 to 4294967295"),
+        ("train", ["seed=100000000000000000000"], "must be from 0"),
+        ("train", ["engine.size=abc"], "engine.size=abc: must be a whole number or null"),
+        ("train", ["engine.size=true"], "engine.size=True: must be"),
+        ("train", ["engine.precision=fp8"], "engine.precision=fp8: must be one of fp32, bf16, fp16"),
+        ("train", ["+engine.sise=5"], "engine.sise: Settings takes no 'sise'; did you mean 'size'?"),
+        ("segment", ["video=null", "mask=m.png"], "video=None: must name a file or folder"),
+        ("segment", ["video=''", "mask=m.png"], "video=: must name"),
+        ("segment", ["video=a.mp4", "mask=m.png", "overlay=maybe"], "overlay=maybe: must be true or false"),
+        ("segment", ["video=a.mp4", "mask=m.png", "output=null"], "output=None: must name"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_before_anything_starts(
+    program: str, arguments: list[str], message: str
+) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(program, arguments)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_values(program, config)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("ours"), ValueError("ours"), OSError("ours")])
+def test_a_bug_of_ours_keeps_its_traceback(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: DictConfig) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["segment", "video=a", "mask=b", f"output={tmp_path}"])
+    with pytest.raises(type(error), match="ours"):
+        entry("segment")(broken)()
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setattr(sys, "argv", ["segment", "video=a", "mask=b", f"output={tmp_path}/file"])
+    with pytest.raises(SystemExit) as stopped:
+        entry("segment")(lambda config: None)()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/file: cannot be made the folder of this run (File exists)\n"
+    assert (tmp_path / "file").read_text() == "kept"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from omegaconf import DictConfig
 
 from src.core import CheckpointError, ConfigError
 from src.launch.entry import CONFIGS
-from src.launch.models import load_model, load_weights, training_module
+from src.launch.loading import load_weights
+from src.launch.models import load_model, training_module
 from src.methods import registry
 from src.methods.crvos.network import CRVOS
 from src.nn.resnet import ResNet
@@ -95,7 +97,27 @@ def test_what_does_not_learn_is_not_trained() -> None:
 
 
 def test_unknown_methods_and_parameters_name_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"unknown method 'crvso', choose from copy_first, covos, crvos"):
+    with pytest.raises(ConfigError, match=r"unknown method 'crvso', choose from .*copy_first, covos, crvos"):
         registry.build("crvso", {})
-    with pytest.raises(ConfigError, match=r"model 'crvos': its network got an unexpected keyword argument 'depth'"):
-        registry.build("crvos", {"depth": 50})
+    with pytest.raises(ConfigError, match=r"'crvos': network\.widht: CRVOS takes no 'widht'; did you mean 'width'\?"):
+        registry.build("crvos", {"widht": 50})
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"width": -8}, "negative dimension"),
+        ({"width": 0}, "has no values; a size in network is 0"),
+        ({"width": 10**9}, "memory"),
+        ({"width": "wide"}, r"network\.width=wide: must be a whole number"),
+        ({"base": {"a": 1}}, "base"),
+        (5, "network=5: must hold the network's parameters"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_networks_that_cannot_be_are_one_clear_error(network: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"model 'crvos': .*{message}") as error:
+        registry.build("crvos", network)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=r"network\.base: must hold name and network"):
+        registry.build("covos", {"base": {"a": 1}})

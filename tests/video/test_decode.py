@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.core import VideoError
-from src.video.decode import decoded_frames, read_header, to_image
+from src.video.decode import BOUNDS, decoded_frames, read_header, to_image
 from tests.video.clips import encode, moving_square, remux
 
 IMAGES = moving_square()
@@ -109,6 +109,12 @@ def test_other_files_are_refused(tmp_path: Path, clip: Path, name: str, content:
     write(tmp_path / "clip.mp4", clip.read_bytes())
     with pytest.raises(VideoError, match=rf"{name}: not a video"):
         list(decoded_frames(write(tmp_path / name, content)))
+
+
+def test_pictures_beyond_all_reason_are_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BOUNDS, "max_pixels", str(IMAGES.shape[1] * IMAGES.shape[2] - 1))
+    with pytest.raises(VideoError, match=r"damaged, frame 0 cannot be decoded"):
+        list(decoded_frames(clip))
 
 
 def test_pictures_and_sound_are_no_video(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -14,6 +15,7 @@ from PIL import Image
 
 from src.core import DataError, generator
 from src.video import image_files, palette, read_image, read_mask
+from src.video.images import image_size
 
 GREY = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) * 5
 RGB = generator("images").integers(0, 256, (6, 8, 3)).astype(np.uint8)
@@ -108,6 +110,34 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "gone.jpg")
     with pytest.raises(DataError, match="directory"):
         read_mask(tmp_path)
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "device.png"):
+        for read in (read_image, read_mask, image_size):
+            with pytest.raises(DataError, match=rf"{name}: not a file"):
+                read(tmp_path / name)
+
+
+def test_interlaced_and_one_pixel_images(tmp_path: Path) -> None:
+    assert np.array_equal(read_image(save(tmp_path / "one.png", RGB[:1, :1])), RGB[:1, :1])
+    assert np.array_equal(read_mask(save(tmp_path / "mask.png", GREY[:1, 1:2])), GREY[:1, 1:2])
+    path = tmp_path / "interlaced.png"
+    path.write_bytes(interlaced(GREY))
+    assert np.array_equal(read_image(path)[..., 2], GREY)
+
+
+def interlaced(grey: np.ndarray) -> bytes:
+    """Adam7 by its definition; Pillow reads but does not write it."""
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    grids = (grey[y::down, x::across] for y, x, down, across in passes)
+    rows = b"".join(b"\0" + row.tobytes() for grid in grids for row in grid if row.size)
+    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 8, 0, 0, 0, 1)
+    chunks = (b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND")
+    parts = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])

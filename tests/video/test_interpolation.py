@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from src.video.interpolation import Interpolated
+from src.video.interpolation import Interpolated, halved
 
 RANDOM = np.random.default_rng(0)
 PICTURE = RANDOM.integers(0, 256, (40, 56)).astype(np.uint8)
@@ -71,18 +71,26 @@ def test_the_border_goes_on_outside(far: tuple[int, int]) -> None:
     assert found.tolist() == expected
 
 
-@pytest.mark.parametrize("step", [1, 2])
-def test_few_and_many_cells_agree(step: int) -> None:
+def test_few_and_many_cells_agree() -> None:
     random = np.random.default_rng(1)
     top, left = random.integers(0, 5, 300) * 8, random.integers(0, 7, 300) * 8
     motion = random.integers(-300, 300, (300, 2)).astype(np.int16)
     whole = Interpolated(PICTURE)
-    many = whole.cells(8, top, left, motion, step)
-    few = [
-        Interpolated(PICTURE).cells(8, top[i : i + 1], left[i : i + 1], motion[i : i + 1], step)[0] for i in range(300)
-    ]
+    many = whole.cells(8, top, left, motion)
+    few = [Interpolated(PICTURE).cells(8, top[i : i + 1], left[i : i + 1], motion[i : i + 1])[0] for i in range(300)]
     assert np.array_equal(many, few)
-    assert many.shape == (300, 64 // step**2)
+    assert many.shape == (300, 64)
+
+
+def test_at_half_the_size_pixels_are_means_of_four_and_bilinear_between() -> None:
+    small = PICTURE.reshape(20, 2, 28, 2).mean((1, 3))
+    assert np.abs(halved(PICTURE) - small).max() <= 0.5
+    assert halved(PICTURE[:39, :55]).shape == (20, 28)
+    y, x = np.mgrid[:20, :28].astype(np.float32)
+    found = Interpolated(PICTURE).halved(x + 1.25, y - 0.5)
+    between = 0.375 * (small[4:8, 6:9] + small[3:7, 6:9]) + 0.125 * (small[4:8, 7:10] + small[3:7, 7:10])
+    assert np.abs(found[4:8, 5:8] - between).max() <= 1
+    assert np.abs(Interpolated(PICTURE).halved(x + 999, y - 999) - small[0, -1]).max() <= 0.5
 
 
 def test_half_pixels_of_mpeg4_are_means_of_two() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import weakref
 from fractions import Fraction
 from pathlib import Path
@@ -97,6 +98,22 @@ def test_a_file_that_breaks_its_promise_warns_once(tmp_path: Path, caplog: pytes
     video = open_video(path)
     assert [len(list(video)) for _ in range(2)] == [8, 8]
     assert caplog.messages == [f"{path}: only 8 of 12 frames could be decoded"]
+
+
+def test_flipped_bits_that_still_decode_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = encode(tmp_path / "flipped.mp4", moving_square(20, (96, 128)))
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for at in range(20, packets[5].size, 7):
+        content[packets[5].pos + at] ^= 16
+    path.write_bytes(content)
+    video = open_video(path)
+    assert [len(list(video)) for _ in range(2)] == [20, 20]
+    [message] = caplog.messages
+    assert re.fullmatch(
+        rf"{path}: damaged, parts of \d+ of 20 frames are guesses \(the first is frame \d+\)", message
+    ), message
 
 
 def test_whole_files_do_not_warn(clip: Path, caplog: pytest.LogCaptureFixture) -> None:

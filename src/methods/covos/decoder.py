@@ -45,6 +45,25 @@ class Decoder(nn.Module):
         self.conv2 = nn.Conv2d(128, 64, 3, padding=1, bias=False)
         self.blocks = nn.Sequential(ResBlock(64, 64), ResBlock(64, 64), ResBlock(64, 64))
         self.predict = nn.Conv2d(64, OBJECTS + 1, 1)
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Begin near log-odds 4 P̄ - 2, so that the start is about what was carried and corrected.
+
+        The first channels pass P̄ on, the blocks little but their input. All other weights are random, those of the
+        last layers a tenth of it.
+        """
+        passed = torch.arange(OBJECTS)
+        for layer, inputs in ((self.conv1, passed - OBJECTS), (self.conv2, passed)):
+            layer.weight[passed] = 0
+            layer.weight[passed, inputs, 1, 1] = 1
+        for block in self.blocks:
+            block.get_parameter("conv2.weight").mul_(0.1)
+            nn.init.zeros_(block.get_parameter("conv2.bias"))
+        self.predict.weight.mul_(0.1)
+        self.predict.weight[passed, passed] += 4
+        nn.init.constant_(self.predict.get_parameter("bias"), -2)
 
     def weigh(self, features: Tensor, carried: Tensor | None) -> Tensor | None:
         """Confidence of this frame's carried masks, the same for all objects: B 1 h w; None without."""

@@ -1,0 +1,203 @@
+"""What motion vectors are worth: scores by the size of objects against other motion, and the time of a frame.
+
+    python -m benchmarks.covos [sequences=bear,…] [split=train] [year=2016] [size=240] [intervals=1,2,3,5]
+                               [base=FILE] [weights=FILE] [parts=table,timing] [data=DIR] [MODEL OVERRIDES]
+
+`table` is Table 4 of the supplement: J&F on B-frames, over all masks of a class of sizes, where the base looks at every
+frame, and where it looks at key frames only and masks are carried by the codec's vectors alone, by them with the holes
+of intra blocks filled, by vectors taken for optical flow, by optical flow (DIS), and, with a decoder's `weights`, by
+the whole method.
+
+`timing` is Eq. 3, T = T_base R + (T_propagation + T_correction)(1 - R), for several intervals of memory updates counted
+in key frames: T_base is that of the base alone on the key frames, T_B that of B-frames with their share of it in the
+network's stages, and the sum is compared to what a whole run takes, without and with decoding. Milliseconds of
+processor time a frame, which other programs disturb less.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.segmented import Ran, processor_time, ran
+from src.core import Segmenter
+from src.data.davis import davis
+from src.data.sequence import Sequence
+from src.engine import Settings
+from src.engine.coding import Coding
+from src.launch.entry import CONFIGS
+from src.launch.models import Model, load_model
+from src.metrics import SizeScore, score_by_size
+
+DEFAULTS = {
+    "sequences": "bear",
+    "split": "train",
+    "year": "2016",
+    "size": "240",
+    "intervals": "1,2,3,5",
+    "base": "weights/scratch_stcn.safetensors",
+    "weights": "",
+    "parts": "table,timing",
+}
+CARRIED_ONLY = ("model.network.refine=false", "model.network.correction=false")
+TABLE = "{:<28}" + "{:>22}" * 4
+TIMING = "{:<20}{:>6}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}"
+COLUMNS = ["frames,every", "keys", "memory", "T_base", "T_B", "stages", "Eq.3", "network", "decoded", "gain", "J&F"]
+CLOSE = 0.15
+"""Of Eq. 3 to what is measured."""
+
+
+def main() -> None:
+    """Print both tables."""
+    options = {**DEFAULTS, "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS"}
+    overrides = [argument for argument in sys.argv[1:] if argument.startswith("model.")]
+    options |= dict(argument.split("=", 1) for argument in sys.argv[1:] if not argument.startswith("model."))
+    torch.set_num_threads(1)
+    only = options["sequences"].split(",") if options["sequences"] else None
+    sequences = davis(options["data"], int(options["year"]), options["split"], only=only)
+    with tempfile.TemporaryDirectory() as cache, processor_time():
+        if "table" in options["parts"]:
+            table(options, overrides, sequences, cache)
+        if "timing" in options["parts"]:
+            timing(options, overrides, sequences, cache)
+
+
+def table(options: dict[str, str], overrides: list[str], sequences: Iterable[Sequence], cache: str) -> None:
+    """Scores by size: a line for each motion, of B-frames and of all frames."""
+    plain = _model(options, [*overrides, *CARRIED_ONLY], cache)
+    coding = _coding(plain)
+    codings = {
+        "vectors alone": replace(coding, fill="none"),
+        "vectors, holes filled": replace(coding, fill="nearest"),
+        "vectors taken for flow": replace(coding, motion="vectors_as_flow"),
+        "optical flow": replace(coding, motion="flow"),
+    }
+    variants = {name: (plain.segmenter, each) for name, each in codings.items()}
+    if options["weights"]:
+        variants["the whole method"] = (_model(options, overrides, cache, options["weights"]).segmenter, coding)
+    found: dict[str, list[NDArray[np.float64]]] = {"base on every frame": []}
+    ratios = []
+    for sequence in sequences:
+        images = [sequence.image(index) for index in range(len(sequence))]
+        every = ran(_base(plain), sequence, images, plain.settings).rows
+        b_frames: NDArray[np.float64] = np.zeros(0)
+        for name, (segmenter, each) in variants.items():
+            part = ran(segmenter, sequence, each.pictures(sequence.images), plain.settings)
+            found.setdefault(name, []).append(part.rows)
+            b_frames = part.rows[part.rows[:, 4] == 0, 0]
+            ratios.append(len(part.keys) / part.frames)
+        every[:, 4] = ~np.isin(every[:, 0], b_frames)
+        found["base on every frame"].append(every)
+    print(f"{np.mean(ratios):.1%} key frames; J&F of masks (how many)")
+    for title, b_only in (("B-frames", True), ("all frames", False)):
+        for name, parts in found.items():
+            rows = np.concatenate(parts)
+            scores = score_by_size(*_columns(rows[rows[:, 4] == 0] if b_only else rows))
+            if name == "base on every frame":
+                print(TABLE.format(title, *(score.name for score in scores)))
+            print(TABLE.format(name, *(_cell(score) for score in scores)), flush=True)
+
+
+def timing(options: dict[str, str], overrides: list[str], sequences: Iterable[Sequence], cache: str) -> None:
+    """Eq. 3 by interval of memory updates."""
+    model = _model(options, overrides if options["weights"] else [*overrides, *CARRIED_ONLY], cache, options["weights"])
+    base, coding = _base(model), _coding(model)
+    print(TIMING.format(*COLUMNS))
+    every = _runs(base, sequences, model, None)
+    memory = sum(part.frames for part in every) / _interval(base)
+    usual = _report(f"all frames, {_interval(base)}", every, every, 1.0, None)
+    for interval in map(int, options["intervals"].split(",")):
+        _set_interval(base, interval)
+        parts = _runs(model.segmenter, sequences, model, coding)
+        alone = [_alone(base, sequence, part, model.settings) for sequence, part in zip(sequences, parts, strict=True)]
+        keys = sum(len(part.keys) for part in parts)
+        _report(f"key frames, {interval}", parts, alone, keys / interval / memory, usual)
+
+
+def _runs(segmenter: Segmenter[Any], sequences: Iterable[Sequence], model: Model, coding: Coding | None) -> list[Ran]:
+    found = []
+    for sequence in sequences:
+        pictures: Iterable[Any] = (sequence.image(index) for index in range(len(sequence)))
+        if coding is not None:
+            # Encoded before the clock runs.
+            pictures = [*coding.pictures(sequence.images)] and coding.pictures(sequence.images)
+        found.append(ran(segmenter, sequence, pictures, model.settings))
+    return found
+
+
+def _alone(base: Segmenter[Any], sequence: Sequence, part: Ran, settings: Settings) -> Ran:
+    """The base on the key frames that another run had."""
+    shown = replace(sequence, images=sequence.images[: len(part.keys)], masks=sequence.masks[: len(part.keys)])
+    return ran(base, shown, part.keys, settings)
+
+
+def _report(name: str, parts: list[Ran], base: list[Ran], memory: float, usual: float | None) -> float:
+    """Print a line; returns seconds a frame, everything included. `usual` are those of the base on every frame."""
+    frames = sum(part.frames for part in parts)
+    keys = sum(len(part.keys) for part in parts)
+    base_time = sum(part.network for part in base) / sum(part.frames for part in base)
+    b_time, stages = (
+        sum(seconds) / max(1, frames - keys)
+        for seconds in ([part.b_frames for part in parts], [sum(part.stages.values()) for part in parts])
+    )
+    network, total = (sum(seconds) / frames for seconds in zip(*((p.network, p.total) for p in parts), strict=True))
+    expected = (base_time * keys + b_time * (frames - keys)) / frames
+    score = score_by_size(*_columns(np.concatenate([part.rows for part in parts])))[-1]
+    times = [f"{1e3 * seconds:.1f}" for seconds in (base_time, b_time, stages, expected, network, total)]
+    gain = "" if usual is None else f"{usual / total:.2f} x"
+    if usual is None:
+        times[1:3] = "-", "-"
+    print(TIMING.format(name, f"{keys / frames:.0%}", f"{memory:.0%}", *times, gain, f"{score.mean:.3f}"))
+    if usual is not None:
+        ratio = expected / network
+        verdict = "met" if abs(ratio - 1) <= CLOSE else "not met"
+        print(f"  Eq. 3 / network {ratio:.2f}, goal {1 - CLOSE:.2f} to {1 + CLOSE:.2f}: {verdict}", flush=True)
+    return float(total)
+
+
+def _model(options: dict[str, str], overrides: list[str], cache: str, weights: str = "") -> Model:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        arguments = ["model=covos", f"base_weights='{options['base']}'", f"engine.size={options['size']}"]
+        arguments += [f"weights='{weights}'"] * bool(weights) + [f"paths.cache='{cache}'", "data=davis2016"]
+        return load_model(compose("evaluate", [*arguments, *overrides]))
+
+
+def _base(model: Model) -> Segmenter[Any]:
+    assert isinstance(model.segmenter, nn.Module)
+    base: Any = model.segmenter.get_submodule("base")
+    return cast("Segmenter[Any]", base)
+
+
+def _coding(model: Model) -> Coding:
+    assert model.coding is not None, "covos looks at coded pictures"
+    return model.coding
+
+
+def _interval(base: Segmenter[Any]) -> int:
+    return int(getattr(base, "memory_every", 1))
+
+
+def _set_interval(base: Any, interval: int) -> None:
+    base.memory_every = interval
+
+
+def _columns(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return rows[:, 1:3], rows[:, 3]
+
+
+def _cell(score: SizeScore) -> str:
+    return f"{score.mean:.3f} ({score.masks})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import copy
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from src.core import VOID, ConfigError, Frame
+from src.data.carried import carried_frames, frame_path, read_carried
+from src.data.carried_crops import CarriedCrops, CropSettings, Video, collate_carried
+from src.data.carried_module import CarriedDataModule
+from src.data.generated import generated
+from src.data.sequence import Sequence
+from src.engine import Settings, run
+from src.engine.coding import Coding
+from src.methods import registry
+from src.methods.covos.carrying import carry_all, settings_key, video_name
+from src.methods.covos.module import CoVOSModule
+from src.methods.covos.network import CoVOS, CoVOSState
+from src.nn.losses import nll
+from src.training.recipe import Recipe
+from src.video.encode import Encoding
+from tests.methods.covos.world import BASE, F
+
+SETTINGS = Settings(size=48)
+ENCODING = {"crf": 20.0, "bframes": 3, "b_adapt": 0}
+NETWORK: dict[str, Any] = {"base": {"name": "stcn", "network": {**BASE, "memory_every": 2}}, **F}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
+    root = tmp_path_factory.mktemp("world") / "data"
+    return generated(root, train=3, val=1, frames=9, size=(64, 96), objects=(2, 2))
+
+
+@pytest.fixture(scope="module")
+def coding(tmp_path_factory: pytest.TempPathFactory) -> Coding:
+    return Coding(tmp_path_factory.mktemp("coded"), Encoding(**ENCODING))  # type: ignore[arg-type]
+
+
+def network(seed: int = 0) -> CoVOS:
+    torch.manual_seed(seed)
+    built: Any = registry.build("covos", NETWORK)
+    return built.eval()  # type: ignore[no-any-return]
+
+
+def module(made: CoVOS, lr: float = 3e-3, **identity: Any) -> CoVOSModule:
+    recipe = Recipe(partial(torch.optim.Adam, lr=lr))
+    return CoVOSModule(made, recipe, SETTINGS, {"method": "covos", "network": NETWORK, **identity}, True)
+
+
+@pytest.fixture(scope="module")
+def folders(videos: tuple[Sequence, ...], coding: Coding, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return carry_all(network(), videos, tmp_path_factory.mktemp("carried"), coding, SETTINGS)
+
+
+def opened(folders: list[Path], size: tuple[int, int] = (48, 80), slots: int = 2) -> CarriedCrops:
+    return CarriedCrops(
+        tuple(Video(folder, carried_frames(folder) or ()) for folder in folders), CropSettings(size, slots)
+    )
+
+
+def test_every_b_frame_is_there_and_no_other(videos: tuple[Sequence, ...], coding: Coding, folders: list[Path]) -> None:
+    for video, folder in zip(videos, folders, strict=True):
+        types = {picture.index: picture.coded.type for picture in coding.pictures(video.images) if picture.coded}
+        assert carried_frames(folder) == tuple(sorted(index for index, kind in types.items() if kind == "B"))
+        assert carried_frames(folder)
+
+
+class Watched(CoVOS):
+    """Notes what it answers."""
+
+    answers: dict[int, Tensor]
+
+    def step(self, frame: Frame, state: CoVOSState) -> tuple[Tensor, CoVOSState]:
+        logits, state = super().step(frame, state)
+        self.answers[frame.index] = logits
+        return logits, state
+
+
+def test_decoding_a_kept_frame_is_what_the_live_network_answers(
+    videos: tuple[Sequence, ...], coding: Coding, folders: list[Path]
+) -> None:
+    live: Any = network()
+    live.__class__ = Watched
+    live.answers = {}
+    for _ in run(live, coding.pictures(videos[0].images), videos[0].given(), SETTINGS):
+        pass
+    trained: Any = module(network()).eval()
+    for index in carried_frames(folders[0]) or ():
+        picture = read_carried(frame_path(folders[0], index))
+        valid = torch.ones(2, dtype=torch.bool)
+        batch = collate_carried([opened(folders[:1])[0, 0]._replace(picture=picture, valid=valid)])
+        with torch.no_grad():
+            ours = trained.decode(batch)
+        assert ours.shape == live.answers[index].shape == (1, 3, 48, 80)
+        # Half precision rounds V, V̂ and patches by at most 2^-11 of their size; log-odds are of size 10 here.
+        assert torch.allclose(ours, live.answers[index], atol=10 * 2**-11), index
+
+
+def test_labels_are_those_of_the_frame_at_working_size_with_void_around(
+    videos: tuple[Sequence, ...], folders: list[Path]
+) -> None:
+    index = (carried_frames(folders[1]) or ())[0]
+    labels = read_carried(frame_path(folders[1], index)).labels
+    truth = videos[1].labels(index)
+    assert truth is not None
+    assert labels.shape == (48, 80)
+    assert (labels[:, :4] == VOID).all()
+    assert (labels[:, 76:] == VOID).all()
+    inside = torch.nn.functional.interpolate(
+        torch.from_numpy(truth)[None, None].float(), (48, 72), mode="nearest-exact"
+    )
+    assert torch.equal(labels[:, 4:76], inside[0, 0].byte())
+    assert set(labels.flatten().tolist()) == {0, 1, 2, VOID}
+
+
+def test_a_step_changes_the_decoder_and_nothing_else(folders: list[Path]) -> None:
+    trained: Any = module(network()).train()
+    before = copy.deepcopy(trained.segmenter.state_dict())
+    optimizer: Any = trained.configure_optimizers()
+    batch = collate_carried([opened(folders)[0, i] for i in range(4)])
+    loss: Any = nll(trained.decode(batch), batch.labels)
+    loss.backward()
+    optimizer.step()
+    changed = {key for key, value in trained.segmenter.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {key for key in before if key.startswith("decoder.")}
+
+
+def test_the_loss_falls(folders: list[Path]) -> None:
+    trained: Any = module(network(1)).train()
+    optimizer: Any = trained.configure_optimizers()
+    batch = collate_carried([opened(folders)[0, i] for i in range(6)])
+    losses = []
+    for _ in range(25):
+        optimizer.zero_grad()
+        loss = trained.loss(trained.decode(batch), batch.labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_pass_that_was_interrupted_goes_on_where_it_was(
+    videos: tuple[Sequence, ...], coding: Coding, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    made = network()
+    first = carry_all(made, videos[:1], tmp_path, coding, SETTINGS)[0]
+    kept = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
+    half = tmp_path / video_name(videos[1])
+    half.mkdir()
+    frame_path(half, 1).write_bytes(b"left over")
+    caplog.clear()
+    done = carry_all(made, videos[:2], tmp_path, coding, SETTINGS)
+    assert done == [first, half]
+    assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == kept
+    assert [record.message.split(":")[0] for record in caplog.records] == [f"carried {videos[1].name}"]
+    assert read_carried(frame_path(half, (carried_frames(half) or ())[0])).planes.shape == (2, 12, 20)
+    caplog.clear()
+    carry_all(made, videos[:2], tmp_path, coding, SETTINGS)
+    assert not caplog.records
+
+
+def test_processes_share_the_videos(videos: tuple[Sequence, ...], coding: Coding, tmp_path: Path) -> None:
+    made = network()
+    for rank in range(2):
+        folders = carry_all(made, videos, tmp_path, coding, SETTINGS, (rank, 2), per_video=3)
+        finished = [carried_frames(folder) is not None for folder in folders]
+        assert sum(finished) == (2 if rank == 0 else 3)
+    assert all(len(carried_frames(folder) or ()) <= 3 for folder in folders)
+
+
+def test_the_key_holds_whatever_changes_what_is_carried(videos: tuple[Sequence, ...]) -> None:
+    made, identity = network(), {"method": "covos", "network": NETWORK, "coding": {"encoding": ENCODING}}
+    key = settings_key(made, identity, SETTINGS)
+    assert settings_key(network(), identity, SETTINGS) == key
+    others = [
+        settings_key(network(1), identity, SETTINGS),
+        settings_key(made, {**identity, "coding": {"encoding": {**ENCODING, "crf": 21}}}, SETTINGS),
+        settings_key(made, {**identity, "network": {**NETWORK, "bilinear": True}}, SETTINGS),
+        settings_key(made, identity, Settings(size=64)),
+    ]
+    assert len({key, *others}) == 5
+    assert made.decoder is not None
+    torch.nn.init.zeros_(made.decoder.conv1.weight)
+    assert settings_key(made, identity, SETTINGS) == key, "the decoder is what trains"
+    assert len({video_name(videos[0]), video_name(videos[0], 3), video_name(videos[1])}) == 3
+
+
+def trainer(root: Path, **more: Any) -> L.Trainer:
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    ours: dict[str, Any] = {"accelerator": "cpu", "use_distributed_sampler": False, "num_sanity_val_steps": 0}
+    return L.Trainer(default_root_dir=root, **quiet, **ours, **more)
+
+
+def test_the_trainer_carries_trains_and_validates_over_coded_video(
+    videos: tuple[Sequence, ...], tmp_path: Path
+) -> None:
+    made = module(network(), coding={"encoding": ENCODING})
+    crop = CropSettings((32, 48), 3)
+    data = CarriedDataModule(tmp_path, crop, videos, videos[:1], batch_size=2, num_workers=0, samples_per_epoch=4)
+    trainer(tmp_path, max_epochs=1).fit(made, datamodule=data)
+    assert len(list((tmp_path / "carried").glob("*/*/index.json"))) == 3
+    assert made.global_step == 2
+    assert 0 <= made.results["J-Mean"] <= 1
+
+
+def test_what_cannot_train_is_said_at_once(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+    data = CarriedDataModule(tmp_path, CropSettings((32, 48)), videos, batch_size=2, num_workers=0)
+    with pytest.raises(ConfigError, match="without an encoding and refine=true there is nothing to train"):
+        trainer(tmp_path, max_epochs=1).fit(module(network()), datamodule=data)
