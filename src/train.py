@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 
 import lightning as L
 from omegaconf import DictConfig
 
-from src.core import CheckpointError, ConfigError
+from src.core import CheckpointError, ConfigError, VOSError
+from src.core.weights import read_archive
 from src.data.datamodule import VOSDataModule
 from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
+from src.launch.loading import check_resumed
 from src.launch.models import training_module
 from src.launch.results import measured, write_metrics, write_per_sequence, write_record
+from src.metrics import ScoreTable
+from src.training.finite import NotFiniteError
+from src.training.loggers import Curves
 from src.training.module import VOSModule
+from src.training.processes import as_own, await_children
+
+log = logging.getLogger(__name__)
 
 
 @entry("train")
 def main(config: DictConfig) -> None:
     """Compose, train, test the checkpoint that `test` names, write `metrics.json`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
-    resume = _last_checkpoint(config.resume)
+    output = Path(config.paths.output)
+    resume = _last_checkpoint(config.resume, output)
     data: VOSDataModule = instantiate(config.data)
     module = training_module(config)
     trainer: L.Trainer = instantiate(
@@ -28,25 +39,44 @@ def main(config: DictConfig) -> None:
         callbacks=[instantiate(callback) for callback in config.callbacks.values() if callback is not None],
         logger=[instantiate(logger) for logger in config.logger.values() if logger is not None],
     )
-    for logger in trainer.loggers:
-        logger.log_hyperparams(plain(config))
-    output = Path(config.paths.output)
     try:
+        data.check(trainer.world_size)
+        if resume is not None:
+            check_resumed(resume, module.identity)
+        _prepare_loggers(trainer, config, resume)
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         results = module.results
         if config.test is not None:
             results = _test(trainer, module, data, output, config.test)
         if trainer.is_global_zero:
             write_metrics(output, results)
-            _record(config, results, data)
+            _record(config, results, data, module.table)
             _report(output, results)
+    except NotFiniteError as error:
+        if trainer.is_global_zero:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(3)
+    except (VOSError, RuntimeError) as error:
+        raise as_own(trainer, error) from error
     finally:
         for logger in trainer.loggers:
             logger.finalize("finished")
+        await_children(trainer)
+
+
+def _prepare_loggers(trainer: L.Trainer, config: DictConfig, resume: Path | None) -> None:
+    for logger in trainer.loggers:
+        if resume is not None and isinstance(logger, Curves) and trainer.is_global_zero:
+            logger.go_on(resume.parents[1], read_archive(resume)["global_step"])
+        logger.log_hyperparams(plain(config))
+    share = config.data.batch_size // trainer.world_size
+    log.info("global batch %d: %d process(es) x %d", config.data.batch_size, trainer.world_size, share)
 
 
 def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:
-    checkpoint = output / "checkpoints" / f"{which}.ckpt"
+    # Processes that Lightning did not start may have folders of their own.
+    folder: Path = trainer.strategy.broadcast(output) / "checkpoints"
+    checkpoint = folder / f"{which}.ckpt"
     if which == "best" and not checkpoint.is_file():
         checkpoint = checkpoint.with_name("last.ckpt")
     if not checkpoint.is_file():
@@ -57,9 +87,10 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
     return measured(module, data.test_videos)
 
 
-def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule) -> None:
+def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, table: ScoreTable) -> None:
     if config.record is not None:
-        path = write_record(Path(config.paths.experiments), config.record, "train", results, config, data.test_videos)
+        root = Path(config.paths.experiments)
+        path = write_record(root, config.record, "train", results, config, data.test_videos, table)
         print(f"record: {path}")
 
 
@@ -68,13 +99,16 @@ def _report(output: Path, results: dict[str, float]) -> None:
     print(f"{shown}\nrun folder: {output}")
 
 
-def _last_checkpoint(folder: str | None) -> Path | None:
+def _last_checkpoint(folder: str | None, output: Path) -> Path | None:
+    """What `resume` names; `auto` is this run's own folder, if it was there before."""
     if folder is None:
         return None
-    checkpoint = Path(folder) / "checkpoints" / "last.ckpt"
-    if not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint}: there is nothing to resume from")
-    return checkpoint
+    checkpoint = (output if folder == "auto" else Path(folder)) / "checkpoints" / "last.ckpt"
+    if checkpoint.is_file():
+        return checkpoint
+    if folder == "auto":
+        return None
+    raise CheckpointError(f"{checkpoint}: there is nothing to resume from")
 
 
 if __name__ == "__main__":

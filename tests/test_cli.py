@@ -23,8 +23,10 @@ from src.data.generated import generate
 from src.data.samplers import EvaluationSampler
 from src.data.sequence import EvaluationItem
 from src.launch.entry import quote_path
-from src.launch.models import from_checkpoint, training_module, write_half
+from src.launch.loading import write_half
+from src.launch.models import from_checkpoint, training_module
 from src.training.evaluation import mask_sinks
+from src.video import open_video
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("model.network.backbone=resnet18", "model.network.width=8", "model.network.norm=group", "trainer=cpu")
@@ -141,7 +143,10 @@ def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: P
     assert len(coded) == 2
     mask = world.masks("val_000") / "00000.png"
     video = f"video={world.frames('val_000')}"
-    program("segment", *small, *base, video, f"mask={mask}", f"output={tmp_path}/out", "engine.device=cpu")
+    more = (f"output={tmp_path}/out", "engine.device=cpu", "inspect=true")
+    done = program("segment", *small, *base, video, f"mask={mask}", *more)
+    assert f"inspect: {tmp_path}/out/inspect.mp4" in done.stdout
+    assert sum(1 for _ in open_video(tmp_path / "out/inspect.mp4")) == 5
     for name in (f"{index:05}.png" for index in range(5)):
         scored = tmp_path / "scores" / "masks" / "val_000" / name
         assert (tmp_path / "out" / "masks" / name).read_bytes() == scored.read_bytes()

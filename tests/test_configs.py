@@ -85,8 +85,12 @@ def test_every_command_in_the_documents_composes() -> None:
 
 
 @pytest.mark.parametrize("name", names("experiment"))
-def test_every_experiment_builds_its_clips(name: str) -> None:
+def test_every_experiment_builds_its_clips_or_crops(name: str) -> None:
     config = composed("train", f"experiment={name}", "paths.output=/tmp/none")
+    if "crop" in config.data:
+        assert config.model.name == "covos"
+        assert instantiate(config.data.crop).max_objects >= 1
+        return
     settings = instantiate(config.data.clip)
     assert [least <= most for least, most in map(settings.gap_at, (0, 10, 1000))] == [True] * 3
 
@@ -109,3 +113,19 @@ def test_the_main_training_mixes_davis_and_youtube_vos(tmp_path: Path) -> None:
     assert (davis.settings.gap_at(300), youtube.settings.gap_at(300)) == ((1, 25), (1, 5))
     assert {clips[0, i].name.split()[0] for i in range(10)} == {"bear", "camel"}
     assert clips[0, 10].images.shape == (3, 3, 24, 40)
+
+
+def test_slurm_names_the_folder_by_the_job_and_goes_on_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = {"JOB_ID": "77", "NTASKS": "6", "NTASKS_PER_NODE": "3", "NNODES": "2", "PROCID": "4", "LOCALID": "1"}
+    for name, value in {**tasks, "NODEID": "1", "JOB_NAME": "train", "NODELIST": "a[1-2]"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["trainer=slurm", "trainer.accelerator=cpu"], return_hydra_config=True)
+        assert config.hydra.run.dir == "outputs/slurm_77_untitled"
+        assert config.resume == "auto"
+        config.paths.output = "/tmp/none"
+        trainer = instantiate(config.trainer, logger=False)
+    assert (trainer.world_size, trainer.global_rank, trainer.num_devices, trainer.num_nodes) == (6, 4, 3, 2)
+    environment = trainer.strategy.cluster_environment
+    assert type(environment).__name__ == "SLURMEnvironment"
+    assert not environment.auto_requeue

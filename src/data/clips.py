@@ -146,12 +146,16 @@ def _void(sequence: Sequence) -> int:
 
 @dataclass(frozen=True)
 class ClipItem:
-    """One clip: images T 3 H W uint8, labels T H W uint8 by slot with `VOID`, valid O bool, name."""
+    """One clip: images T 3 H W uint8, labels T H W uint8 by slot with `VOID`, valid O bool, name.
+
+    `skipped` says why clips that it stands in for could not be read.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     valid: torch.Tensor
     name: str
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -259,4 +263,5 @@ def collate(items: ListOf[ClipItem]) -> Clip:
         labels=torch.stack([item.labels for item in items]).long(),
         valid=torch.stack([item.valid for item in items]),
         names=tuple(item.name for item in items),
+        skipped=tuple(reason for item in items for reason in item.skipped),
     )

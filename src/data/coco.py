@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import zipfile
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from src.core import DataError, atomic_path
 from src.data.rle import area, decode, pack
 from src.data.stills import VOID_STILL, Still
+from src.data.strict_json import read_json
 from src.video.images import read_image
 
 _VERSION = 1
@@ -131,17 +131,18 @@ def build_index(annotations: Path) -> COCOIndex:
         DataError: naming the file, and the annotation where there is one to blame.
     """
     try:
-        content = json.loads(annotations.read_bytes())
+        content = read_json(annotations)
         images = {int(image["id"]): image for image in content["images"]}
         places = {identity: place for place, identity in enumerate(images)}
         names = [_plain_name(image["file_name"]) for image in images.values()]
         sizes = np.array([(int(image["height"]), int(image["width"])) for image in images.values()]).reshape(-1, 2)
         objects = sorted(content["annotations"], key=lambda one: (places[int(one["image_id"])], int(one["id"])))
+        ids = np.array([int(one["id"]) for one in objects], np.int64)
     except FileNotFoundError:
         raise DataError(f"{annotations}: no such file") from None
     except KeyError as error:
         raise DataError(f"{annotations}: an image or annotation lacks {error}, or belongs to no image") from None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{annotations}: not a COCO instances file ({type(error).__name__}: {error})") from None
     if len(images) != len(content["images"]):
         raise DataError(f"{annotations}: two images have the same id")
@@ -157,7 +158,7 @@ def build_index(annotations: Path) -> COCOIndex:
         first=np.searchsorted(np.array(owners, np.int64), np.arange(len(names) + 1)),
         areas=np.array([area(runs, str(annotations)) for runs in packed], np.int64),
         crowd=np.array([bool(one.get("iscrowd", 0)) for one in objects], bool),
-        ids=np.array([int(one["id"]) for one in objects], np.int64),
+        ids=ids,
         offsets=np.concatenate([[0], np.cumsum([len(runs) for runs in packed])]).astype(np.int64),
         runs=np.frombuffer(b"".join(packed), np.uint8),
     )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as ListOf
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import lightning as L
-import torch
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from src.core import ConfigError
-from src.data.clips import ClipDataset, ClipItem, ClipSettings, collate
+from src.core import Clip, ConfigError
+from src.data.clips import ClipDataset, ClipSettings, collate
+from src.data.loader import TrainLoader
 from src.data.mixing import Part, Source, Videos, mix
 from src.data.samplers import EvaluationSampler, TrainSampler
 from src.data.sequence import EvaluationItem, Sequence
+from src.data.skipping import Replacing, Skipped
 from src.data.transforms import build
 
 
@@ -34,6 +35,8 @@ class VOSDataModule(L.LightningDataModule):
         num_workers: loader processes per training process.
         seed: of the order and of all draws.
         clips_per_epoch: shared out over the sources; None: every video or still once, or as its `Part` says.
+        skip_limit: share of an epoch's clips that may be unreadable, and of a source's videos that may be too short.
+            Others stand in for them; more of them end the training.
     """
 
     def __init__(
@@ -46,10 +49,13 @@ class VOSDataModule(L.LightningDataModule):
         num_workers: int = 2,
         seed: int = 0,
         clips_per_epoch: int | None = None,
+        skip_limit: float = 0.01,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
             raise ConfigError(f"batch_size={batch_size} must be positive and num_workers={num_workers} not negative")
+        if not 0 <= skip_limit <= 1:
+            raise ConfigError(f"skip_limit={skip_limit} must be a share from 0 to 1")
         self.clip = clip
         self.train = train
         self.val = val
@@ -58,6 +64,7 @@ class VOSDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.clips_per_epoch = clips_per_epoch
+        self._skipped = Skipped(skip_limit)
         self._dataset: ClipDataset | None = None
         self._val: tuple[Sequence, ...] = ()
         self._test: tuple[Sequence, ...] = ()
@@ -89,7 +96,7 @@ class VOSDataModule(L.LightningDataModule):
         """
         if self.clip is None or self.train is None:
             raise ConfigError("data: training needs `train` and `clip`")
-        mixture = mix(self.train, self.clip, self.clips_per_epoch)
+        mixture = mix(self.train, self.clip, self.clips_per_epoch, self._skipped.limit)
         return ClipDataset(mixture.sources, build(self.clip.augmentation), self.seed, mixture.counts)
 
     def setup(self, stage: str) -> None:
@@ -101,32 +108,52 @@ class VOSDataModule(L.LightningDataModule):
         """
         if stage == "fit":
             self.batch_per_process(self._process()[1])
-            self._dataset = self.training_clips()
+            self._dataset = self._dataset or self.training_clips()
         if stage in {"fit", "validate"}:
             self._val = _videos(self.val or ())
         if stage == "test":
             self._test = _videos(self.test or ())
 
-    def train_dataloader(self) -> DataLoader[ClipItem]:
+    def check(self, world: int) -> None:
+        """Open the training data and find out, before any process starts, whether `world` of them can train on it.
+
+        Raises:
+            ConfigError: see `setup`.
+            DataError: see `setup`; or the data do not fill one batch.
+        """
+        share = self.batch_per_process(world)
+        if self.clip is not None:
+            self._dataset = self.training_clips()
+            TrainSampler(len(self._dataset), self.seed, world=world, batch=share)
+
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches of this process for the trainer's current epoch, or always for epoch 0 when it is to overfit."""
         if self._dataset is None:
             raise ConfigError("data: `setup` must run before training")
+        return self.training_loader(Replacing(self._dataset), len(self._dataset), collate)
+
+    def training_loader(self, dataset: Dataset[Any], size: int, collate: Callable[..., Any]) -> TrainLoader:
+        """Share out a data set of `size` items by (epoch, index) over the processes; it resumes at any batch."""
         rank, world = self._process()
         batch = self.batch_per_process(world)
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))
-        sampler = TrainSampler(
-            len(self._dataset), self.seed, shuffle=not overfit, fixed=overfit, rank=rank, world=world, batch=batch
-        )
+        sampler = TrainSampler(size, self.seed, shuffle=not overfit, fixed=overfit, rank=rank, world=world, batch=batch)
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
-        return DataLoader(
-            self._dataset,
-            batch_sampler=BatchSampler(sampler, batch, drop_last=True),  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            worker_init_fn=_start_worker,
-            # Otherwise the loader draws its workers' seeds from the global stream, which dropout reads too.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        return TrainLoader(dataset, sampler, batch, self.num_workers, collate, self.seed)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Count the clips that could not be read. Raises `DataError` when there are more than `skip_limit`."""
+        if isinstance(batch, Clip) and batch.skipped and self._dataset is not None and self.trainer is not None:
+            self._skipped.add(self.trainer.current_epoch, len(self._dataset), batch.skipped)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was skipped; how far the epoch is, the loader says itself."""
+        return {"skipped": self._skipped.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._skipped.load_state_dict(state_dict["skipped"])
 
     def val_dataloader(self) -> DataLoader[EvaluationItem] | list[Any]:
         """Validation sequences of this process, one per batch; nothing if there are none."""
@@ -161,8 +188,3 @@ class VOSDataModule(L.LightningDataModule):
 
 def _videos(source: Videos) -> tuple[Sequence, ...]:
     return tuple(source() if callable(source) else source)
-
-
-def _start_worker(_: int) -> None:
-    # The parent's OpenCV threads do not survive the fork; waiting for them would never end.
-    cv2.setNumThreads(0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from src.core import DataError
 from src.data.layout import Videos
+from src.data.strict_json import read_json
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -29,14 +29,14 @@ def sequence_names(part: Videos, root: Path) -> dict[str, frozenset[str] | None]
 def read_names(path: Path) -> dict[str, frozenset[str] | None]:
     """Sequences of a list: names, paths of frames (DAVIS 2016), or `meta.json`. Raises `DataError` for any other."""
     try:
-        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            videos = json.loads(text)["videos"]
+            videos = read_json(path)["videos"]
             return {
                 name: frozenset(frame for thing in video["objects"].values() for frame in thing.get("frames", ()))
                 for name, video in videos.items()
             }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
     words = [line.split()[0] for line in text.splitlines() if line.strip()]
     return dict.fromkeys((Path(word).parent.name if "/" in word else word for word in words), None)
@@ -49,7 +49,7 @@ def read_annotated(path: Path) -> tuple[dict[str, tuple[int, int]], int, int]:
         DataError: not such a file.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         entries = content["videos"] if "videos" in content else content["images"]
         files = {
             str(name): (int(entry["height"]), int(entry["width"]))
@@ -57,7 +57,7 @@ def read_annotated(path: Path) -> tuple[dict[str, tuple[int, int]], int, int]:
             for name in (entry["file_names"] if "videos" in content else [entry["file_name"]])
         }
         return files, len(entries), len(content.get("annotations") or ())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{path}: cannot be read as annotations ({type(error).__name__}: {error})") from error
 
 

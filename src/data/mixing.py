@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from src.core import ConfigError, DataError
 from src.data.clips import ClipSettings, ClipSource, VideoClips
 from src.data.sampling import Curriculum, Milestones
 from src.data.sequence import Sequence
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -73,10 +76,16 @@ class Mixture:
     counts: tuple[int, ...]
 
 
-def mix(train: Source | Part | ListOf[Source | Part], settings: ClipSettings, clips_per_epoch: int | None) -> Mixture:
+def mix(
+    train: Source | Part | ListOf[Source | Part],
+    settings: ClipSettings,
+    clips_per_epoch: int | None,
+    skip_limit: float = 0.0,
+) -> Mixture:
     """Open training sources.
 
     Without weights each source gives its places times its repeats, or, of `clips_per_epoch`, as large a share as that.
+    Videos that are too short are left out where they are no more than `skip_limit` of their source.
 
     Raises:
         ConfigError: weights for some sources only, or without `clips_per_epoch`.
@@ -86,7 +95,7 @@ def mix(train: Source | Part | ListOf[Source | Part], settings: ClipSettings, cl
     weights = [part.weight for part in parts if part.weight is not None]
     if weights and (len(weights) < len(parts) or clips_per_epoch is None):
         raise ConfigError("data: weights need clips_per_epoch, and one for every source")
-    sources = tuple(_open(part.source, part.settings(settings)) for part in parts)
+    sources = tuple(_open(part.source, part.settings(settings), skip_limit) for part in parts)
     natural = [len(source) * part.repeats for source, part in zip(sources, parts, strict=True)]
     if clips_per_epoch is None:
         return Mixture(sources, tuple(natural))
@@ -99,12 +108,16 @@ def _listed(train: Source | Part | ListOf[Source | Part]) -> list[Source | Part]
     return [train]  # type: ignore[list-item]
 
 
-def _open(source: Source, settings: ClipSettings) -> ClipSource:
+def _open(source: Source, settings: ClipSettings, skip_limit: float) -> ClipSource:
     if isinstance(source, Drawable):
         return source.clips(settings)
     videos = source() if callable(source) else source
     if not videos:
         raise DataError("data: a training source has no videos")
+    short = [video.name for video in videos if len(video) < settings.frames]
+    if 0 < len(short) <= skip_limit * len(videos):
+        log.warning("left out, as too short for clips of %d frames: %s", settings.frames, ", ".join(short))
+        videos = tuple(video for video in videos if len(video) >= settings.frames)
     return VideoClips(tuple(videos), settings)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from src.core import VOID, ConfigError, DataError, generator
 from src.data.rle import Runs, area, pack
 from src.data.sequence import Sequence
+from src.data.strict_json import read_json
 
 _LARGEST = 10**8
 
@@ -178,9 +178,8 @@ def _frame_folder(root: Path, split: str) -> Path:
 def _read(path: Path) -> tuple[_Video, ...]:
     """All videos of a file with their objects by id, sorted by name; no segmentation is looked into."""
     try:
-        with path.open(encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
     if isinstance(content, dict) and "videos" in content and content.get("annotations") is None:
         raise DataError(f"{path}: holds no annotations; those of OVIS and YouTube-VIS are public for `train` only")

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Set
 from functools import singledispatch
 from pathlib import Path
 
-from PIL import Image
-
 from src.core import DataError
 from src.data.layout import Annotated, DataSet, Found, Line, Made, Names, Own, Pairs, Part, State, Videos
 from src.data.listing import first, folders, pictures_below, read_annotated, read_names, stems
 from src.data.stills import stills
+from src.video.images import opened_image
 
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm"})
 
@@ -215,13 +214,13 @@ def _grey(part: Videos, root: Path, names: Iterable[str]) -> list[str]:
 
 def _is_white(mask: Path) -> bool:
     try:
-        with Image.open(mask) as image:
+        with opened_image(mask) as image:
             return (
                 image.mode in {"L", "LA"}
                 and image.getextrema() in {(0, 255), ((0, 255), (255, 255))}
                 and (len(image.getchannel(0).getcolors() or ()) == 2)
             )
-    except (OSError, ValueError, SyntaxError):
+    except DataError:
         return False  # damaged: for `src.data.verification` to say
 
 

@@ -11,6 +11,9 @@ from pycocotools import mask as coco_mask
 
 from src.core import DataError
 
+_LARGEST = 10**8  # pixels of an image
+_FARTHEST = 10**5  # pixels from the first row or column
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -49,6 +52,8 @@ def pack(segmentation: Any, size: tuple[int, int], source: str) -> bytes:
     Raises:
         DataError: anything else, or runs of another size.
     """
+    if min(size) < 1 or size[0] * size[1] > _LARGEST:
+        raise DataError(f"{source}: the image is {size}")
     try:
         if isinstance(segmentation, list):
             return _pack_polygons(segmentation, size)
@@ -85,6 +90,9 @@ def _pack_polygons(polygons: list[Any], size: tuple[int, int]) -> bytes:
     flat = [np.asarray(polygon, np.float64) for polygon in polygons]
     if not flat or any(p.ndim != 1 or p.size < 6 or p.size % 2 or not np.isfinite(p).all() for p in flat):
         raise ValueError("polygons need three or more pairs of finite numbers")
+    # pycocotools walks along every edge, pixel by pixel, however far away it lies.
+    if any(np.abs(p).max() > _FARTHEST for p in flat):
+        raise ValueError(f"a polygon reaches further than {_FARTHEST} pixels")
     parts = coco_mask.frPyObjects([p.tolist() for p in flat], *size)
     packed: bytes = coco_mask.merge(parts)["counts"]
     return packed

@@ -47,21 +47,39 @@ class TrainSampler(Sampler[tuple[int, int]]):
             )
         self._size, self._seed, self._shuffle = size, seed, shuffle
         self._rank, self._world, self._batch = rank, world, batch
-        self._fixed, self._epoch = fixed, 0
+        self._fixed, self.epoch = fixed, 0
+        self._done = (-1, 0)
+
+    @property
+    def plan(self) -> tuple[int, int, int]:
+        """What decides on the order: clips, seed, and clips in a global batch."""
+        return self._size, self._seed, self._batch * self._world
+
+    @property
+    def first(self) -> int:
+        """The global batch at which the next iteration starts."""
+        epoch, batches = self._done
+        return batches if epoch == self.epoch else 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""
-        self._epoch = 0 if self._fixed else epoch
+        self.epoch = epoch
+
+    def leave_out(self, epoch: int, batches: int) -> None:
+        """Begin that epoch, and no other, behind so many global batches: they were trained on before."""
+        self._done = (epoch, batches)
 
     def __len__(self) -> int:
+        """Addresses of a whole epoch, also of one that begins later."""
         return self._size // (self._batch * self._world) * self._batch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = 0 if self._fixed else self.epoch
         order = range(self._size)
-        indices = generator(self._seed, self._epoch, "order").permutation(order).tolist() if self._shuffle else order
-        for step in range(len(self) // self._batch):
+        indices = generator(self._seed, epoch, "order").permutation(order).tolist() if self._shuffle else order
+        for step in range(self.first, len(self) // self._batch):
             start = (step * self._world + self._rank) * self._batch
-            yield from ((self._epoch, index) for index in indices[start : start + self._batch])
+            yield from ((epoch, index) for index in indices[start : start + self._batch])
 
 
 class EvaluationSampler(Sampler[int]):

@@ -11,15 +11,12 @@ from typing import Any, Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from src.core import VOID, DataError
 from src.data.rle import Runs
-from src.video.images import read_image, read_mask
+from src.video.images import image_size, read_image, read_mask
 
 _WHITE = 255
-_ORIENTATION = 0x0112
-_FIRST_TURNED = 5  # EXIF orientations from here on swap height and width
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Sequence:
             return None
         raw = read_mask(mask) if isinstance(mask, Path) else mask.labels()
         source = mask if isinstance(mask, Path) else mask.source
-        height, width = _size(self.images[index])
+        height, width = image_size(self.images[index])
         if raw.shape != (height, width):
             raise DataError(
                 f"{source}: the mask is {raw.shape[1]} x {raw.shape[0]} pixels, its image"
@@ -150,14 +147,3 @@ def white_is_one(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """A label map whose only value but 0 is 255 is one object, id 1; any other is returned as it is."""
     only = labels.max() == _WHITE and not ((labels != 0) & (labels != _WHITE)).any()
     return labels // _WHITE if only else labels
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Height and width of an upright image, from its header where that can be read."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError):
-        height, width, _ = read_image(path).shape  # gives the clear error
-        return height, width

@@ -9,10 +9,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from src.core import DataError
-from src.video.images import read_image, read_mask
+from src.video.images import opened_image, read_image, read_mask
 
 VOID_STILL = -1
 """Void in the labels of a still."""
@@ -105,7 +104,7 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 def _has_palette(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             return image.mode in {"P", "PA"}
-    except (OSError, ValueError, SyntaxError):
+    except DataError:
         return False  # reading it gives the clear error

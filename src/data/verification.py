@@ -10,16 +10,13 @@ from functools import partial, singledispatch
 from itertools import islice
 from pathlib import Path
 
-from PIL import Image
-
 from src.core import DataError
 from src.data.layout import Annotated, DataSet, Made, Own, Pairs, Part, Videos
 from src.data.listing import first, folders, read_annotated, sequence_names, stems
 from src.data.stills import stills
-from src.video.images import read_image, read_mask
+from src.video.images import image_size, read_image, read_mask
 
 _AT_ONCE = 512
-_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # EXIF orientations from here on swap height and width
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +49,10 @@ def verify(data_set: DataSet, decode: bool, progress: Callable[[int], None] = la
 
 def _fault(picture: _Picture, decode: bool) -> str | None:
     try:
-        size = _size(picture.image)
+        size = image_size(picture.image)
         if picture.size is not None and picture.size != size:
             return f"{picture.image}: {_by(size)} pixels, its annotations say {_by(picture.size)}"
-        if picture.mask is not None and (other := _size(picture.mask)) != size:
+        if picture.mask is not None and (other := image_size(picture.mask)) != size:
             return f"{picture.mask}: {_by(other)} pixels, its frame {_by(size)}"
         if decode:
             read_image(picture.image)
@@ -64,18 +61,6 @@ def _fault(picture: _Picture, decode: bool) -> str | None:
     except DataError as error:
         return str(error)
     return None
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Height and width of an upright picture, from its header. Raises `DataError` if it has none."""
-    try:
-        with Image.open(path) as image:
-            # Of a PNG without it, Pillow decodes all to look for it at the end.
-            has = image.format != "PNG" or "exif" in image.info
-            turned = has and image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a picture, or a damaged one ({type(error).__name__})") from error
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as ListOf
@@ -12,6 +11,7 @@ from typing import Any
 
 from src.core import ConfigError, DataError
 from src.data.sequence import Sequence
+from src.data.strict_json import read_json
 from src.video.images import image_files, read_mask
 
 log = logging.getLogger(__name__)
@@ -205,10 +205,10 @@ def _categories(root: Path, base: Path) -> frozenset[str] | None:
 def _read_meta(path: Path) -> dict[str, tuple[_Object, ...]]:
     """The objects of every video."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: damaged ({error})") from error
     videos = content.get("videos") if isinstance(content, dict) else None
     if not isinstance(videos, dict) or not videos:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from src.core import Clip, Frame, Masks, Segmenter
+from src.core import Clip, ConfigError, Frame, Masks, Segmenter
 from src.data import EvaluationItem
 from src.engine import Settings, crop, pad
 from src.nn.losses import bootstrap_share, bootstrapped_nll, dice, nll
@@ -126,7 +126,10 @@ class VOSModule(EvaluationModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam or whatever the recipe says, over what is not frozen."""
-        optimizer = self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad])
+        try:
+            optimizer = self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad])
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model.training.optimizer: {error}") from error
         if not self.pretrained:
             for group in optimizer.param_groups:
                 group["lr"] = self.recipe.scratch_lr

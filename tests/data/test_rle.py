@@ -71,3 +71,16 @@ def test_no_string_of_bytes_writes_past_the_mask(counts: bytes) -> None:
     except DataError:
         return
     assert mask.shape == (5, 7)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (-2, 3), (10**5, 10**5), (2**40, 2**40)])
+def test_images_beyond_all_reason_are_refused_before_anything_is_packed(size: tuple[int, int]) -> None:
+    for segmentation in ([[0, 0, 5, 0, 5, 3]], {"size": list(size), "counts": [size[0] * size[1]]}):
+        with pytest.raises(DataError, match="here: the image is"):
+            pack(segmentation, size, "here")
+
+
+@pytest.mark.parametrize("far", [1e308, -1e9, 2**31])
+def test_polygons_that_reach_to_the_horizon_are_refused(far: float) -> None:
+    with pytest.raises(DataError, match="reaches further than"):
+        pack([[0, 0, far, 0, 5, 3]], (4, 6), "here")

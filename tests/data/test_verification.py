@@ -26,8 +26,8 @@ def test_wrong_sizes_and_headers_are_found_without_decoding(tmp_path: Path) -> N
     (root / "Annotations/480p/camel/00000.png").write_bytes(b"")
     size, damaged, empty = verify(davis(root, ("train",)), decode=False)
     assert size == f"{root}/Annotations/480p/bear/00001.png: 40 x 20 pixels, its frame 40 x 24"
-    assert damaged.startswith(f"{root}/JPEGImages/480p/bear/00003.jpg: not a picture")
-    assert empty.startswith(f"{root}/Annotations/480p/camel/00000.png: not a picture")
+    assert damaged.startswith(f"{root}/JPEGImages/480p/bear/00003.jpg: not an image")
+    assert empty.startswith(f"{root}/Annotations/480p/camel/00000.png: not an image")
 
 
 def test_decoding_finds_what_is_cut_short(tmp_path: Path) -> None:

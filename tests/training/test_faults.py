@@ -1,0 +1,147 @@
+"""`src.train` as a program that is killed, told to stop, or fails in the middle; in one process and in two."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from src.data.generated import generate
+from tests.training.small import checkpoint, digest
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = ("model=swiftnet", *(f"model.network.{key}" for key in ("backbone=resnet18", "width=8", "norm=group")))
+SMALL = (*NETWORK, "engine.size=32", "data.clip.frames=2", "data.clip.augmentation.size=[32,48]", "data.batch_size=2")
+SHORT = ("trainer.max_epochs=3", "trainer.limit_val_batches=1", "callbacks.last.every_n_train_steps=2", "test=null")
+STEPS = 12
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    generate(folder / "DAVIS", train=8, val=1, frames=3, size=(33, 49), objects=(1, 2))
+    return folder
+
+
+def train(
+    world: Path, run: Path, *arguments: str, fault: str = "none@-1", launcher: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    data = ("data=davis2017", f"paths.data={world}", "trainer.enable_progress_bar=false")
+    command = [*(launcher or (sys.executable,)), "-m", "tests.training.faulty", f"hydra.run.dir={run}"]
+    environment = {**os.environ, "FAULT": fault, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *SMALL, *SHORT, *data, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert left(run) == [], done.stderr[-3000:]
+    return done
+
+
+def left(run: Path, seconds: float = 15) -> list[str]:
+    """Processes of a run that go on without it, and temporary files in its folder."""
+    end = time.monotonic() + seconds
+    while True:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes().decode(errors="replace")
+                zombie = "State:\tZ" in (process / "status").read_text()
+            except OSError:
+                continue
+            if f"hydra.run.dir={run}" in command and not zombie:
+                found.append(f"{process.name}: {command}")
+        if not found or time.monotonic() > end:
+            return found + [str(path) for path in run.rglob(".*.ckpt")]
+        time.sleep(0.1)
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def one(world: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = tmp_path_factory.mktemp("one")
+    succeeded(train(world, run, "trainer=cpu", "data.num_workers=0"))
+    assert checkpoint(run)["global_step"] == STEPS
+    return digest(checkpoint(run))
+
+
+@pytest.fixture(scope="module")
+def two(world: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = tmp_path_factory.mktemp("two")
+    succeeded(train(world, run, "trainer=ddp_cpu", "data.num_workers=2"))
+    return digest(checkpoint(run))
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_run_that_is_told_to_stop_saves_and_goes_on_as_though_nothing_happened(
+    world: Path, tmp_path: Path, one: str, name: str, code: int
+) -> None:
+    run = tmp_path / "run"
+    done = train(world, run, "trainer=cpu", "data.num_workers=2", fault=f"{name}@6")
+    assert done.returncode == code, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    # The step in which the signal came was finished and is the last before validation; it is repeated otherwise.
+    assert checkpoint(run)["global_step"] == 7
+    lines = (run / "logs" / "metrics.csv").read_text().splitlines()
+    succeeded(train(world, run, "trainer=cpu", "data.num_workers=0", "resume=auto"))
+    assert digest(checkpoint(run)) == one
+    header, *rows = (run / "logs" / "metrics.csv").read_text().splitlines()
+    at = header.split(",").index("train/loss")
+    assert sum(bool(row.split(",")[at]) for row in rows) == STEPS, lines
+
+
+def test_two_processes_that_were_killed_go_on_as_though_nothing_happened(world: Path, tmp_path: Path, two: str) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    done = train(world, run, "trainer=ddp_cpu", "data.num_workers=2", fault="SIGKILL@6@1")
+    assert done.returncode != 0
+    assert checkpoint(run)["global_step"] == 6
+    succeeded(train(world, again, "trainer=ddp_cpu", "data.num_workers=0", f"resume={run}"))
+    assert digest(checkpoint(again)) == two
+
+
+def test_two_processes_stop_together(world: Path, tmp_path: Path) -> None:
+    done = train(world, tmp_path, "trainer=ddp_cpu", "data.num_workers=1", fault="SIGTERM@5")
+    assert done.returncode == 143, done.stderr[-3000:]
+    assert "stopped by SIGTERM at step 6" in done.stdout + done.stderr
+    assert checkpoint(tmp_path)["global_step"] == 6
+
+
+def test_a_process_that_fails_ends_the_other_and_is_named(world: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = train(world, tmp_path, "trainer=ddp_cpu", "data.num_workers=0", fault="error@5@1")
+    assert time.monotonic() - start < 60
+    assert done.returncode != 0
+    assert "error: process 1 of 2: nothing to see here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nan_in_one_process_stops_both_with_code_three(world: Path, tmp_path: Path) -> None:
+    done = train(world, tmp_path, "trainer=ddp_cpu", "data.num_workers=0", fault="nan@5@1")
+    assert done.returncode == 3
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "loss" in line
+    assert "at step 5, clips train_00" in line
+    kept = checkpoint(tmp_path)
+    assert kept["global_step"] == 4
+    assert all(math.isfinite(value.sum()) for value in kept["state_dict"].values())
+
+
+def test_torchrun_trains_and_tests_like_lightnings_own_processes(world: Path, tmp_path: Path, two: str) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    succeeded(train(world, tmp_path, "trainer=ddp_cpu", "data.num_workers=0", "test=last", launcher=launcher))
+    assert digest(checkpoint(tmp_path)) == two
+    assert (tmp_path / "per_sequence.csv").is_file()

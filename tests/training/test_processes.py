@@ -1,0 +1,104 @@
+"""Two processes compute what one computes: every method, in double precision."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from src.core import VOID, Clip
+from src.engine import Settings
+from src.methods import registry
+from src.training.module import VOSModule
+from src.training.recipe import Recipe
+from tests.core.test_contract import SMALL
+
+METHODS = ("crvos", "gam", "mivos", "stcn", "stm", "swiftnet")
+GLOBAL, STEPS = 4, 2
+
+
+class Losses(nn.Module):
+    """A module's training step as a forward pass, for torch's own wrapper."""
+
+    def __init__(self, module: VOSModule) -> None:
+        super().__init__()
+        self.module = module
+        module.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+
+    def forward(self, clip: Clip) -> Tensor:
+        return self.module.training_step(clip)
+
+
+def batch(step: int) -> Clip:
+    rng = torch.Generator().manual_seed(step)
+    images = torch.rand(GLOBAL, 3, 3, 32, 48, generator=rng, dtype=torch.float64)
+    labels = torch.zeros(GLOBAL, 3, 32, 48, dtype=torch.int64)
+    labels[:, :, 8:20, 10:30] = 1
+    labels[:, :, 22:30, 30:44] = 2
+    labels[:, :, :2] = VOID
+    return Clip(images, labels, torch.ones(GLOBAL, 2, dtype=torch.bool), ("clip",) * GLOBAL)
+
+
+def part(clip: Clip, rank: int, world: int) -> Clip:
+    share = slice(rank * GLOBAL // world, (rank + 1) * GLOBAL // world)
+    return Clip(clip.images[share], clip.labels[share], clip.valid[share], clip.names[share])
+
+
+def trained(name: str, rank: int, world: int) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    segmenter = registry.build(name, dict(SMALL[name]))
+    assert isinstance(segmenter, nn.Module)
+    made = registry.method(name).module()
+    assert made is not None
+    recipe = Recipe(partial(torch.optim.SGD, lr=0.1))
+    module: Any = made(segmenter=segmenter, recipe=recipe, settings=Settings(), identity={}, pretrained=False)
+    losses: nn.Module = Losses(module.double())
+    for child in losses.modules():
+        # Statistics of a batch are a process's own, and so is dropout.
+        if isinstance(child, nn.modules.batchnorm._BatchNorm | nn.Dropout | nn.Dropout2d):
+            child.eval()
+    parameters = [p for p in losses.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    wrapped = losses if world == 1 else DistributedDataParallel(losses, find_unused_parameters=True)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        wrapped(part(batch(step), rank, world)).backward()
+        optimizer.step()
+    return {key: value.clone() for key, value in segmenter.state_dict().items()}
+
+
+def everything(rank: int, world: int, folder: str) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    # Networks and losses compute in single precision at least; here that is double.
+    Tensor.float = Tensor.double  # type: ignore[method-assign]
+    torch.set_default_dtype(torch.float64)
+    if world > 1:
+        rendezvous = (Path(folder) / "rendezvous").as_uri()
+        dist.init_process_group("gloo", rendezvous, timedelta(seconds=60), world_size=world, rank=rank)
+    torch.save({name: trained(name, rank, world) for name in METHODS}, Path(folder) / f"{world}.{rank}")
+    if world > 1:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_method_like_one(tmp_path: Path) -> None:
+    for world in (1, 2):
+        torch.multiprocessing.spawn(everything, (world, str(tmp_path)), nprocs=world, daemon=True)
+    one, *two = (torch.load(tmp_path / name, weights_only=True) for name in ("1.0", "2.0", "2.1"))
+    for name in METHODS:
+        start = registry.build(name, dict(SMALL[name]))
+        assert isinstance(start, nn.Module)
+        for key, value in one[name].items():
+            for other in two:
+                difference = float((other[name][key] - value).abs().max()) if value.is_floating_point() else 0.0
+                assert difference <= 1e-12, (name, key, difference)
+        assert {value.dtype for value in one[name].values() if value.is_floating_point()} == {torch.float64}

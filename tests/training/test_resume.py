@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+
+from src.data import Sequence
+from tests.training.small import checkpoint, data, digest, module, trainer, videos
+
+STEPS = 12  # three epochs of four
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.*could not find the monitored key"),
+]
+
+
+class CrashError(Exception):
+    pass
+
+
+class Crash(L.Callback):
+    """Ends everything in the middle of a batch, before its step is saved."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch, self.seen = batch, 0
+        self.validated: set[int] = set()
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        self.seen += 1
+        if self.seen > self.batch:
+            raise CrashError
+
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.validated.add(trainer.global_step)
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
+    return videos(tmp_path_factory.mktemp("videos"))
+
+
+def run(
+    folder: Path, sequences: tuple[Sequence, ...], resume: Path | None = None, at: int = 99, **options: Any
+) -> tuple[Crash, L.Trainer]:
+    crash = Crash(at)
+    made = trainer(folder, crash, **options)
+    path = None if resume is None else resume / "checkpoints" / "last.ckpt"
+    with suppress(CrashError):
+        made.fit(module(), datamodule=data(sequences), ckpt_path=path, weights_only=True)
+    return crash, made
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"every": 3},
+    {"max_epochs": -1, "max_steps": STEPS},
+    {"val_check_interval": 2},
+    {"check_val_every_n_epoch": 2},
+    {"accumulate_grad_batches": 2, "max_epochs": 6},
+    {"check_val_every_n_epoch": None, "val_check_interval": 3},
+    {"limit_val_batches": 0},
+]
+
+
+def crashed_and_resumed(tmp_path: Path, sequences: tuple[Sequence, ...], places: Iterable[int], **options: Any) -> None:
+    whole, _ = run(tmp_path / "whole", sequences, **options)
+    expected = checkpoint(tmp_path / "whole")
+    assert expected["global_step"] == STEPS
+    for at in places:
+        folder = tmp_path / str(at)
+        first, _ = run(folder, sequences, at=at, **options)
+        if not (folder / "checkpoints" / "last.ckpt").is_file():
+            assert at <= options.get("every", 1), at
+            continue
+        saved = checkpoint(folder)["global_step"]
+        second, _ = run(folder, sequences, folder, **options)
+        now = checkpoint(folder)
+        assert second.seen == STEPS - saved, at
+        assert digest(now) == digest(expected), at
+        assert now["lr_schedulers"] == expected["lr_schedulers"], at
+        assert first.validated | second.validated == whole.validated, at
+
+
+def test_a_run_that_crashed_within_an_epoch_ends_as_though_it_had_not(
+    sequences: tuple[Sequence, ...], tmp_path: Path
+) -> None:
+    crashed_and_resumed(tmp_path, sequences, (6,))
+
+
+@pytest.mark.slow
+def test_a_run_that_crashed_at_any_step_ends_as_though_it_had_not(
+    sequences: tuple[Sequence, ...], tmp_path: Path
+) -> None:
+    crashed_and_resumed(tmp_path, sequences, range(1, 9))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
+def test_crashes_are_no_matter_however_often_something_is_done(
+    sequences: tuple[Sequence, ...], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    crashed_and_resumed(tmp_path, sequences, (4, 6), **options)
