@@ -90,7 +90,7 @@ def test_a_run_folder_holds_everything(world: World) -> None:
         assert (world.run / name).is_file(), name
     metrics = json.loads((world.run / "metrics.json").read_text())
     names = ["J&F-Mean", *(f"{m}-{s}" for m in "JF" for s in ("Mean", "Recall", "Decay"))]
-    assert set(metrics) == {*names, "frames_per_second", "peak_memory_mb"}
+    assert set(metrics) == {*names, "frames_per_second", "begin_seconds", "peak_memory_mb"}
     assert all(isinstance(value, float) for value in metrics.values())
     assert metrics["frames_per_second"] > 0
     losses = [row["train/loss"] for row in table(world.run / "logs" / "metrics.csv")]

@@ -28,6 +28,7 @@ COLUMNS = {
     "G-Mean": Column("G", 100),
     **{name: Column(heading, 100) for name, heading in _SCORES.items()},
     "frames_per_second": Column("frames/s", 1, 1),
+    "begin_seconds": Column("s to begin a video", 1, 2),
     "peak_memory_mb": Column("MiB", 1, 0),
 }
 """Metrics that have a heading of their own; others go by their name."""

@@ -103,6 +103,7 @@ def test_the_floor_is_a_floor(videos: tuple[Sequence, ...]) -> None:
     metrics = scored(EvaluationModule(partial(segmented, CopyFirst(), Settings())), videos)
     assert 0 < metrics["J-Mean"] < 0.7
     assert metrics["frames_per_second"] > 0
+    assert metrics["begin_seconds"] > 0
     assert metrics["peak_memory_mb"] > 50
 
 

@@ -98,7 +98,7 @@ def test_a_run_that_crashed_at_any_step_ends_as_though_it_had_not(
     crashed_and_resumed(tmp_path, sequences, range(1, 9))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
 def test_crashes_are_no_matter_however_often_something_is_done(
     sequences: tuple[Sequence, ...], tmp_path: Path, options: dict[str, Any]
