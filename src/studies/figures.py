@@ -80,7 +80,7 @@ def bubbles(study: Study, figure: Figure) -> Canvas:
 
 
 KINDS: dict[str, Callable[[Study, Figure], Canvas]] = {"curves": curves, "sequences": sequences, "bubbles": bubbles}
-"""What can be drawn; `file` stands for a picture that lies in `figures/` already."""
+"""What can be drawn; `file` stands for a picture that is there already."""
 
 
 def draw(study: Study, name: str) -> Path:
@@ -89,7 +89,8 @@ def draw(study: Study, name: str) -> Path:
     Raises:
         ConfigError: for an unknown kind, or a file that is missing or has no such columns.
     """
-    figure, path = study.figures[name], study.folder / "figures" / f"{name}.png"
+    figure = study.figures[name]
+    path = study.folder / figure.place(name)
     where = f"{study.folder / 'study.yaml'}: figures.{name}"
     if figure.kind == "file":
         if not path.is_file():

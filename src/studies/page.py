@@ -56,7 +56,7 @@ def page(study: Study) -> str:
         *([f"*{study.limits}*"] if study.limits else []),
         study.question,
         table(study),
-        *(f"![{figure.caption}](figures/{name}.png)\n\n*{figure.caption}*" for name, figure in study.figures.items()),
+        *(f"![{one.caption}]({one.place(name)})\n\n*{one.caption}*" for name, one in study.figures.items()),
         *([notes(study)] if study.notes else []),
         "## How each row was made",
         *(_provenance(study, name) for name in study.rows),

@@ -44,7 +44,7 @@ class Figure:
     """A picture.
 
     Attributes:
-        kind: one of `src.studies.figures.KINDS`, or `file` for one that lies in the folder.
+        kind: one of `src.studies.figures.KINDS`, or `file` for a picture that lies in the folder.
         caption: below it.
         rows: names of the rows it shows; all where empty.
         files: what it is drawn from where that is no record: csv files of curves; the picture itself.
@@ -54,6 +54,10 @@ class Figure:
     caption: str
     rows: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+
+    def place(self, name: str) -> str:
+        """Where the picture of that name lies in the study's folder."""
+        return self.files[0] if self.kind == "file" and self.files else f"figures/{name}.png"
 
 
 @dataclass(frozen=True, slots=True)

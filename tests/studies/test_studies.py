@@ -28,6 +28,7 @@ figures:
   bars: {kind: sequences, caption: Sequence by sequence.}
   speed: {kind: bubbles, caption: Speed., rows: [one]}
   curves: {kind: curves, caption: Curves., files: [run.csv]}
+  sheet: {kind: file, caption: Masks., files: [sheet.jpg]}
 """
 
 
@@ -51,6 +52,7 @@ def study(tmp_path: Path) -> Path:
         (tmp_path / "records" / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "study.yaml").write_text(STUDY)
     (tmp_path / "notes.md").write_text("One reaches {one[J&F-Mean]} at {one[frames_per_second]} frames/s.")
+    (tmp_path / "sheet.jpg").write_bytes(b"a picture")
     (tmp_path / "run.csv").write_text("step,train/loss,val/J&F-Mean\n1,2.0,\n2,1.0,0.5\n")
     return tmp_path
 
@@ -60,6 +62,8 @@ def test_runs_are_averaged_and_compared_with_the_paper(study: Path) -> None:
     assert "*Only two runs.*" in text.split("\n\n")[2]
     assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 ± 0.0 |" in text
     assert "| other | - | 5.0 |" in text
+    assert "![Masks.](sheet.jpg)" in text
+    assert "![Speed.](figures/speed.png)" in text
     assert "One reaches 65.0 ± 7.1 at 5.0 ± 0.0 frames/s." in text
 
 
@@ -102,6 +106,7 @@ def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> No
         ("kind: bubbles", "kind: bubles", "unknown kind 'bubles'"),
         ("columns: [J&F-Mean,", "columns: [K-Mean,", "has no 'K-Mean'"),
         ("files: [run.csv]", "files: [lost.csv]", "lost.csv"),
+        ("files: [sheet.jpg]", "files: [lost.jpg]", r"there is no .*lost\.jpg"),
         ("title: A study", "title: [", "cannot be read"),
     ],
 )

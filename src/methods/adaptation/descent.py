@@ -21,6 +21,8 @@ from src.methods.adaptation.tuning import Adaptation, Grid, Tuning
 from src.nn.blocks import rows
 from src.nn.keys import own_keys, project
 
+BACKTRACK = 4.0
+"""By so much the rate falls when a step is taken back."""
 NOTHING = 1e-6
 """An object loss below this share of all positions is none, and cannot be balanced."""
 
@@ -156,21 +158,29 @@ def _descend(problem: Problem, keys: Keys, parameters: list[Tensor], frame: int)
     tuning = problem.tuning
     losses: list[Tensor] = []
     points: list[Point] = []
-    kept = parameters
+    kept = base = slopes = parameters
     for step in range(tuning.steps + 1):
         point = problem.at(keys)
         detached = Point(*(part.detach() for part in point))
         if not points:
             alpha, background = problem.weights(detached)
             running = torch.ones(len(alpha), dtype=torch.bool, device=alpha.device)
-            best, chosen, stale = running * torch.inf, running * 0, running * 0
+            best, chosen, stale = torch.full_like(alpha[:, 0], torch.inf), running * 0, running * 0
+            rates, low = torch.full_like(best, tuning.lr), best
         loss = (alpha * point.objects + background * point.backgrounds).sum(1)
         value = loss.detach()
+        taken = (value <= low) | (not tuning.backtrack)
+        if points:
+            value = torch.where(taken, value, losses[-1])
+            detached = Point(
+                *(torch.where(_wide(taken, new), new, old) for new, old in zip(detached, points[-1], strict=True))
+            )
+        rates, low = torch.where(taken, rates, rates / BACKTRACK), value
         losses.append(value)
         points.append(detached)
         better, finite = value < best, value.isfinite()
         best, stale = torch.where(better, value, best), torch.where(better, 0, stale + 1)
-        wanted = running & (better if tuning.keep == "best" else finite)
+        wanted = running & taken & (better if tuning.keep == "best" else finite)
         chosen = torch.where(wanted, step, chosen)
         kept = [torch.where(_wide(wanted, p), p, old).detach() for p, old in zip(parameters, kept, strict=True)]
         running = running & finite & (value > tuning.stop * losses[0]) & (stale < (tuning.patience or tuning.steps + 1))
@@ -178,8 +188,10 @@ def _descend(problem: Problem, keys: Keys, parameters: list[Tensor], frame: int)
             break
         grads = torch.autograd.grad(loss.sum(), parameters)
         with torch.no_grad():
-            for parameter, grad in zip(parameters, grads, strict=True):
-                parameter.copy_(torch.where(_wide(running, grad), parameter - tuning.lr * grad, parameter))
+            base = [torch.where(_wide(taken, p), p, old) for p, old in zip(parameters, base, strict=True)]
+            slopes = [torch.where(_wide(taken, g), g, old) for g, old in zip(grads, slopes, strict=True)]
+            for parameter, begun, slope in zip(parameters, base, slopes, strict=True):
+                parameter.copy_(torch.where(_wide(running, slope), begun - _wide(rates, slope) * slope, begun))
             if tuning.fixed_norm:
                 _rescale(problem, keys, points[0].norms)
     with torch.no_grad():

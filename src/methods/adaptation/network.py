@@ -35,8 +35,8 @@ class Adapted(nn.Module):
 
     Args:
         base: a `Matching` segmenter.
-        steps, lr, projections, losses, alpha, reduction, masks, scale, exclude_self, fixed_norm, keep, stop, patience:
-            see `Tuning`.
+        steps, lr, backtrack, projections, losses, alpha, reduction, masks, scale, exclude_self, fixed_norm, keep, stop,
+            patience: see `Tuning`.
         readapt: objects that appear later tune the query's projection again; what is remembered keeps its keys. If
             False, only the first objects of a video tune anything.
 
@@ -51,6 +51,7 @@ class Adapted(nn.Module):
         base: Segmenter[Any],
         steps: int = 50,
         lr: float = 1.0,
+        backtrack: bool = True,
         projections: Projections = "both",
         losses: Losses = "both",
         alpha: float | None = None,
@@ -76,7 +77,7 @@ class Adapted(nn.Module):
         self.stride = base.stride
         self.padding = base.padding
         chosen = (projections, losses, alpha, reduction, masks, scale, exclude_self, fixed_norm, keep, stop, patience)
-        self.tuning = Tuning(steps, lr, *chosen)
+        self.tuning = Tuning(steps, lr, backtrack, *chosen)
         self.readapt = readapt
         if isinstance(base, LowLevel):
             self.features = base.features

@@ -27,11 +27,13 @@ _CHOICES = {
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The choices of an adaptation; the defaults are the paper's.
+    """The choices of an adaptation; the defaults are the paper's but for `backtrack`.
 
     Attributes:
         steps: gradient steps; 0 changes nothing.
         lr: of plain gradient descent.
+        backtrack: a step that makes the loss larger is taken back, and the rate of that video quartered. The paper has
+            nothing of the kind, and its rate is right for one scale of keys alone.
         projections: which are tuned. Where a network has one for both, `query` and `memory` part from each other.
         losses: which of Eq. 3 are minimised.
         alpha: weight of L_obj; None: that which lets both losses begin equal, object by object.
@@ -50,6 +52,7 @@ class Tuning:
 
     steps: int = 50
     lr: float = 1.0
+    backtrack: bool = True
     projections: Projections = "both"
     losses: Losses = "both"
     alpha: float | None = None

@@ -73,7 +73,7 @@ def test_losses_are_those_of_the_paper(objects: int, groups: int, count: int) ->
 
 def test_a_step_is_plain_gradient_descent() -> None:
     compared, made = scene(), layers(2)
-    keys, what = tune(compared, made, "dot", Tuning(steps=1, lr=0.3))
+    keys, what = tune(compared, made, "dot", Tuning(steps=1, lr=0.3, backtrack=False))
     x = compared.query
     parameters = [p for layer in made for p in layer.parameters()]
     asked, stored = (layer(x)[0].flatten(1).t() for layer in made)
@@ -186,7 +186,7 @@ def test_it_stops_when_told_to() -> None:
 
 
 def test_the_best_keys_are_kept_on_request() -> None:
-    made, tuning = layers(2), Tuning(30, 30.0, keep="best")
+    made, tuning = layers(2), Tuning(30, 30.0, False, keep="best")
     keys, what = tune(scene(), made, "dot", tuning)
     assert what.kept[0] == what.loss[0].argmin()
     assert what.kept[0] < 30
@@ -195,7 +195,7 @@ def test_the_best_keys_are_kept_on_request() -> None:
 
 
 def test_a_step_too_far_is_taken_back() -> None:
-    keys, what = tune(scene(), layers(2), "dot", Tuning(6, 1e25))
+    keys, what = tune(scene(), layers(2), "dot", Tuning(6, 1e25, False))
     assert not what.loss.isfinite().all()
     assert what.loss[0, what.kept[0]].isfinite()
     assert keys.query.weight.isfinite().all()
@@ -220,3 +220,15 @@ def test_half_precision_and_inference_mode_change_neither_numbers_nor_modes() ->
 def test_choices_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Tuning(**wrong)
+
+
+def test_a_rate_that_is_too_large_is_taken_back_by_each_video_for_itself() -> None:
+    one = scene(2, 1)
+    two = replace(one, query=one.query * torch.tensor([1.0, 20.0]).view(2, 1, 1, 1))
+    _, calm = tune(two, layers(2), "dot", Tuning(steps=40, lr=1.0))
+    _, wild = tune(two, layers(2), "dot", Tuning(steps=40, lr=1.0, backtrack=False))
+    assert (calm.loss.diff(dim=1) <= 0).all()
+    assert (calm.loss[:, -1] < calm.loss[:, 0] - 1e-3).all()
+    assert (wild.loss[1].diff() > 0).any()
+    _, alone = tune(one, layers(2), "dot", Tuning(steps=40, lr=1.0))
+    assert torch.allclose(calm.loss[0], alone.loss[0], atol=1e-4), "the other video's rate is not this one's"
