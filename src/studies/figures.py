@@ -63,7 +63,7 @@ def sequences(study: Study, figure: Figure) -> Canvas:
 
 
 def bubbles(study: Study, figure: Figure) -> Canvas:
-    """J&F against frames per second (logarithmic); the area of a bubble is peak memory."""
+    """J&F against frames per second; the area of a bubble is peak memory."""
     canvas = Canvas(figsize=(7, 4), layout="constrained")
     axes = canvas.subplots()
     for name in figure.rows or study.rows:
@@ -72,9 +72,10 @@ def bubbles(study: Study, figure: Figure) -> Canvas:
             summarise(runs, metric).mean for metric in ("frames_per_second", "J&F-Mean", "peak_memory_mb")
         )
         axes.scatter(speed, 100 * score, s=0 if np.isnan(memory) else memory / 4, alpha=0.5)
-        axes.annotate(_plain(study, name), (speed, 100 * score), fontsize="small", ha="center", va="center")
-    axes.set(xscale="log", xlabel=column("frames_per_second").heading, ylabel=column("J&F-Mean").heading)
+        axes.annotate(_plain(study, name), (speed, 100 * score), fontsize="small", ha="center", va="bottom")
+    axes.set(xlabel=column("frames_per_second").heading, ylabel=column("J&F-Mean").heading)
     axes.margins(0.2)
+    axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     return canvas
 
