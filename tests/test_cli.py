@@ -297,6 +297,7 @@ def test_half_precision_weights_are_a_checkpoint_too(world: World, tmp_path: Pat
         assert torch.equal(half.segmenter.state_dict()[key], value.half().float()), key
 
 
+@pytest.mark.slow
 def test_wandb_works_offline(world: World, tmp_path: Path) -> None:
     short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "engine.size=60", "test=null")
     program("train", *SMALL, *world.davis, *CLIPS, *short, f"hydra.run.dir={tmp_path}", "logger=wandb")

@@ -74,6 +74,7 @@ def test_damage_is_listed_up_to_twenty_lines(tmp_path: Path) -> None:
     assert any("… and 4 more" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(data: Path) -> None:
     code = (
         "import os, sys\nfrom src.core import archives\nwrite, left = archives.atomic_path, [5]\n"
@@ -117,6 +118,7 @@ def test_a_terminal_that_knows_ascii_only_and_generated_videos(tmp_path: Path) -
     assert "generated.json" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_sheet_of_training_clips(tmp_path: Path) -> None:
     root = coco_tree(tmp_path / "data" / "COCO", images=3)
     target = tmp_path / "sheet (1).png"
