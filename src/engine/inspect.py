@@ -26,6 +26,7 @@ from src.core.segmenter import Padding
 from src.engine.padding import Pads, crop, pads
 from src.engine.runner import Prediction
 from src.engine.settings import Settings
+from src.engine.sinks import Assembled
 from src.video import BackgroundWriter
 
 Map = NDArray[np.float32]
@@ -76,7 +77,7 @@ class _Seen(NamedTuple):
     maps: dict[str, Map]
 
 
-class MapSink:
+class MapSink(Assembled):
     """Writes `folder/<map>/<frame>.png`: the picture under each object's heat, objects side by side in slot order.
 
     A `Sink`, whose predictions are those of `run` with the same segmenter and settings. Frames on which nothing was
@@ -96,17 +97,7 @@ class MapSink:
         self._stride, self._padding = segmenter.stride, segmenter.padding
         self._inspector = Inspector(segmenter)
         self._background = BackgroundWriter[_Seen](self._write)
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._stack.enter_context(self._background)
-        self._stack.enter_context(self._inspector)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        super().__init__(self._background, self._inspector)
 
     def put(self, prediction: Prediction) -> None:
         """See `Sink.put`. Call it before the segmenter's next step."""

@@ -7,7 +7,6 @@ the vectors carried them, as the residual had them corrected, and what came of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +23,7 @@ from src.core import ConfigError, Frame, ObjectTable, Segmenter
 from src.engine.padding import crop, pads
 from src.engine.runner import Labels, Prediction
 from src.engine.settings import Settings
+from src.engine.sinks import Assembled
 from src.video import BackgroundWriter, VideoWriter, overlay
 from src.video.panels import arrows, caption, dimmed, panel_size, resized, tiled, tint
 
@@ -116,7 +116,7 @@ class _Item(NamedTuple):
     seen: Seen
 
 
-class MotionSink:
+class MotionSink(Assembled):
     """Writes the video: as many frames as there are predictions, at the same rate. A `Sink`.
 
     Args:
@@ -147,17 +147,7 @@ class MotionSink:
         self._table = ObjectTable(int(i) for index in sorted(masks) for i in np.unique(masks[index]))
         self._video = VideoWriter(path, rate, (2 * height, 3 * width))
         self._background = BackgroundWriter[_Item](self._write)
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        for part in (self._video, self._background, self._watcher):
-            self._stack.enter_context(part)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        super().__init__(self._video, self._background, self._watcher)
 
     def put(self, prediction: Prediction) -> None:
         """See `Sink.put`."""

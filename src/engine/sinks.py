@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from src.engine.runner import Prediction, Throughput
 from src.video import BackgroundWriter, VideoWriter, overlay, write_mask
@@ -43,23 +43,31 @@ def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
     return BackgroundWriter(write)
 
 
-class OverlaySink:
-    """An mp4 of the source frames with the objects coloured: as many frames, at the same rate."""
+class Assembled:
+    """What sinks made of parts share: the parts are opened in order with the sink, and closed in reverse."""
 
-    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
-        self._video = VideoWriter(path, rate, size)
-        self._background = BackgroundWriter[Prediction](self._write)
+    def __init__(self, *parts: AbstractContextManager[Any]) -> None:
+        self._parts = parts
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self._video)
-        self._stack.enter_context(self._background)
+        for part in self._parts:
+            self._stack.enter_context(part)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+
+class OverlaySink(Assembled):
+    """An mp4 of the source frames with the objects coloured: as many frames, at the same rate."""
+
+    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
+        self._video = VideoWriter(path, rate, size)
+        self._background = BackgroundWriter[Prediction](self._write)
+        super().__init__(self._video, self._background)
 
     def put(self, prediction: Prediction) -> None:
         """See `Sink.put`."""

@@ -156,10 +156,8 @@ def _parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
     settings, trained, base = Settings(), about(config.weights), about(given)
     if base is not None:
         owner, _ = _owner(network, base["method"])
-        owner["base"], settings = (
-            {"name": base["method"], "network": base["network"]},
-            Settings.told(base["engine"], given),
-        )
+        owner["base"] = {"name": base["method"], "network": base["network"]}
+        settings = Settings.told(base["engine"], given)
     elif given is None and trained is not None and "base" in trained["network"]:
         network["base"], settings = trained["network"]["base"], Settings.told(trained["engine"], config.weights)
     like: dict[str, Any] = {}

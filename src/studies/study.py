@@ -114,22 +114,27 @@ def read_study(folder: Path) -> Study:
         name: _made(Figure, value, f"{path}: figures.{name}") for name, value in content.pop("figures", {}).items()
     }
     notes = folder / "notes.md"
-    parts = {"folder": folder, "rows": rows, "figures": figures, "records": read_records(folder)}
-    parts["notes"] = notes.read_text() if notes.is_file() else ""
-    study = _made(Study, {"limits": "", **content, **parts}, str(path))
+    study = _made(
+        Study,
+        {"limits": "", **content},
+        str(path),
+        folder=folder,
+        rows=rows,
+        figures=figures,
+        records=read_records(folder),
+        notes=notes.read_text() if notes.is_file() else "",
+    )
     _check(study)
     return study
 
 
-def _made(kind: type[T], values: Any, where: str) -> T:
+def _made(kind: type[T], values: Any, where: str, **parts: Any) -> T:
+    """One of the classes above from what the yaml says, and parts that it does not."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected names and values")
-    plain = {
-        name: value for name, value in values.items() if isinstance(value, (str, list, dict)) and name != "records"
-    }
-    check_parameters(kind, plain, f"{where}.")
+    check_parameters(kind, values, f"{where}.")
     try:
-        return kind(**values)
+        return kind(**values, **parts)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from error
 

@@ -102,6 +102,7 @@ def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> No
     [
         ("records: [c]", "records: [lost]", "there is no records/lost.json"),
         ("rows: [one]", "rows: [two]", "no row 'two'"),
+        ("records: [c]", "records: c", r"rows\.other\.records=c: must be"),
         ("label: other", "lable: other", "did you mean 'label'"),
         ("kind: bubbles", "kind: bubles", "unknown kind 'bubles'"),
         ("columns: [J&F-Mean,", "columns: [K-Mean,", "has no 'K-Mean'"),

@@ -166,16 +166,17 @@ def _descend(problem: Problem, keys: Keys, parameters: list[Tensor], frame: int)
             alpha, background = problem.weights(detached)
             running = torch.ones(len(alpha), dtype=torch.bool, device=alpha.device)
             best, chosen, stale = torch.full_like(alpha[:, 0], torch.inf), running * 0, running * 0
-            rates, low = torch.full_like(best, tuning.lr), best
+            rates = torch.full_like(best, tuning.lr)
         loss = (alpha * point.objects + background * point.backgrounds).sum(1)
         value = loss.detach()
-        taken = (value <= low) | (not tuning.backtrack)
+        taken = torch.ones_like(running)
         if points:
+            taken = (value <= losses[-1]) | (not tuning.backtrack)
             value = torch.where(taken, value, losses[-1])
             detached = Point(
                 *(torch.where(_wide(taken, new), new, old) for new, old in zip(detached, points[-1], strict=True))
             )
-        rates, low = torch.where(taken, rates, rates / BACKTRACK), value
+        rates = torch.where(taken, rates, rates / BACKTRACK)
         losses.append(value)
         points.append(detached)
         better, finite = value < best, value.isfinite()

@@ -161,7 +161,8 @@ def test_unused_slots_and_empty_masks_change_nothing() -> None:
     empty = replace(two, masks=Masks(two.masks.planes * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), two.masks.valid))
     for compared in (unused, empty):
         keys, _ = tune(compared, made, "dot", Tuning(3, 0.1))
-        assert torch.equal(keys.query.weight, expected.query.weight)
+        # Not bit for bit on every processor: products of one object and of two are added up in different orders.
+        torch.testing.assert_close(keys.query.weight, expected.query.weight, rtol=1e-5, atol=1e-7)
     nobody = replace(one, masks=Masks(one.masks.planes, torch.tensor([[False]])))
     keys, what = tune(nobody, made, "dot", Tuning(3, 0.1))
     assert torch.equal(keys.query.weight[0], made[0].weight)
