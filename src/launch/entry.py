@@ -43,7 +43,8 @@ _NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|fal
 _NEEDED = ("video", "mask", "output")
 _LARGEST_SEED = 2**32 - 1
 _PATH = re.compile(
-    rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.run\.dir)=(?P<value>.+)$", re.S
+    rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.(run|sweep)\.dir)=(?P<value>.+)$",
+    re.S,
 )
 
 
@@ -84,6 +85,8 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
             sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
             sweeps, flags = _flags(sys.argv[1:])
             if sweeps:
+                if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+                    fail(ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun"))
                 sys.argv += PARENT
             try:
                 program()

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -69,25 +69,15 @@ class Job:
         """Write `<sweep>/<number>/job.json`."""
         atomic_write(sweep / str(self.number) / "job.json", json.dumps(asdict(self), indent=2) + "\n")
 
-    def changed(self, state: State, code: int | None = None, seconds: float | None = None) -> Job:
-        """The same job, further on."""
-        return Job(self.number, self.choices, self.command, state, code, seconds)
-
 
 def read_jobs(sweep: Path) -> dict[int, Job]:
     """The jobs of a sweep's folder, by number. Raises `DataError` for a file that is no job."""
-    jobs = {}
-    for path in sweep.glob("*/job.json"):
-        try:
-            job = Job(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{path}: not a job of a sweep ({error})") from error
-        jobs[job.number] = job
-    return dict(sorted(jobs.items()))
+    jobs = [_read(path) for path in sweep.glob("*/job.json")]
+    return {job.number: job for job in sorted(jobs, key=lambda job: job.number)}
 
 
 def planned(number: int, overrides: Sequence[str], points: dict[str, str], sweep: Path) -> Job:
-    """A job as it is in the sweep's folder, or a new one.
+    """A finished job as it is in the sweep's folder, or one that is still to be done.
 
     Args:
         number: of the job.
@@ -106,11 +96,12 @@ def planned(number: int, overrides: Sequence[str], points: dict[str, str], sweep
     command = [part for name in chosen for part in shlex.split(points[name])]
     command += [part for part in overrides if not _OURS.match(part)]
     choices = [part for part in overrides if not re.match(r"(sweep|output)=", part)]
-    found = read_jobs(sweep).get(number)
+    path = sweep / str(number) / "job.json"
+    found = _read(path) if path.is_file() else None
     if found is not None and found.command != command:
         was, now = shlex.join(found.command), shlex.join(command)
         raise ConfigError(f"{sweep}: holds another sweep, its job {number} is {was} and not {now}")
-    return found or Job(number, choices, command)
+    return found if found is not None and found.state == "finished" else Job(number, choices, command)
 
 
 def run_job(program: Sequence[str], config: DictConfig) -> float | None:
@@ -127,23 +118,27 @@ def run_job(program: Sequence[str], config: DictConfig) -> float | None:
     sweep = Path(hydra.sweep.dir)
     job = planned(hydra.job.num, hydra.overrides.task, points_of(config), sweep)
     folder = sweep / str(job.number)
+    if job.state != "finished":
+        replace(job, state="running").write(sweep)
     where = f"[{job.number + 1}/{_count(sweep, job)}] {shlex.join(varying(list(read_jobs(sweep).values()), job))}"
     if job.state == "finished":
         print(f"{where}: finished before", flush=True)
         return _objective(folder, config)
     print(f"{where}{_to_go(sweep)}", flush=True)
-    job.changed("running").write(sweep)
     begun = time.monotonic()
     code, received = _run([sys.executable, "-m", *program, *job.command, *_places(config, folder)], folder / LOG)
     state: State = "finished" if code == 0 else "failed" if received is None else "stopped"
-    job = job.changed(state, code, round(time.monotonic() - begun, 1))
+    job = replace(job, state=state, code=code, seconds=round(time.monotonic() - begun, 1))
     job.write(sweep)
+    objective = _objective(folder, config) if state == "finished" else None
     if state == "failed":
         print(f"    failed with exit code {code}: {_last_line(folder / LOG)} ({folder / LOG})", flush=True)
+    elif objective is not None:
+        print(f"    {config.objective} {objective:.4f}, {job.seconds:.0f} s", flush=True)
     if received is not None:
         print(f"stopped by {signal.Signals(received).name}; the same command with hydra.sweep.dir={sweep} goes on")
         raise SystemExit(128 + received)
-    return _objective(folder, config) if state == "finished" else None
+    return objective
 
 
 def points_of(config: DictConfig) -> dict[str, str]:
@@ -160,6 +155,13 @@ def varying(jobs: Sequence[Job], job: Job) -> list[str]:
 def register_names() -> None:
     """Let a sweep's file say `point: ${names:${points}}`."""
     OmegaConf.register_new_resolver("names", lambda points: ",".join(points), replace=True)
+
+
+def _read(path: Path) -> Job:
+    try:
+        return Job(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a job of a sweep ({error})") from error
 
 
 def _places(config: DictConfig, folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
@@ -27,15 +28,20 @@ class Sweep(Callback):
     """Around the jobs of a multirun, in the process that starts them."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Write down the jobs of a grid; a folder that holds another sweep ends it."""
+        """Write down what is to be done of a grid; a folder that holds another sweep ends it."""
         try:
             sweep = Path(config.hydra.sweep.dir)
             for job in grid(config, sweep):
-                job.write(sweep)
+                if job.state != "finished":
+                    job.write(sweep)
         except VOSError as error:
             # Hydra makes a warning of any exception here.
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Keep `sweep.csv` as far as the sweep is."""
+        write_table(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table."""
