@@ -98,7 +98,8 @@ def planned(number: int, overrides: Sequence[str], points: dict[str, str], sweep
     choices = [part for part in overrides if not re.match(r"(sweep|output)=", part)]
     path = sweep / str(number) / "job.json"
     found = _read(path) if path.is_file() else None
-    if found is not None and found.command != command:
+    # One that never began left nothing behind.
+    if found is not None and found.state != "waiting" and found.command != command:
         was, now = shlex.join(found.command), shlex.join(command)
         raise ConfigError(f"{sweep}: holds another sweep, its job {number} is {was} and not {now}")
     return found if found is not None and found.state == "finished" else Job(number, choices, command)

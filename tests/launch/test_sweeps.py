@@ -144,6 +144,10 @@ def test_a_folder_of_another_sweep_is_left_alone(
     assert sweep(*COPY, "seed=1,4") == 2
     assert "a sweep: holds another sweep, its job 1 is" in capsys.readouterr().err
     assert len(children) == 2
+    waiting = tmp_path / "a sweep" / "1" / "job.json"
+    waiting.write_text(waiting.read_text().replace("finished", "waiting"))
+    assert sweep(*COPY, "seed=1,4") == 0
+    assert [row["seed"] for row in table(tmp_path)] == ["1", "4"]
     (tmp_path / "a sweep" / "0" / "job.json").write_text("{}")
     assert sweep(*COPY, "seed=1,2") == 2
     assert "not a job of a sweep" in capsys.readouterr().err
