@@ -119,13 +119,11 @@ def run_job(program: Sequence[str], config: DictConfig) -> float | None:
     sweep = Path(hydra.sweep.dir)
     job = planned(hydra.job.num, hydra.overrides.task, points_of(config), sweep)
     folder = sweep / str(job.number)
-    if job.state != "finished":
-        replace(job, state="running").write(sweep)
-    where = f"[{job.number + 1}/{_count(sweep, job)}] {shlex.join(varying(list(read_jobs(sweep).values()), job))}"
     if job.state == "finished":
-        print(f"{where}: finished before", flush=True)
+        print(f"{_title(sweep, job)}: finished before", flush=True)
         return _objective(folder, config)
-    print(f"{where}{_to_go(sweep)}", flush=True)
+    replace(job, state="running").write(sweep)
+    print(f"{_title(sweep, job)}{_to_go(sweep)}", flush=True)
     begun = time.monotonic()
     code, received = _run([sys.executable, "-m", *program, *job.command, *_places(config, folder)], folder / LOG)
     state: State = "finished" if code == 0 else "failed" if received is None else "stopped"
@@ -212,10 +210,11 @@ def _objective(folder: Path, config: DictConfig) -> float | None:
     return None if value is None else float(value)
 
 
-def _count(sweep: Path, job: Job) -> int:
-    """How many jobs there are, as far as that is known."""
-    trials = HydraConfig.get().sweeper.get("n_trials", 0)
-    return max(len(read_jobs(sweep)), int(trials), job.number + 1)
+def _title(sweep: Path, job: Job) -> str:
+    """Which job of how many, as far as that is known, and what is its own."""
+    jobs = read_jobs(sweep)
+    count = max(len(jobs), int(HydraConfig.get().sweeper.get("n_trials", 0)), job.number + 1)
+    return f"[{job.number + 1}/{count}] {shlex.join(varying(list(jobs.values()), job))}"
 
 
 def _to_go(sweep: Path) -> str:
