@@ -1,20 +1,79 @@
-"""Two things that look alike, by how much is up to you: what tells an object from its double."""
+"""Two things that look alike, by how much is up to you: what tells an object from its double; and videos of such."""
 
 from __future__ import annotations
 
 import colorsys
-from typing import Literal
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from src.core import ConfigError, generator
+from src.data.made import made
 from src.data.motion import walk, wave
+from src.data.ovis import ovis
+from src.data.rle import encode
+from src.data.sequence import Sequence
 from src.data.textures import Floats, noise, texture
-from src.data.world import Thing, World
+from src.data.world import Thing, World, draw
 
 By = Literal["hue", "stripes"]
 _STRIPES = 26.0
 """Angular frequency of the first one's stripes, over the height of its texture."""
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    amount: float
+    by: By
+    videos: int
+    frames: int
+    size: tuple[int, int]
+    seed: int
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        height, width = self.size
+        if min(self.videos, self.frames) < 1 or height < 32 or width <= height:
+            raise ConfigError(
+                f"look-alikes: {self} needs at least one video, one frame, 32 rows, and pictures wider than high"
+            )
+
+
+def alike(
+    root: Path | str,
+    amount: float,
+    by: By = "hue",
+    videos: int = 8,
+    frames: int = 20,
+    size: tuple[int, int] = (240, 416),
+    seed: int = 0,
+) -> tuple[Sequence, ...]:
+    """Videos of an object and its double, one sequence per object, as OVIS is scored by the key adaptation paper.
+
+    Made when they are not there, in the layout of OVIS: `root/train/<video>/` and `root/annotations_train.json`. Of
+    videos with one seed, everything but the amount is the same.
+
+    Args:
+        root: their folder, one for each choice of what follows.
+        amount: see `make_alike`.
+        by: likewise.
+        videos: how many; twice as many sequences.
+        frames: of each.
+        size: H W.
+        seed: of all of them.
+
+    Raises:
+        DataError: `root` holds something else, or data made with other parameters.
+        ConfigError: parameters that make no data.
+        WriteError: it cannot be written.
+    """
+    parameters = _Parameters(amount, by, videos, frames, (size[0], size[1]), seed)
+    return ovis(made(Path(root), parameters, partial(_write, parameters=parameters)))
 
 
 def make_alike(key: tuple[int | str, ...], frames: int, size: tuple[int, int], amount: float, by: By = "hue") -> World:
@@ -76,3 +135,25 @@ def _thing(rng: np.random.Generator, number: int, stripes: Floats, radius: float
             np.float32
         ),
     )
+
+
+def _write(root: Path, parameters: _Parameters) -> None:
+    videos: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    height, width = parameters.size
+    for number in range(1, parameters.videos + 1):
+        name = f"alike_{number:03}"
+        key = (parameters.seed, "alike", number)
+        world = make_alike(key, parameters.frames, parameters.size, parameters.amount, parameters.by)
+        files = [f"{name}/img_{frame + 1:07}.jpg" for frame in range(parameters.frames)]
+        (root / "train" / name).mkdir(parents=True)
+        masks = []
+        for frame, file in enumerate(files):
+            image, labels = draw(world, frame, parameters.size)
+            Image.fromarray(image).save(root / "train" / file, quality=92)
+            masks.append(labels)
+        videos.append({"id": number, "width": width, "height": height, "length": len(files), "file_names": files})
+        for label in (1, 2):
+            runs = [{"size": [height, width], "counts": encode(mask == label)} for mask in masks]
+            annotations.append({"id": len(annotations) + 1, "video_id": number, "iscrowd": 0, "segmentations": runs})
+    (root / "annotations_train.json").write_text(json.dumps({"videos": videos, "annotations": annotations}))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from src.core import ConfigError
-from src.data.alike import By, make_alike
+from src.core import ConfigError, DataError
+from src.data.alike import By, alike, make_alike
+from src.data.ovis import ovis
 from src.data.world import draw
 
 SIZE = (64, 112)
@@ -45,3 +47,29 @@ def test_a_key_gives_one_world_and_another_another() -> None:
 def test_other_differences_are_refused(amount: float, by: Any) -> None:
     with pytest.raises(ConfigError, match="must be in"):
         make_alike((0,), 3, SIZE, amount, by)
+
+
+def test_every_object_of_a_data_set_is_a_sequence_of_its_own(tmp_path: Path) -> None:
+    made = alike(tmp_path / "a", 0.1, videos=2, frames=3, size=SIZE)
+    assert [sequence.name for sequence in made] == ["alike_001_1", "alike_001_2", "alike_002_3", "alike_002_4"]
+    image, labels = draw(make_alike((0, "alike", 2), 3, SIZE, 0.1), 1, SIZE)
+    for label, sequence in zip((1, 2), made[2:], strict=True):
+        assert np.array_equal(sequence.labels(1), labels == label)
+        assert np.abs(sequence.image(1).astype(int) - image).mean() < 4
+    assert ovis(tmp_path / "a", single=False)[0].starts == {1: 0, 2: 0}
+
+
+def test_a_data_set_is_made_once_and_is_what_was_asked_for(tmp_path: Path) -> None:
+    first = alike(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert alike(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
+    with pytest.raises(DataError, match=r"generated with other parameters \(amount 0\.1 not 0\.2\)"):
+        alike(tmp_path / "a", 0.2, videos=1, frames=2, size=SIZE)
+
+
+@pytest.mark.parametrize("wrong", [{"videos": 0}, {"frames": 0}, {"size": (80, 64)}, {"amount": 2.0}])
+def test_a_data_set_of_nonsense_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        alike(**({"root": tmp_path / "a", "amount": 0.1, "videos": 1, "frames": 2, "size": SIZE} | wrong))
+    assert list(tmp_path.iterdir()) == []

@@ -80,13 +80,13 @@ def test_processes_race_safely(tmp_path: Path) -> None:
 
 
 def test_the_loser_of_a_race_takes_the_winners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.data import generated as module
+    from src.data import made as module
 
     answers = iter([False])
     exists = module._exists
     generate(tmp_path / "world", **SMALL)
     monkeypatch.setattr(
-        module, "_exists", lambda root, parameters: next(answers, None) is not False and exists(root, parameters)
+        module, "_exists", lambda root, wanted: next(answers, None) is not False and exists(root, wanted)
     )
     assert generate(tmp_path / "world", **SMALL) == tmp_path / "world"
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
