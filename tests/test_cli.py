@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from src.data.davis import davis
-from src.data.generated import generate
 from src.data.samplers import EvaluationSampler
 from src.data.sequence import EvaluationItem
+from src.data.worlds.generated import generate
 from src.launch.entry import quote_path
 from src.launch.loading import write_half
 from src.launch.models import from_checkpoint, training_module

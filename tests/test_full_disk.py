@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.core.weights import read_archive
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from src.video import read_mask
 from tests.conftest import Run
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from src.methods import registry
 from src.video import read_mask
 from tests.conftest import Run

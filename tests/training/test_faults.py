@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from tests.training.small import checkpoint, digest
 
 ROOT = Path(__file__).resolve().parents[2]

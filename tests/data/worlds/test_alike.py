@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from src.core import ConfigError, DataError
-from src.data.alike import By, alike, make_alike
 from src.data.ovis import ovis
-from src.data.world import draw
+from src.data.worlds.alike import By, alike, make_alike
+from src.data.worlds.world import draw
 
 SIZE = (64, 112)
 

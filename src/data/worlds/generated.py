@@ -10,9 +10,9 @@ from PIL import Image
 
 from src.core import ConfigError
 from src.data.davis import davis
-from src.data.made import made
 from src.data.sequence import Sequence
-from src.data.world import draw, make_world
+from src.data.worlds.made import made
+from src.data.worlds.world import draw, make_world
 from src.video.writer import write_mask
 
 _VERSION = 1

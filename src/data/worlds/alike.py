@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from src.core import ConfigError, generator
-from src.data.made import made
-from src.data.motion import walk, wave
 from src.data.ovis import ovis
 from src.data.rle import encode
 from src.data.sequence import Sequence
-from src.data.textures import Floats, noise, texture
-from src.data.world import Thing, World, draw
+from src.data.worlds.made import made
+from src.data.worlds.motion import walk, wave
+from src.data.worlds.textures import Floats, noise, texture
+from src.data.worlds.world import Thing, World, draw
 
 By = Literal["hue", "stripes"]
 _STRIPES = 26.0
