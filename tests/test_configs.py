@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from src.core import Segmenter
@@ -76,11 +78,13 @@ def test_every_command_in_the_documents_composes() -> None:
     for document in documents:
         text = document.read_text().replace("\\\n", " ")
         commands += re.findall(
-            r"python -m src\.(train|evaluate|segment|benchmark)((?: +[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+))*)", text
+            r"python -m src\.(train|evaluate|segment|benchmark)( +-m)?((?: +[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+))*)", text
         )
     assert len(commands) >= 5
-    for program, rest in commands:
+    for program, sweeps, rest in commands:
         overrides = [part.replace('"', "") for part in re.findall(r"[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+)", rest)]
+        if sweeps:
+            [[overrides, *_]] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)
         composed(program, *overrides)
 
 

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.core import ConfigError, VOSError
 from src.core.parameters import check_parameters, fits, nearest
 from src.engine.settings import Settings
+from src.launch.sweep import PARENT, register_names, run_job
 
 CONFIGS = Path(__file__).resolve().parents[2] / "conf"
 PATH_KEYS = (
@@ -39,34 +43,51 @@ _NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|fal
 _NEEDED = ("video", "mask", "output")
 _LARGEST_SEED = 2**32 - 1
 _PATH = re.compile(
-    rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.run\.dir)=(?P<value>.+)$", re.S
+    rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.(run|sweep)\.dir)=(?P<value>.+)$",
+    re.S,
 )
 
 
 def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Make `task(config)` a program that reads `conf/<name>.yaml` and the command line."""
+    """Make `task(config)` a program that reads `conf/<name>.yaml` and the command line.
+
+    With `-m` it is one that starts itself, once for every job of a sweep.
+    """
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
         begun = False
+        module: str = getattr(task.__globals__["__spec__"], "name", "")
+        flags: list[str] = []
 
         @wraps(task)
-        def guarded(config: DictConfig) -> None:
+        def guarded(config: DictConfig) -> float | None:
             nonlocal begun
             begun = True
             try:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    return run_job([module, *flags], config)
+                if HydraConfig.get().runtime.choices.get("sweep") is not None:
+                    raise ConfigError(f"sweep=NAME goes with -m: python -m {module} -m sweep=NAME")
                 check_values(name, config)
                 task(config)
             except VOSError as error:
                 fail(error)
+            return None
 
         program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)
 
         def main() -> None:
-            nonlocal begun
+            nonlocal begun, flags
             begun = False
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             _quieten()
+            register_names()
             sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
+            sweeps, flags = _flags(sys.argv[1:])
+            if sweeps:
+                if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+                    fail(ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun"))
+                sys.argv += PARENT
             try:
                 program()
             except (HydraException, OmegaConfBaseException) as error:
@@ -90,6 +111,14 @@ def fail(error: Exception) -> None:
     message = re.sub(r"^[\w.]+Error: ", "", lines[-1]) if worker else " ".join(lines)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _flags(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Whether Hydra will take a command line for a sweep, and its flags that name other configurations."""
+    found, _ = get_args_parser().parse_known_args(arguments)
+    named = {key: getattr(found, key.replace("-", "_")) for key in ("config-path", "config-name", "config-dir")}
+    flags = [part for key, value in named.items() if value is not None for part in (f"--{key}", value)]
+    return found.multirun or "hydra.mode=MULTIRUN" in arguments, flags
 
 
 def check_values(name: str, config: DictConfig) -> None:
