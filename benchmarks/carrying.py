@@ -25,12 +25,21 @@ HELD = 40
 
 @dataclass(frozen=True)
 class Warp:
-    """How masks are carried: `hard` ones are thresholded after every hop; `quarter` ones lie on a grid of 4 pixels."""
+    """How masks are carried.
+
+    Attributes:
+        sampling: between pixels.
+        fill: of pixels that nothing predicts, with motion; without, they are nothing.
+        hard: thresholded after every hop.
+        quarter: on a grid of 4 pixels.
+        still: what nothing predicts is what the nearest key frame shows there, as if it had not moved.
+    """
 
     sampling: Sampling = "nearest"
     fill: Fill = "none"
     hard: bool = False
     quarter: bool = False
+    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +97,17 @@ class _Track:
         self.warp = warp
         self._last = frames - 1
         self._masks: dict[int, Tensor] = {}
+        self._keys: dict[int, Tensor] = {}
         self._found: list[tuple[bool, float]] = []
 
     def put(self, picture: Picture, truth: Tensor) -> None:
         """Carry to, or give on, the next picture; `truth` 1 1 H W, bool."""
         coded, shown = _coded(picture), truth
         if coded.type == "B":
-            mask, _ = carried(coded, self._masks, self.warp.sampling, 4 if self.warp.quarter else 1)
+            mask, there = carried(coded, self._masks, self.warp.sampling, 4 if self.warp.quarter else 1)
+            if self.warp.still:
+                nearest = min(self._keys, key=lambda index: (abs(index - picture.index), index))
+                mask = torch.where(there, mask, self._keys[nearest])
             mask = (mask > 0.5).float() if self.warp.hard else mask
             height, width = truth.shape[-2:]
             wide = F.interpolate(mask, scale_factor=4, mode="bilinear") if self.warp.quarter else mask
@@ -103,6 +116,7 @@ class _Track:
             mask = truth.float()
             if self.warp.quarter:
                 mask = F.avg_pool2d(F.pad(mask, (0, -mask.shape[-1] % 4, 0, -mask.shape[-2] % 4)), 4)
+            self._keys = dict([*self._keys.items(), (picture.index, mask)][-3:])
         self._masks = dict([*self._masks.items(), (picture.index, mask)][-HELD:])
         if 0 < picture.index < self._last:
             self._found.append((coded.type == "B", jaccard(shown[0, 0].numpy(), truth[0, 0].numpy())))

@@ -65,6 +65,7 @@ SETTINGS = {
 WARPS = {
     "nearest": Warp(),
     "bilinear": Warp("bilinear"),
+    "still": Warp("bilinear", still=True),
     "hard": Warp("bilinear", hard=True),
     "filled": Warp("bilinear", "nearest"),
     "flow-filled": Warp("bilinear", "flow"),
