@@ -30,6 +30,10 @@ COLUMNS = {
     "frames_per_second": Column("frames/s", 1, 1),
     "begin_seconds": Column("s to begin a video", 1, 2),
     "peak_memory_mb": Column("MiB", 1, 0),
+    "key_frames": Column("key frames, %", 100),
+    "intra": Column("intra, %", 100),
+    "error": Column("error, grey levels", 1, 1),
+    "J-B-frames": Column("J of B-frames", 100),
 }
 """Metrics that have a heading of their own; others go by their name."""
 
@@ -115,7 +119,7 @@ def _cell(study: Study, name: str, metric: str) -> str:
     if paper is None or ours == "-":
         return ours
     difference = summarise(study.runs(name), metric).mean * column(metric).scale - paper
-    return f"{ours} (paper {paper:g}, {difference:+.{column(metric).digits}f})"
+    return f"{ours} ({study.source} {paper:g}, {difference:+.{column(metric).digits}f})"
 
 
 def _provenance(study: Study, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.core import ConfigError, DataError
-from src.studies.figures import draw
+from src.studies.figures import draw, lines
 from src.studies.page import page, table_csv
 from src.studies.records import read_records, summarise
 from src.studies.study import read_study, study_folders
@@ -29,6 +29,12 @@ figures:
   speed: {kind: bubbles, caption: Speed., rows: [one]}
   curves: {kind: curves, caption: Curves., files: [run.csv]}
   sheet: {kind: file, caption: Masks., files: [sheet.jpg]}
+  against:
+    kind: lines
+    caption: Score against speed.
+    axes: [frames_per_second, peak_memory_mb]
+    lines: {both: [one, other], one: [one]}
+    marks: {aim: [4.0, 500.0]}
 """
 
 
@@ -67,6 +73,23 @@ def test_runs_are_averaged_and_compared_with_the_paper(study: Path) -> None:
     assert "One reaches 65.0 ± 7.1 at 5.0 ± 0.0 frames/s." in text
 
 
+def test_a_line_joins_the_rows_that_it_names_by_their_place_across(study: Path) -> None:
+    for name, metrics in {"a": (30.0, 2.0), "b": (50.0, 4.0), "c": (20.0, 7.0)}.items():
+        path = study / "records" / f"{name}.json"
+        content = json.loads(path.read_text())
+        content["metrics"] |= dict(zip(("frames_per_second", "peak_memory_mb"), metrics, strict=True))
+        path.write_text(json.dumps(content))
+    read = read_study(study)
+    [axes] = lines(read, read.figures["against"]).axes
+    drawn = {str(line.get_label()): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn == {"both": [[20.0, 7.0], [40.0, 3.0]], "one": [[40.0, 3.0]], "aim": [[4.0, 500.0]]}
+
+
+def test_numbers_beside_ours_name_their_source(study: Path) -> None:
+    (study / "study.yaml").write_text(STUDY + "source: earlier\n")
+    assert "65.0 ± 7.1 (earlier 70, -5.0)" in page(read_study(study))
+
+
 def test_a_row_says_how_it_was_made(study: Path) -> None:
     text = page(read_study(study))
     assert "python -m src.train experiment=other\npython -m src.evaluate model=stcn seed=0\n" in text
@@ -90,7 +113,7 @@ def test_sequences_are_means_over_their_objects(study: Path) -> None:
     assert summarise([found["a"]], "J&F-Mean").mean == 0.6
 
 
-@pytest.mark.parametrize("name", ["bars", "speed", "curves"])
+@pytest.mark.parametrize("name", ["bars", "speed", "curves", "against"])
 def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> None:
     first = draw(read_study(study), name).read_bytes()
     assert first.startswith(b"\x89PNG")
@@ -107,6 +130,9 @@ def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> No
         ("kind: bubbles", "kind: bubles", "unknown kind 'bubles'"),
         ("columns: [J&F-Mean,", "columns: [K-Mean,", "has no 'K-Mean'"),
         ("files: [run.csv]", "files: [lost.csv]", "lost.csv"),
+        ("both: [one, other]", "both: [one, two]", "no row 'two'"),
+        ("aim: [4.0, 500.0]", "aim: [4.0]", r"figures\.against: not enough values"),
+        ("axes: [frames_per_second, peak", "axes: [frames_per_second, K-Mean, peak", "too many values"),
         ("files: [sheet.jpg]", "files: [lost.jpg]", r"there is no .*lost\.jpg"),
         ("title: A study", "title: [", "cannot be read"),
     ],
