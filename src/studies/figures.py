@@ -81,7 +81,7 @@ def bubbles(study: Study, figure: Figure) -> Canvas:
 
 
 def lines(study: Study, figure: Figure) -> Canvas:
-    """One metric against another: a point per row, lines in the order of the metric across, and marked points."""
+    """One metric against another or a setting: a point per row, lines from left to right, and marked points."""
     across, up = figure.axes
     canvas = Canvas(figsize=(7, 4.4), layout="constrained")
     axes = canvas.subplots()
@@ -146,9 +146,12 @@ def _thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([part.mean() for part in np.array_split(values, min(POINTS, len(values)))])
 
 
-def _on_page(study: Study, row: str, metric: str) -> float:
-    """A number in the unit of the page."""
-    return summarise(study.runs(row), metric).mean * column(metric).scale
+def _on_page(study: Study, row: str, name: str) -> float:
+    """A metric in the unit of the page, or a number of the configuration as it is."""
+    runs = study.runs(row)
+    if name in runs[0].content["metrics"]:
+        return summarise(runs, name).mean * column(name).scale
+    return runs[0].setting(name)
 
 
 def _plain(study: Study, row: str) -> str:

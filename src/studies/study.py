@@ -48,7 +48,7 @@ class Figure:
         caption: below it.
         rows: names of the rows it shows; all where empty.
         files: what it is drawn from where that is no record: csv files of curves; the picture itself.
-        axes: metrics across and up, of `lines`.
+        axes: of `lines`, across and up: metrics, or numbers of the configuration by their dotted names.
         lines: names of rows that a line joins, by its label.
         marks: points in the units of the axes, by label.
     """

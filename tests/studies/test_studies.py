@@ -85,6 +85,22 @@ def test_a_line_joins_the_rows_that_it_names_by_their_place_across(study: Path) 
     assert drawn == {"both": [[20.0, 7.0], [40.0, 3.0]], "one": [[40.0, 3.0]], "aim": [[4.0, 500.0]]}
 
 
+def test_a_line_may_lie_over_a_number_of_the_configuration(study: Path) -> None:
+    path = study / "study.yaml"
+    path.write_text(path.read_text().replace("axes: [frames_per_second,", "axes: [seed,"))
+    for name, memory in {"a": 2.0, "b": 4.0, "c": 7.0}.items():
+        record = study / "records" / f"{name}.json"
+        content = json.loads(record.read_text())
+        content["metrics"]["peak_memory_mb"] = memory
+        record.write_text(json.dumps(content))
+    read = read_study(study)
+    [axes] = lines(read, read.figures["against"]).axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.0, 3.0], [0.0, 7.0]]
+    path.write_text(path.read_text().replace("axes: [seed,", "axes: [model.seed,"))
+    with pytest.raises(DataError, match=r"neither a metric nor a number .* 'model\.seed'"):
+        draw(read_study(study), "against")
+
+
 def test_numbers_beside_ours_name_their_source(study: Path) -> None:
     (study / "study.yaml").write_text(STUDY + "source: earlier\n")
     assert "65.0 ± 7.1 (earlier 70, -5.0)" in page(read_study(study))
@@ -92,9 +108,17 @@ def test_numbers_beside_ours_name_their_source(study: Path) -> None:
 
 def test_a_row_says_how_it_was_made(study: Path) -> None:
     text = page(read_study(study))
-    assert "python -m src.train experiment=other\npython -m src.evaluate model=stcn seed=0\n" in text
+    assert "# other\npython -m src.train experiment=other\npython -m src.evaluate model=stcn seed=0\n```" in text
     assert "commit 0123456789+; seed 0, 1; 1 sequences, 9 frames, fingerprint f00d; A CPU, 2 CPU threads" in text
     assert "[a](records/a.json), [b](records/b.json)" in text
+
+
+def test_rows_made_alike_are_told_together(study: Path) -> None:
+    path = study / "study.yaml"
+    path.write_text(path.read_text().replace("records: [a, b]", "records: [a]"))
+    text = page(read_study(study))
+    assert "# `one`\npython -m src.evaluate model=stcn seed=0\n# other\npython -m src.train" in text
+    assert "; records [a](records/a.json), [c](records/c.json)" in text
 
 
 def test_the_csv_is_not_rounded(study: Path) -> None:
