@@ -19,7 +19,7 @@ from src.data.submission import check_submission, write_submission
 from src.launch.entry import entry
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model
-from src.launch.results import measured, write_metrics, write_per_sequence, write_record
+from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
 from src.launch.sheet import write_sheet
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
 
@@ -43,7 +43,8 @@ def main(config: DictConfig) -> None:
     path = write_metrics(output, results)
     if config.record is not None:
         root = Path(config.paths.experiments)
-        record = write_record(root, config.record, "evaluate", results, config, videos, module.table)
+        rows = per_sequence(module.table, videos)
+        record = write_record(root, config.record, "evaluate", results, config, videos, rows)
         print(f"record: {record}")
     if _lacks_truth(videos):
         # The scores, empty as they are, were gathered from all processes: all of them have written their masks.

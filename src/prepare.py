@@ -22,12 +22,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from src.core import ConfigError, atomic_path
-from src.data.catalogue import everything, needed
 from src.data.datamodule import VOSDataModule
-from src.data.layout import DataSet, Found, State
-from src.data.preparation import look
-from src.data.preview import contact_sheet
-from src.data.verification import verify
+from src.data.preparation.catalogue import everything, needed
+from src.data.preparation.layout import DataSet, Found, State
+from src.data.preparation.preview import contact_sheet
+from src.data.preparation.tree import look
+from src.data.preparation.verification import verify
 from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
 from src.launch.preparation import misplaced, next_step, recipes, unpack_found, unpack_given

@@ -16,7 +16,7 @@ from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
 from src.launch.loading import check_resumed
 from src.launch.models import training_module
-from src.launch.results import measured, write_metrics, write_per_sequence, write_record
+from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
 from src.metrics import ScoreTable
 from src.training.finite import NotFiniteError
 from src.training.loggers import Curves
@@ -90,7 +90,8 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
 def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, table: ScoreTable) -> None:
     if config.record is not None:
         root = Path(config.paths.experiments)
-        path = write_record(root, config.record, "train", results, config, data.test_videos, table)
+        rows = per_sequence(table, data.test_videos)
+        path = write_record(root, config.record, "train", results, config, data.test_videos, rows)
         print(f"record: {path}")
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Run = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +21,35 @@ def vos_data() -> Path:
     if not folder or not (Path(folder) / "DAVIS").is_dir():
         pytest.skip("needs real data: set VOS_DATA to a folder that holds DAVIS/")
     return Path(folder)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a program in this process: `run(name, *arguments)` gives the line of an error, "" if there was none."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    # Handlers that a library made during another test write to that test's stderr.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def program(name: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [f"src.{name}", *map(str, arguments)])
+        code: object = 0
+        try:
+            importlib.import_module(f"src.{name}").main()
+        except SystemExit as stopped:
+            code = stopped.code
+        finally:
+            for handler in [handler for handler in root.handlers if handler not in handlers]:
+                root.removeHandler(handler)
+                handler.close()
+            root.setLevel(level)
+        said = capsys.readouterr().err
+        assert code in {0, 2}, said
+        assert "Traceback" not in said
+        lines = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert len(lines) == (code == 2)
+        return lines[0].removeprefix("error: ") if lines else ""
+
+    return program

@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from src.data.davis import davis
-from src.data.generated import generate
 from src.data.samplers import EvaluationSampler
 from src.data.sequence import EvaluationItem
+from src.data.worlds.generated import generate
 from src.launch.entry import quote_path
 from src.launch.loading import write_half
 from src.launch.models import from_checkpoint, training_module
@@ -101,6 +101,16 @@ def test_a_run_folder_holds_everything(world: World) -> None:
     assert content["metrics"] == metrics
     assert content["data"]["sequences"] == 2
     assert content["config"]["seed"] == 0
+
+
+@pytest.mark.slow
+def test_the_configuration_of_a_run_makes_it_again(world: World, tmp_path: Path) -> None:
+    saved = ("--config-path", str(world.run / ".hydra"), "--config-name", "config")
+    program("train", *saved, f"hydra.run.dir={tmp_path}", "test=null", "record=null")
+    first, again = (table(run / "logs" / "metrics.csv") for run in (world.run, tmp_path))
+    losses = [[row["train/loss"] for row in rows if row["train/loss"]] for rows in (first, again)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2
 
 
 def test_a_checkpoint_holds_plain_types_and_names_no_class(world: World) -> None:

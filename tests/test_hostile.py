@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,46 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from src.methods import registry
 from src.video import read_mask
+from tests.conftest import Run
 from tests.video.clips import encode, moving_square, remux
 
-Run = Callable[..., str]
 IMAGES = moving_square(6)
 SMALL = ("model.network.backbone=resnet18", "model.network.width=8")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a program in this process: `run(name, *arguments)` gives the line of an error, "" if there was none."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
-    # Handlers that a library made during another test write to that test's stderr.
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-
-    def program(name: str, *arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", [f"src.{name}", *map(str, arguments)])
-        code: object = 0
-        try:
-            importlib.import_module(f"src.{name}").main()
-        except SystemExit as stopped:
-            code = stopped.code
-        finally:
-            for handler in [handler for handler in root.handlers if handler not in handlers]:
-                root.removeHandler(handler)
-                handler.close()
-            root.setLevel(level)
-        said = capsys.readouterr().err
-        assert code in {0, 2}, said
-        assert "Traceback" not in said
-        lines = [line for line in said.splitlines() if line.startswith("error: ")]
-        assert len(lines) == (code == 2)
-        return lines[0].removeprefix("error: ") if lines else ""
-
-    return program
 
 
 @pytest.fixture(scope="module")

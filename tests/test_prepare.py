@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from tests.data.coco_tree import coco_tree
 from tests.data.tree import davis_tree
 from tests.launch.test_preparation import packed

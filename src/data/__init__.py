@@ -1,7 +1,8 @@
 """Data sets on disk, and the clips and sequences made of them.
 
-The openers `src.data.davis.davis`, `src.data.generated.generated` and the Lightning `src.data.datamodule.VOSDataModule`
-are imported from their own files.
+Here are the sources and what training and evaluation read of them; `worlds/` generates videos, `carried/` keeps what a
+codec's motion carried, `preparation/` says what of a data set is there. Openers (`src.data.davis.davis`, …) and the
+Lightning `src.data.datamodule.VOSDataModule` are imported from their own files.
 """
 
 from src.data.clips import ClipDataset, ClipItem, ClipSettings, ClipSource, RawClip, VideoClips, collate

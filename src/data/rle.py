@@ -69,6 +69,12 @@ def pack(segmentation: Any, size: tuple[int, int], source: str) -> bytes:
     return packed
 
 
+def encode(mask: NDArray[np.bool_]) -> str:
+    """Mask H W -> packed runs, as COCO's files hold them."""
+    counts: bytes = coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    return counts.decode("ascii")
+
+
 def decode(counts: bytes, size: tuple[int, int], source: str) -> NDArray[np.bool_]:
     """Packed runs -> mask H W.
 

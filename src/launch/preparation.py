@@ -10,10 +10,10 @@ from pathlib import Path
 
 from src.core import DataError
 from src.core.archives import compare, members, unpack
-from src.data.catalogue import YEARS
-from src.data.layout import Archive, DataSet, Found
-from src.data.listing import folders
-from src.data.preparation import look
+from src.data.preparation.catalogue import YEARS
+from src.data.preparation.layout import Archive, DataSet, Found
+from src.data.preparation.listing import folders
+from src.data.preparation.tree import look
 from src.launch.entry import CONFIGS
 
 _DEPTH, _VISITS, _BRANCHES = 6, 2000, 300

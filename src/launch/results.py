@@ -80,11 +80,12 @@ def write_record(
     metrics: Mapping[str, Any],
     config: DictConfig,
     videos: Sequence[Video] = (),
-    score: ScoreTable | None = None,
+    rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> Path:
     """Append a run to `root/<study>/records/`; one file a run, so that nothing already written can be lost.
 
-    Its `data` is null where nothing was looked at but generated pictures, and so is `per_sequence` without a `score`.
+    Its `data` is null where nothing was looked at but generated pictures, and so is `per_sequence` without `rows`.
+    `kind` is the program, `NAME` of `src.NAME` or the whole name of another module.
 
     Raises:
         ConfigError: for a study name that is no plain folder name.
@@ -92,16 +93,17 @@ def write_record(
     if study in ("", ".", "..") or Path(study).name != study:
         raise ConfigError(f"record={study}: a study is a plain folder name")
     now = datetime.now(UTC)
+    program = kind if "." in kind else f"src.{kind}"
     content = {
         "time": now.isoformat(timespec="seconds"),
         "kind": kind,
-        "command": ["python", "-m", f"src.{kind}", *(part for part in sys.argv[1:] if not part.startswith(PLACES))],
+        "command": ["python", "-m", program, *(part for part in sys.argv[1:] if not part.startswith(PLACES))],
         "commit": _commit(),
         "hardware": _hardware(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "data": _seen(videos) if videos else None,
         "metrics": _finite(metrics),
-        "per_sequence": None if score is None else [_finite(row) for row in per_sequence(score, videos)],
+        "per_sequence": None if rows is None else [_finite(row) for row in rows],
         "config": _without_places(config),
     }
     text = json.dumps(content, indent=2) + "\n"
@@ -146,7 +148,7 @@ def _commit() -> str:
         git = ["git", "-C", str(root)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         dirty = subprocess.run(
-            [*git, "status", "--porcelain", "src", "conf"], capture_output=True, text=True, check=True
+            [*git, "status", "--porcelain", "src", "conf", "benchmarks"], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
+
+from src.core import Frame
 
 Norm = Literal["batch", "group"]
 
@@ -147,6 +149,21 @@ class ResNet(nn.Module):
             x = self.get_submodule(f"layer{i + 1}")(x)
             outputs.append(x)
         return tuple(outputs)
+
+
+class Encoding(Protocol):
+    """A network with the encoder of frames that all methods have."""
+
+    encoder: ResNet
+    normalise: nn.Module
+
+
+def low_level(network: Encoding, frame: Frame) -> Tensor:
+    """What a network offers as `LowLevel.features`: its encoder's first layer, B C H/4 W/4; nothing deeper runs."""
+    encoder = network.encoder
+    first = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(network.normalise(frame.image)))))
+    features: Tensor = encoder.get_submodule("layer1")(first)
+    return features
 
 
 def _shortcut(

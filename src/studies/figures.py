@@ -80,7 +80,28 @@ def bubbles(study: Study, figure: Figure) -> Canvas:
     return canvas
 
 
-KINDS: dict[str, Callable[[Study, Figure], Canvas]] = {"curves": curves, "sequences": sequences, "bubbles": bubbles}
+def lines(study: Study, figure: Figure) -> Canvas:
+    """One metric against another or a setting: a point per row, lines from left to right, and marked points."""
+    across, up = figure.axes
+    canvas = Canvas(figsize=(7, 4.4), layout="constrained")
+    axes = canvas.subplots()
+    for label, rows in figure.lines.items():
+        points = sorted(tuple(_on_page(study, row, metric) for metric in (across, up)) for row in rows)
+        axes.plot(*zip(*points, strict=True), "o-" if len(points) > 1 else "o", label=label)
+    for label, (x, y) in figure.marks.items():
+        axes.plot(x, y, "*", color="black", markersize=12, label=label)
+    axes.set(xlabel=column(across).heading, ylabel=column(up).heading)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return canvas
+
+
+KINDS: dict[str, Callable[[Study, Figure], Canvas]] = {
+    "curves": curves,
+    "sequences": sequences,
+    "bubbles": bubbles,
+    "lines": lines,
+}
 """What can be drawn; `file` stands for a picture that is there already."""
 
 
@@ -123,6 +144,14 @@ def _points(rows: list[dict[str, str]], name: str) -> tuple[NDArray[np.float64],
 def _thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means of consecutive parts, `POINTS` of them."""
     return np.array([part.mean() for part in np.array_split(values, min(POINTS, len(values)))])
+
+
+def _on_page(study: Study, row: str, name: str) -> float:
+    """A metric in the unit of the page, or a number of the configuration as it is."""
+    runs = study.runs(row)
+    if name in runs[0].content["metrics"]:
+        return summarise(runs, name).mean * column(name).scale
+    return runs[0].setting(name)
 
 
 def _plain(study: Study, row: str) -> str:

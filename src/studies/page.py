@@ -7,6 +7,8 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
 from src.core import ConfigError
 from src.studies.records import summarise
@@ -30,6 +32,10 @@ COLUMNS = {
     "frames_per_second": Column("frames/s", 1, 1),
     "begin_seconds": Column("s to begin a video", 1, 2),
     "peak_memory_mb": Column("MiB", 1, 0),
+    "key_frames": Column("key frames, %", 100),
+    "intra": Column("intra, %", 100),
+    "error": Column("error, grey levels", 1, 1),
+    "J-B-frames": Column("J of B-frames", 100),
 }
 """Metrics that have a heading of their own; others go by their name."""
 
@@ -59,7 +65,7 @@ def page(study: Study) -> str:
         *(f"![{one.caption}]({one.place(name)})\n\n*{one.caption}*" for name, one in study.figures.items()),
         *([notes(study)] if study.notes else []),
         "## How each row was made",
-        *(_provenance(study, name) for name in study.rows),
+        *_provenance(study),
     ]
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
@@ -115,20 +121,32 @@ def _cell(study: Study, name: str, metric: str) -> str:
     if paper is None or ours == "-":
         return ours
     difference = summarise(study.runs(name), metric).mean * column(metric).scale - paper
-    return f"{ours} (paper {paper:g}, {difference:+.{column(metric).digits}f})"
+    return f"{ours} ({study.source} {paper:g}, {difference:+.{column(metric).digits}f})"
 
 
-def _provenance(study: Study, name: str) -> str:
-    row, runs = study.rows[name], study.runs(name)
-    commands = [*row.before, *dict.fromkeys(run.command for run in runs)]
+def _provenance(study: Study) -> list[str]:
+    """Commands and circumstances, neighbours of the same circumstances together."""
+    blocks = []
+    for circumstances, group in groupby(study.rows, partial(_circumstances, study)):
+        lines, records = [], []
+        for name in group:
+            runs = study.runs(name)
+            commands = [*study.rows[name].before, *dict.fromkeys(run.command for run in runs)]
+            lines += [f"# {study.rows[name].label}", *commands]
+            records += [f"[{run.name}](records/{run.name}.json)" for run in runs]
+        blocks += ["\n".join(("```", *lines, "```")), f"{circumstances}; records {', '.join(dict.fromkeys(records))}"]
+    return blocks
+
+
+def _circumstances(study: Study, name: str) -> str:
+    runs = study.runs(name)
     facts = [
         f"commit {_all([_commit(run.content['commit']) for run in runs])}",
         f"seed {_all([str(run.seed) for run in runs if run.seed is not None]) or 'none'}",
         _all([_data(run.content["data"]) for run in runs]),
         _all([_hardware(run.content["hardware"]) for run in runs]),
-        f"records {', '.join(f'[{run.name}](records/{run.name}.json)' for run in runs)}",
     ]
-    return "\n\n".join((row.label, "\n".join(("```", *commands, "```")), "; ".join(facts)))
+    return "; ".join(facts)
 
 
 def _commit(full: str) -> str:

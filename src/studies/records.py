@@ -49,6 +49,19 @@ class Record:
             raise DataError(f"{self.name}: has no '{name}', only {', '.join(metrics)}")
         return math.nan if metrics[name] is None else float(metrics[name])
 
+    def setting(self, name: str) -> float:
+        """A number of the run's configuration, by its dotted name.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        found: Any = self.content["config"]
+        for key in name.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(found, int | float):
+            raise DataError(f"{self.name}: neither a metric nor a number of its configuration is called '{name}'")
+        return float(found)
+
     def sequences(self) -> dict[str, float]:
         """J&F of every sequence, mean over its objects; empty where the record does not hold them."""
         scores: dict[str, list[float]] = {}

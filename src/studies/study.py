@@ -30,7 +30,7 @@ class Row:
         label: what it is, in markdown.
         records: names of the runs; several differ in their seed alone and are averaged.
         before: further commands that its numbers need, such as the training; shown as they are.
-        paper: what the paper says, by metric, in the unit of the page.
+        paper: what the paper, or `Study.source`, says, by metric, in the unit of the page.
     """
 
     label: str
@@ -48,12 +48,18 @@ class Figure:
         caption: below it.
         rows: names of the rows it shows; all where empty.
         files: what it is drawn from where that is no record: csv files of curves; the picture itself.
+        axes: of `lines`, across and up: metrics, or numbers of the configuration by their dotted names.
+        lines: names of rows that a line joins, by its label.
+        marks: points in the units of the axes, by label.
     """
 
     kind: str
     caption: str
     rows: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    axes: list[str] = field(default_factory=list)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    marks: dict[str, list[float]] = field(default_factory=dict)
 
     def place(self, name: str) -> str:
         """Where the picture of that name lies in the study's folder."""
@@ -69,6 +75,7 @@ class Study:
         title: the page's heading.
         question: that it answers.
         limits: of data or budget, the page's first line; empty where there are none.
+        source: what the numbers beside ours are from.
         columns: metrics of the table.
         rows: by name.
         figures: by name, the name of their file.
@@ -80,6 +87,7 @@ class Study:
     title: str
     question: str
     limits: str
+    source: str
     columns: list[str]
     rows: dict[str, Row]
     figures: dict[str, Figure]
@@ -116,7 +124,7 @@ def read_study(folder: Path) -> Study:
     notes = folder / "notes.md"
     study = _made(
         Study,
-        {"limits": "", **content},
+        {"limits": "", "source": "paper", **content},
         str(path),
         folder=folder,
         rows=rows,
@@ -146,7 +154,7 @@ def _check(study: Study) -> None:
             if record not in study.records:
                 raise ConfigError(f"{path}: rows.{name}: there is no records/{record}.json")
     for name, figure in study.figures.items():
-        for shown in figure.rows:
+        for shown in (*figure.rows, *(row for line in figure.lines.values() for row in line)):
             if shown not in study.rows:
                 raise ConfigError(f"{path}: figures.{name}: there is no row '{shown}'")
     for name in study.rows:

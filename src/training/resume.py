@@ -61,7 +61,7 @@ class LastCheckpoint(Checkpoint):
 
     def _listen(self, trainer: L.Trainer) -> None:
         numbers = [signal.SIGTERM, signal.SIGINT]
-        if _on_slurm(trainer):
+        if SLURMEnvironment.detect():
             numbers.append(signal.SIGUSR1)
         self.signals.install(numbers, children(trainer))
 
@@ -193,7 +193,3 @@ def _creates_elsewhere(trainer: L.Trainer) -> bool:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     # Lightning's own environment says so, too, in the processes that it has started.
     return environment is not None and type(environment).__name__ != "LightningEnvironment"
-
-
-def _on_slurm(trainer: L.Trainer) -> bool:
-    return isinstance(getattr(trainer.strategy, "cluster_environment", None), SLURMEnvironment)

@@ -21,8 +21,8 @@ from torch import nn
 from src.core.archives import Limits, members, unpack
 from src.core.weights import find_tensors, load_tensors, read_archive
 from src.data.coco import COCOStills, build_index
-from src.data.listing import read_annotated, read_names
 from src.data.ovis import ovis
+from src.data.preparation.listing import read_annotated, read_names
 from src.data.rle import decode, pack
 from src.data.youtube_vos import youtube_vos
 from src.video import open_video, read_image, read_mask

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from src.core import DataError
-from src.data.catalogue import coco, davis, ovis, youtube_vos
-from src.data.layout import DataSet
-from src.data.preparation import look
+from src.data.preparation.catalogue import coco, davis, ovis, youtube_vos
+from src.data.preparation.layout import DataSet
+from src.data.preparation.tree import look
 from src.launch.preparation import misplaced, next_step, recipes, unpack_found, unpack_given
-from tests.data.test_preparation import coco_tree
+from tests.data.preparation.test_tree import coco_tree
 from tests.data.tree import davis_tree, image, labels, save_image, save_mask
 from tests.data.youtube_tree import youtube_tree
 

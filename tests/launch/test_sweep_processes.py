@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from src.launch import sweep as sweeps
 from src.launch.sweep import read_jobs
 from tests.test_cli import CLIPS, ROOT, SMALL, program

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.core import ConfigError, DataError
-from src.studies.figures import draw
+from src.studies.figures import draw, lines
 from src.studies.page import page, table_csv
 from src.studies.records import read_records, summarise
 from src.studies.study import read_study, study_folders
@@ -29,6 +29,12 @@ figures:
   speed: {kind: bubbles, caption: Speed., rows: [one]}
   curves: {kind: curves, caption: Curves., files: [run.csv]}
   sheet: {kind: file, caption: Masks., files: [sheet.jpg]}
+  against:
+    kind: lines
+    caption: Score against speed.
+    axes: [frames_per_second, peak_memory_mb]
+    lines: {both: [one, other], one: [one]}
+    marks: {aim: [4.0, 500.0]}
 """
 
 
@@ -67,11 +73,52 @@ def test_runs_are_averaged_and_compared_with_the_paper(study: Path) -> None:
     assert "One reaches 65.0 ± 7.1 at 5.0 ± 0.0 frames/s." in text
 
 
+def test_a_line_joins_the_rows_that_it_names_by_their_place_across(study: Path) -> None:
+    for name, metrics in {"a": (30.0, 2.0), "b": (50.0, 4.0), "c": (20.0, 7.0)}.items():
+        path = study / "records" / f"{name}.json"
+        content = json.loads(path.read_text())
+        content["metrics"] |= dict(zip(("frames_per_second", "peak_memory_mb"), metrics, strict=True))
+        path.write_text(json.dumps(content))
+    read = read_study(study)
+    [axes] = lines(read, read.figures["against"]).axes
+    drawn = {str(line.get_label()): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn == {"both": [[20.0, 7.0], [40.0, 3.0]], "one": [[40.0, 3.0]], "aim": [[4.0, 500.0]]}
+
+
+def test_a_line_may_lie_over_a_number_of_the_configuration(study: Path) -> None:
+    path = study / "study.yaml"
+    path.write_text(path.read_text().replace("axes: [frames_per_second,", "axes: [seed,"))
+    for name, memory in {"a": 2.0, "b": 4.0, "c": 7.0}.items():
+        record = study / "records" / f"{name}.json"
+        content = json.loads(record.read_text())
+        content["metrics"]["peak_memory_mb"] = memory
+        record.write_text(json.dumps(content))
+    read = read_study(study)
+    [axes] = lines(read, read.figures["against"]).axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.0, 3.0], [0.0, 7.0]]
+    path.write_text(path.read_text().replace("axes: [seed,", "axes: [model.seed,"))
+    with pytest.raises(DataError, match=r"neither a metric nor a number .* 'model\.seed'"):
+        draw(read_study(study), "against")
+
+
+def test_numbers_beside_ours_name_their_source(study: Path) -> None:
+    (study / "study.yaml").write_text(STUDY + "source: earlier\n")
+    assert "65.0 ± 7.1 (earlier 70, -5.0)" in page(read_study(study))
+
+
 def test_a_row_says_how_it_was_made(study: Path) -> None:
     text = page(read_study(study))
-    assert "python -m src.train experiment=other\npython -m src.evaluate model=stcn seed=0\n" in text
+    assert "# other\npython -m src.train experiment=other\npython -m src.evaluate model=stcn seed=0\n```" in text
     assert "commit 0123456789+; seed 0, 1; 1 sequences, 9 frames, fingerprint f00d; A CPU, 2 CPU threads" in text
     assert "[a](records/a.json), [b](records/b.json)" in text
+
+
+def test_rows_made_alike_are_told_together(study: Path) -> None:
+    path = study / "study.yaml"
+    path.write_text(path.read_text().replace("records: [a, b]", "records: [a]"))
+    text = page(read_study(study))
+    assert "# `one`\npython -m src.evaluate model=stcn seed=0\n# other\npython -m src.train" in text
+    assert "; records [a](records/a.json), [c](records/c.json)" in text
 
 
 def test_the_csv_is_not_rounded(study: Path) -> None:
@@ -90,7 +137,7 @@ def test_sequences_are_means_over_their_objects(study: Path) -> None:
     assert summarise([found["a"]], "J&F-Mean").mean == 0.6
 
 
-@pytest.mark.parametrize("name", ["bars", "speed", "curves"])
+@pytest.mark.parametrize("name", ["bars", "speed", "curves", "against"])
 def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> None:
     first = draw(read_study(study), name).read_bytes()
     assert first.startswith(b"\x89PNG")
@@ -107,6 +154,9 @@ def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> No
         ("kind: bubbles", "kind: bubles", "unknown kind 'bubles'"),
         ("columns: [J&F-Mean,", "columns: [K-Mean,", "has no 'K-Mean'"),
         ("files: [run.csv]", "files: [lost.csv]", "lost.csv"),
+        ("both: [one, other]", "both: [one, two]", "no row 'two'"),
+        ("aim: [4.0, 500.0]", "aim: [4.0]", r"figures\.against: not enough values"),
+        ("axes: [frames_per_second, peak", "axes: [frames_per_second, K-Mean, peak", "too many values"),
         ("files: [sheet.jpg]", "files: [lost.jpg]", r"there is no .*lost\.jpg"),
         ("title: A study", "title: [", "cannot be read"),
     ],

@@ -14,7 +14,7 @@ from PIL import Image
 from src.core import DataError
 from src.data import EvaluationItem, Sequence
 from src.data.davis import davis
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from src.data.youtube_vos import youtube_vos
 from src.engine import Settings
 from src.methods.copy_first.network import CopyFirst

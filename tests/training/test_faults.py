@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from src.data.generated import generate
+from src.data.worlds.generated import generate
 from tests.training.small import checkpoint, digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +33,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(
-    world: Path, run: Path, *arguments: str, fault: str = "none@-1", launcher: tuple[str, ...] = ()
+    world: Path,
+    run: Path,
+    *arguments: str,
+    fault: str = "none@-1",
+    launcher: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     data = ("data=davis2017", f"paths.data={world}", "trainer.enable_progress_bar=false")
     command = [*(launcher or (sys.executable,)), "-m", "tests.training.faulty", f"hydra.run.dir={run}"]
-    environment = {**os.environ, "FAULT": fault, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "FAULT": fault, "OMP_NUM_THREADS": "1", **(variables or {})}
     done = subprocess.run(
         [*command, *SMALL, *SHORT, *data, *arguments],
         cwd=ROOT,
@@ -102,6 +109,26 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_as_though_nothing_happened
     header, *rows = (run / "logs" / "metrics.csv").read_text().splitlines()
     at = header.split(",").index("train/loss")
     assert sum(bool(row.split(",")[at]) for row in rows) == STEPS, lines
+
+
+def test_a_job_that_is_preempted_goes_back_into_the_queue_and_on_where_it_was(
+    world: Path, tmp_path: Path, one: str
+) -> None:
+    run, bin_, asked = tmp_path / "run", tmp_path / "bin", tmp_path / "asked"
+    bin_.mkdir()
+    (bin_ / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> "{asked}"\n')
+    (bin_ / "scontrol").chmod(0o755)
+    job = {"JOB_ID": "77", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1", "PROCID": "0", "LOCALID": "0"}
+    job |= {"NODEID": "0", "JOB_NAME": "train", "NODELIST": "localhost"}
+    slurm = {f"SLURM_{name}": value for name, value in job.items()} | {"PATH": f"{bin_}:{os.environ['PATH']}"}
+    command = ("trainer=slurm", "trainer.accelerator=cpu", "trainer.strategy=auto", "data.num_workers=0")
+    done = train(world, run, *command, fault="SIGUSR1@6", variables=slurm)
+    assert done.returncode == 128 + signal.SIGUSR1, done.stderr[-3000:]
+    assert asked.read_text() == "requeue 77\n"
+    assert checkpoint(run)["global_step"] == 7
+    # The same command, as the queue starts it again.
+    succeeded(train(world, run, *command, variables=slurm | {"SLURM_RESTART_COUNT": "1"}))
+    assert digest(checkpoint(run)) == one
 
 
 def test_two_processes_that_were_killed_go_on_as_though_nothing_happened(world: Path, tmp_path: Path, two: str) -> None:

@@ -1,7 +1,12 @@
-"""Two processes compute what one computes: every method, in double precision."""
+"""Two processes compute what one computes, and today what was computed before: every method, in double precision.
+
+`python -m tests.training.test_processes` freezes the losses of the first steps anew, for a change that is meant.
+"""
 
 from __future__ import annotations
 
+import json
+import tempfile
 import warnings
 from datetime import timedelta
 from functools import partial
@@ -22,7 +27,8 @@ from src.training.recipe import Recipe
 from tests.core.test_contract import SMALL
 
 METHODS = ("crvos", "gam", "mivos", "stcn", "stm", "swiftnet")
-GLOBAL, STEPS = 4, 2
+GLOBAL, STEPS = 4, 5
+FROZEN = Path(__file__).resolve().parents[1] / "golden" / "first_losses.json"
 
 
 class Losses(nn.Module):
@@ -52,13 +58,14 @@ def part(clip: Clip, rank: int, world: int) -> Clip:
     return Clip(clip.images[share], clip.labels[share], clip.valid[share], clip.names[share])
 
 
-def trained(name: str, rank: int, world: int) -> dict[str, Tensor]:
+def trained(name: str, rank: int, world: int) -> tuple[list[float], dict[str, Tensor]]:
+    """Losses of the steps, and the weights behind them."""
     torch.manual_seed(0)
     segmenter = registry.build(name, dict(SMALL[name]))
     assert isinstance(segmenter, nn.Module)
     made = registry.method(name).module()
     assert made is not None
-    recipe = Recipe(partial(torch.optim.SGD, lr=0.1))
+    recipe = Recipe(partial(torch.optim.SGD, lr=0.01))
     module: Any = made(segmenter=segmenter, recipe=recipe, settings=Settings(), identity={}, pretrained=False)
     losses: nn.Module = Losses(module.double())
     for child in losses.modules():
@@ -66,13 +73,16 @@ def trained(name: str, rank: int, world: int) -> dict[str, Tensor]:
         if isinstance(child, nn.modules.batchnorm._BatchNorm | nn.Dropout | nn.Dropout2d):
             child.eval()
     parameters = [p for p in losses.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    optimizer = torch.optim.SGD(parameters, lr=0.01)
     wrapped = losses if world == 1 else DistributedDataParallel(losses, find_unused_parameters=True)
+    found = []
     for step in range(STEPS):
         optimizer.zero_grad()
-        wrapped(part(batch(step), rank, world)).backward()
+        loss = wrapped(part(batch(step), rank, world))
+        loss.backward()
         optimizer.step()
-    return {key: value.clone() for key, value in segmenter.state_dict().items()}
+        found.append(float(loss))
+    return found, {key: value.clone() for key, value in segmenter.state_dict().items()}
 
 
 def everything(rank: int, world: int, folder: str) -> None:
@@ -89,16 +99,37 @@ def everything(rank: int, world: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
+def of_world(world: int, folder: Path) -> list[dict[str, tuple[list[float], dict[str, Tensor]]]]:
+    """What each of so many processes found, by method."""
+    torch.multiprocessing.spawn(everything, (world, str(folder)), nprocs=world, daemon=True)
+    return [torch.load(folder / f"{world}.{rank}", weights_only=True) for rank in range(world)]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[float], dict[str, Tensor]]]:
+    return of_world(1, tmp_path_factory.mktemp("one"))[0]
+
+
 @pytest.mark.slow
-def test_two_processes_train_every_method_like_one(tmp_path: Path) -> None:
-    for world in (1, 2):
-        torch.multiprocessing.spawn(everything, (world, str(tmp_path)), nprocs=world, daemon=True)
-    one, *two = (torch.load(tmp_path / name, weights_only=True) for name in ("1.0", "2.0", "2.1"))
+def test_two_processes_train_every_method_like_one(one: Any, tmp_path: Path) -> None:
+    two = of_world(2, tmp_path)
     for name in METHODS:
-        start = registry.build(name, dict(SMALL[name]))
-        assert isinstance(start, nn.Module)
-        for key, value in one[name].items():
+        losses, weights = one[name]
+        assert losses == pytest.approx([(a + b) / 2 for a, b in zip(*(other[name][0] for other in two), strict=True)])
+        for key, value in weights.items():
             for other in two:
-                difference = float((other[name][key] - value).abs().max()) if value.is_floating_point() else 0.0
+                difference = float((other[name][1][key] - value).abs().max()) if value.is_floating_point() else 0.0
                 assert difference <= 1e-12, (name, key, difference)
-        assert {value.dtype for value in one[name].values() if value.is_floating_point()} == {torch.float64}
+        assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float64}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_the_first_losses_are_what_they_were(one: Any, name: str) -> None:
+    assert one[name][0] == pytest.approx(json.loads(FROZEN.read_text())[name], rel=1e-9)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        [found] = of_world(1, Path(folder))
+    FROZEN.write_text(json.dumps({name: losses for name, (losses, _) in found.items()}, indent=1) + "\n")

@@ -7,6 +7,8 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from src.data import Sequence
 from tests.training.small import checkpoint, data, digest, module, trainer, videos
@@ -48,7 +50,8 @@ def run(
     folder: Path, sequences: tuple[Sequence, ...], resume: Path | None = None, at: int = 99, **options: Any
 ) -> tuple[Crash, L.Trainer]:
     crash = Crash(at)
-    made = trainer(folder, crash, **options)
+    average = [EMAWeightAveraging(decay=0.5)] if options.pop("average", False) else []
+    made = trainer(folder, crash, *average, **options)
     path = None if resume is None else resume / "checkpoints" / "last.ckpt"
     with suppress(CrashError):
         made.fit(module(), datamodule=data(sequences), ckpt_path=path, weights_only=True)
@@ -89,6 +92,19 @@ def test_a_run_that_crashed_within_an_epoch_ends_as_though_it_had_not(
     sequences: tuple[Sequence, ...], tmp_path: Path
 ) -> None:
     crashed_and_resumed(tmp_path, sequences, (6,))
+
+
+@pytest.mark.parametrize("at", [6, 9])
+def test_an_average_of_the_weights_goes_on_too(sequences: tuple[Sequence, ...], tmp_path: Path, at: int) -> None:
+    run(tmp_path / "whole", sequences, average=True)
+    run(tmp_path / "part", sequences, at=at, average=True)
+    run(tmp_path / "part", sequences, tmp_path / "part", average=True)
+    expected, found = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "part")
+    for key in ("state_dict", "current_model_state"):
+        assert all(torch.equal(value, found[key][name]) for name, value in expected[key].items()), key
+    assert any(
+        not torch.equal(value, expected["state_dict"][n]) for n, value in expected["current_model_state"].items()
+    )
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from src.core import VOID, DataError, Frame, Masks, ObjectTable
 from src.data import EvaluationSampler, Sequence
-from src.data.carried import CarriedPicture, carried_frames, finish, frame_path, write_carried
+from src.data.carried.files import CarriedPicture, carried_frames, finish, frame_path, write_carried
 from src.engine import Settings, run
 from src.engine.coding import Coding
 from src.engine.padding import pads

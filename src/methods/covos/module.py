@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from src.core import ConfigError
-from src.data.carried_crops import CarriedBatch
-from src.data.carried_module import CarriedDataModule
+from src.data.carried.crops import CarriedBatch
+from src.data.carried.datamodule import CarriedDataModule
 from src.engine.coding import Coding
 from src.methods.covos.carrying import carry_all, settings_key
 from src.methods.covos.propagation import Propagated

@@ -15,7 +15,7 @@ from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_min, object_probabilities
 from src.nn.normalise import Normalise
-from src.nn.resnet import Norm, Pyramid, ResNet
+from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
 Specifier = Literal["none", "mask", "clue"]
 Refine = Literal["deconv", "bilinear"]
@@ -111,6 +111,7 @@ class CRVOS(nn.Module):
 
     stride = 16
     padding: Padding = "reflect"
+    features = low_level
 
     def __init__(
         self,

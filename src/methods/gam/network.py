@@ -22,7 +22,7 @@ from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
 from src.nn.keys import asked_by, project, remembered
 from src.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from src.nn.normalise import Normalise
-from src.nn.resnet import Norm, Pyramid, ResNet
+from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
 Merge = Literal["concat", "sum"]
 Fuser = Literal["full", "light"]
@@ -88,6 +88,7 @@ class GAM(nn.Module):
 
     stride = 16
     padding: Padding = "zeros"
+    features = low_level
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "embed", "decode")
 
     def __init__(
@@ -140,8 +141,7 @@ class GAM(nn.Module):
         batch, objects = masks.valid.shape
         keys, values = self.project.key.out_channels, self.project.value.out_channels
         memory = GlobalMemory.empty(batch, objects, keys, values, frame.image.device)
-        f16, older = encoded.features.f16, self._repeat(masks.planes)
-        return GAMState(memory, frame.image, f16, encoded.key, masks, older, 0)
+        return GAMState(memory, frame.image, encoded.features.f16, encoded.key, masks, self._repeat(masks.planes), 0)
 
     def step(self, frame: Frame, state: GAMState) -> tuple[Tensor, GAMState]:
         """See `Segmenter.step`."""

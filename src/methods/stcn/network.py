@@ -20,7 +20,7 @@ from src.nn.encoders import MaskEncoder, masks_and_others
 from src.nn.keys import asked_by, project, remembered, stored_by
 from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
-from src.nn.resnet import Norm, Pyramid, ResNet
+from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
 
 class Remembered(NamedTuple):
@@ -86,6 +86,7 @@ class STCN(nn.Module):
     stride = 16
     padding: Padding = "mean"
     comparison: Comparison = "l2"
+    features = low_level
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(

@@ -22,7 +22,7 @@ from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
 from src.nn.keys import asked_by, stored_by
 from src.nn.memory import DenseMemory, check_policy
 from src.nn.normalise import Normalise
-from src.nn.resnet import Norm, Pyramid, ResNet
+from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
 
 @state
@@ -75,6 +75,7 @@ class STM(nn.Module):
     stride = 16
     padding: Padding = "zeros"
     comparison: Comparison = "dot"
+    features = low_level
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(

@@ -23,7 +23,7 @@ from src.nn.encoders import KeyValue, masks_and_others
 from src.nn.keys import asked_by, stored_by
 from src.nn.normalise import Normalise
 from src.nn.pixel_memory import PixelMemory, Policy
-from src.nn.resnet import Norm, Pyramid, ResNet
+from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
 Trigger = Literal["every_k", "variation"]
 
@@ -97,6 +97,7 @@ class SwiftNet(nn.Module):
     stride = 16
     padding: Padding = "zeros"
     comparison: Comparison = "dot"
+    features = low_level
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from src.core import Frame, Keys, Masks
-from src.data.alike import make_alike
-from src.data.world import draw
+from src.data.worlds.alike import make_alike
+from src.data.worlds.world import draw
 from src.launch.models import from_checkpoint
 from src.methods.adaptation.maps import heat_maps
 from src.methods.adaptation.network import Adapted

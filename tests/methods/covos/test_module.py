@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from src.core import VOID, ConfigError, Frame
-from src.data.carried import carried_frames, frame_path, read_carried
-from src.data.carried_crops import CarriedCrops, CropSettings, Video, collate_carried
-from src.data.carried_module import CarriedDataModule
-from src.data.generated import generated
+from src.data.carried.crops import CarriedCrops, CropSettings, Video, collate_carried
+from src.data.carried.datamodule import CarriedDataModule
+from src.data.carried.files import carried_frames, frame_path, read_carried
 from src.data.sequence import Sequence
+from src.data.worlds.generated import generated
 from src.engine import Settings, run
 from src.engine.coding import Coding
 from src.methods import registry

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from src.data.catalogue import everything, needed
-from src.data.layout import Annotated, Videos
+from src.data.preparation.catalogue import everything, needed
+from src.data.preparation.layout import Annotated, Videos
 from src.launch.entry import CONFIGS, plain
 
 NAMES = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))

@@ -6,8 +6,8 @@ from collections.abc import Sequence as ListOf
 from pathlib import Path
 
 from src.core import ConfigError, DataError
-from src.data.carried import carried_frames
-from src.data.carried_crops import CarriedCrops, CropSettings, Video, collate_carried
+from src.data.carried.crops import CarriedCrops, CropSettings, Video, collate_carried
+from src.data.carried.files import carried_frames
 from src.data.datamodule import VOSDataModule
 from src.data.loader import TrainLoader
 from src.data.mixing import Videos

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from src.core import DataError
-from src.data.catalogue import coco, davis, folder, generated, ovis, stills, youtube_vos
-from src.data.layout import Found, State
-from src.data.preparation import look
+from src.data.preparation.catalogue import coco, davis, folder, generated, ovis, stills, youtube_vos
+from src.data.preparation.layout import Found, State
+from src.data.preparation.tree import look
 from tests.data.tree import davis_tree, image, labels, save_image, save_mask
 from tests.data.youtube_tree import youtube_tree
 

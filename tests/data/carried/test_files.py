@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from src.core import VOID, ConfigError, DataError
-from src.data.carried import CarriedPicture, carried_frames, finish, frame_path, read_carried, write_carried
-from src.data.carried_crops import CarriedCrops, CropSettings, Video, collate_carried
-from src.data.carried_module import CarriedDataModule
+from src.data.carried.crops import CarriedCrops, CropSettings, Video, collate_carried
+from src.data.carried.datamodule import CarriedDataModule
+from src.data.carried.files import CarriedPicture, carried_frames, finish, frame_path, read_carried, write_carried
 
 GRID = (10, 14)
 CHANNELS = 6

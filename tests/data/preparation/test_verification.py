@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from src.data.catalogue import coco, davis, folder, generated, stills
-from src.data.layout import DataSet
-from src.data.verification import verify
-from tests.data.test_preparation import coco_tree
+from src.data.preparation.catalogue import coco, davis, folder, generated, stills
+from src.data.preparation.layout import DataSet
+from src.data.preparation.verification import verify
+from tests.data.preparation.test_tree import coco_tree
 from tests.data.tree import davis_tree, image, labels, save_image, save_mask
 
 

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from src.core import DataError
-from src.data.layout import Annotated, DataSet, Made, Own, Pairs, Part, Videos
-from src.data.listing import first, folders, read_annotated, sequence_names, stems
+from src.data.preparation.layout import Annotated, DataSet, Made, Own, Pairs, Part, Videos
+from src.data.preparation.listing import first, folders, read_annotated, sequence_names, stems
 from src.data.stills import stills
 from src.video.images import image_size, read_image, read_mask
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from src.core import ConfigError, DataError, WriteError
+from src.core import ConfigError
 from src.data.davis import davis
 from src.data.sequence import Sequence
-from src.data.world import draw, make_world
+from src.data.worlds.made import made
+from src.data.worlds.world import draw, make_world
 from src.video.writer import write_mask
 
 _VERSION = 1
-_NOTE = "generated.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def generate(
 ) -> Path:
     """Make the data set in `root` unless it is there: `train` and `val` sequences of `frames` frames of `size` H W.
 
-    It appears whole or not at all, whoever else is making it at the same time. Its parameters are in `generated.json`.
+    See `made`: it appears whole or not at all.
 
     Returns:
         `root`.
@@ -65,29 +63,9 @@ def generate(
         ConfigError: parameters that make no data.
         WriteError: it cannot be written.
     """
-    root = Path(root)
     height, width = size
     parameters = _Parameters(seed, train, val, frames, (height, width), (objects[0], objects[1]))
-    if _exists(root, parameters):
-        return root
-    building = root.with_name(f".{root.name}.{secrets.token_hex(6)}")
-    try:
-        building.mkdir(parents=True)
-        for split, count in (("train", train), ("val", val)):
-            names = [f"{split}_{number:03}" for number in range(count)]
-            for name in names:
-                _write_sequence(building, name, parameters)
-            for year in ("2016", "2017"):
-                target = building / "ImageSets" / year / f"{split}.txt"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        (building / _NOTE).write_text(json.dumps(asdict(parameters), indent=1) + "\n", encoding="utf-8")
-        _publish(building, root, parameters)
-    except OSError as error:
-        raise WriteError(f"{root}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return root
+    return made(Path(root), parameters, partial(_write, parameters=parameters))
 
 
 def generated(
@@ -105,33 +83,15 @@ def generated(
     return davis(generate(root, seed, train, val, frames, size, objects), year, split)
 
 
-def _exists(root: Path, parameters: _Parameters) -> bool:
-    """Whether the data set is there. Raises `DataError` if anything else is."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    try:
-        found = json.loads((root / _NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{root}: exists and is no generated data set ({_NOTE} cannot be read); choose another"
-        ) from error
-    wanted = json.loads(json.dumps(asdict(parameters)))
-    if found != wanted:
-        found = found if isinstance(found, dict) else {}
-        other = ", ".join(
-            f"{key} {found.get(key)} not {value}" for key, value in wanted.items() if found.get(key) != value
-        )
-        raise DataError(f"{root}: generated with other parameters ({other}); delete it or choose another folder")
-    return True
-
-
-def _publish(building: Path, root: Path, parameters: _Parameters) -> None:
-    try:
-        building.rename(root)
-    except OSError:
-        # Another process was first: a folder with files in it cannot be renamed over.
-        if not _exists(root, parameters):
-            raise
+def _write(root: Path, parameters: _Parameters) -> None:
+    for split, count in (("train", parameters.train), ("val", parameters.val)):
+        names = [f"{split}_{number:03}" for number in range(count)]
+        for name in names:
+            _write_sequence(root, name, parameters)
+        for year in ("2016", "2017"):
+            target = root / "ImageSets" / year / f"{split}.txt"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _write_sequence(root: Path, name: str, parameters: _Parameters) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from src.core import generator
-from src.data.motion import excursion, walk, wave
-from src.data.textures import PATTERNS, noise, texture
-from src.data.world import draw, make_world
+from src.data.worlds.motion import excursion, walk, wave
+from src.data.worlds.textures import PATTERNS, noise, texture
+from src.data.worlds.world import draw, make_world
 
 
 def test_equal_keys_make_equal_worlds_frame_by_frame() -> None:

@@ -1,4 +1,4 @@
-"""The words of `src.data.catalogue` and `src.data.preparation`: what is expected of a data set, and what is found."""
+"""The words of the catalogue and the tree: what is expected of a data set, and what is found."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from src.data.layout import Annotated, Archive, DataSet, Made, Names, Own, Pairs, Videos
+from src.data.preparation.layout import Annotated, Archive, DataSet, Made, Names, Own, Pairs, Videos
 
 YEARS = ("2018", "2019")
 """Folders of YouTube-VOS that hold one release each, where there are several."""
@@ -154,7 +154,8 @@ _OPENERS: dict[str, tuple[Callable[..., DataSet], str, tuple[str, ...]]] = {
     "src.data.coco.coco": (coco, "train2017", ("subset",)),
     "src.data.stills.stills": (stills, "", ()),
     "src.data.folder.folder": (folder, "", ()),
-    "src.data.generated.generated": (generated, "train", ()),
+    "src.data.worlds.generated.generated": (generated, "train", ()),
+    "src.data.worlds.alike.alike": (generated, "train", ()),
 }
 """How a configuration's source is described: by what, its split where none is said, and the arguments that matter."""
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.core import ConfigError, generator
-from src.data.motion import excursion, walk, wave
-from src.data.textures import PATTERNS, Floats, noise, texture
+from src.data.worlds.motion import excursion, walk, wave
+from src.data.worlds.textures import PATTERNS, Floats, noise, texture
 
 _BUMPS = 4
 _ATTEMPTS = 60

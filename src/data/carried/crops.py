@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from src.core import VOID, ConfigError, generator
-from src.data.carried import CELL, CarriedPicture, frame_path, read_carried
+from src.data.carried.files import CELL, CarriedPicture, frame_path, read_carried
 
 
 class Video(NamedTuple):

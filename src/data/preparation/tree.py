@@ -1,6 +1,6 @@
 """What of a data set is there: its tree with counts, and what is missing or does not fit together.
 
-Names and numbers of files, and what lists say of them; pictures are looked into by `src.data.verification`.
+Names and numbers of files, and what lists say of them; pictures are looked into by `src.data.preparation.verification`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from functools import singledispatch
 from pathlib import Path
 
 from src.core import DataError
-from src.data.layout import Annotated, DataSet, Found, Line, Made, Names, Own, Pairs, Part, State, Videos
-from src.data.listing import first, folders, pictures_below, read_annotated, read_names, stems
+from src.data.preparation.layout import Annotated, DataSet, Found, Line, Made, Names, Own, Pairs, Part, State, Videos
+from src.data.preparation.listing import first, folders, pictures_below, read_annotated, read_names, stems
 from src.data.stills import stills
 from src.video.images import opened_image
 
@@ -221,7 +221,7 @@ def _is_white(mask: Path) -> bool:
                 and (len(image.getchannel(0).getcolors() or ()) == 2)
             )
     except DataError:
-        return False  # damaged: for `src.data.verification` to say
+        return False  # damaged: for `src.data.preparation.verification` to say
 
 
 def _pictures(place: str, there: Set[str], wanted: Set[str]) -> Line:

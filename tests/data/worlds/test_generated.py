@@ -14,7 +14,7 @@ from PIL import Image
 from src.core import ConfigError, DataError, WriteError
 from src.data import Sequence
 from src.data.davis import davis
-from src.data.generated import generate, generated
+from src.data.worlds.generated import generate, generated
 
 SMALL: dict[str, Any] = {"train": 2, "val": 1, "frames": 3, "size": (48, 80)}
 
@@ -80,13 +80,13 @@ def test_processes_race_safely(tmp_path: Path) -> None:
 
 
 def test_the_loser_of_a_race_takes_the_winners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.data import generated as module
+    from src.data.worlds import made as module
 
     answers = iter([False])
     exists = module._exists
     generate(tmp_path / "world", **SMALL)
     monkeypatch.setattr(
-        module, "_exists", lambda root, parameters: next(answers, None) is not False and exists(root, parameters)
+        module, "_exists", lambda root, wanted: next(answers, None) is not False and exists(root, wanted)
     )
     assert generate(tmp_path / "world", **SMALL) == tmp_path / "world"
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
@@ -96,7 +96,7 @@ def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("src.data.generated.write_mask", full)
+    monkeypatch.setattr("src.data.worlds.generated.write_mask", full)
     with pytest.raises(WriteError, match=r"world: cannot be written \(No space left on device\)"):
         generate(tmp_path / "world", **SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -112,7 +112,7 @@ def test_nonsense_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
 
 
 def test_too_many_objects_for_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.data.world._ATTEMPTS", 3)
+    monkeypatch.setattr("src.data.worlds.world._ATTEMPTS", 3)
     with pytest.raises(ConfigError, match="200 objects do not fit"):
         generate(tmp_path / "world", **(SMALL | {"objects": (200, 200), "size": (32, 32), "train": 1}))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.core import DataError
-from src.data.layout import Videos
+from src.data.preparation.layout import Videos
 from src.data.strict_json import read_json
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})

@@ -1,0 +1,1 @@
+"""What a codec's motion carried to B-frames, kept in files, and the training samples cut from it."""

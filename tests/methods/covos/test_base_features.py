@@ -1,0 +1,68 @@
+"""F from the base's own encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from src.core import Frame, LowLevel
+from src.launch.loading import load_light_encoder
+from src.methods import registry
+from src.methods.covos.network import CoVOS
+from tests.methods.covos.world import BASE, ORDER, F, frame, given, video
+
+SMALL = {**F, "key_channels": 8, "value_channels": 16, "decoder_width": 8}
+BASES: dict[str, dict[str, Any]] = {
+    "crvos": {**F, "refine_width": 8},
+    "gam": {**SMALL, "mem_channels": 16},
+    "mivos": BASE,
+    "stcn": BASE,
+    "stm": SMALL,
+    "swiftnet": SMALL,
+}
+
+
+def covos(name: str, **switches: Any) -> CoVOS:
+    torch.manual_seed(0)
+    base: Any = registry.build(name, BASES[name])
+    return CoVOS(base, **{**F, **switches}).eval()
+
+
+def test_every_method_with_an_encoder_offers_features() -> None:
+    offering = {name for name in BASES if isinstance(registry.build(name, BASES[name]), LowLevel)}
+    assert offering == set(BASES)
+
+
+@pytest.mark.parametrize("name", BASES)
+@torch.no_grad()
+def test_features_of_the_base_are_those_of_a_light_encoder_initialised_from_it(name: str) -> None:
+    own, tied = covos(name), covos(name, features="base", base_channels=8)
+    load_light_encoder(own, "covos", "base")
+    tied.load_state_dict({key: own.state_dict()[key] for key in tied.state_dict()})
+    assert tied.encoder is None
+    assert torch.equal(tied.encode(frame(1)), own.encode(frame(1)))
+    expected, _ = video(own, given(2))
+    outputs, _ = video(tied, given(2))
+    assert all(torch.equal(outputs[index], expected[index]) for index in ORDER[1:])
+
+
+@torch.no_grad()
+def test_they_are_computed_once_per_frame_and_not_without_b_frames() -> None:
+    network = covos("stcn", features="base", base_channels=8)
+    seen, features = [], network.base.features
+
+    def counted(frame: Frame) -> Tensor:
+        seen.append(frame.index)
+        return features(frame)
+
+    network.base.features = counted
+    video(network)
+    assert sorted(seen) == sorted(ORDER)
+    seen.clear()
+    state = network.begin(frame(0), given())
+    for index in ORDER[1:]:
+        _, state = network.step(frame(index, plain=True), state)
+    assert not seen
