@@ -1,4 +1,7 @@
-"""The dashboards: `python -m src.dashboard [runs=FOLDER] [output=DIR]` writes a page of HTML."""
+"""The dashboards: `python -m src.dashboard [runs=FOLDER] [output=DIR]` writes them as a page of HTML.
+
+`upload=ENTITY/PROJECT` makes the same panels in a project of W&B instead.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,16 @@ from src.core import ConfigError, atomic_write
 from src.launch.entry import entry, plain
 from src.studies.dashboard import page_of
 from src.studies.runs import read_runs
+from src.studies.workspace import upload
 
 
 @entry("dashboard")
 def main(config: DictConfig) -> None:
-    """Write `output/index.html`."""
+    """Write `output/index.html`, or upload."""
+    if config.upload is not None:
+        for address in upload(str(config.upload)):
+            print(f"dashboard: {address}")
+        return
     folders = plain(config.runs)
     folders = folders if isinstance(folders, list) else [folders]
     if not folders or not all(isinstance(folder, str) and folder for folder in folders):
