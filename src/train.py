@@ -18,6 +18,7 @@ from src.launch.loading import check_resumed
 from src.launch.models import training_module
 from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
 from src.metrics import ScoreTable
+from src.training.artifacts import publish
 from src.training.finite import NotFiniteError
 from src.training.loggers import Curves
 from src.training.module import VOSModule
@@ -50,6 +51,7 @@ def main(config: DictConfig) -> None:
             results = _test(trainer, module, data, output, config.test)
         if trainer.is_global_zero:
             write_metrics(output, results)
+            publish(trainer.loggers, output, _best(output))
             _record(config, results, data, module.table)
             _report(output, results)
     except NotFiniteError as error:
@@ -76,15 +78,19 @@ def _prepare_loggers(trainer: L.Trainer, config: DictConfig, resume: Path | None
 def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:
     # Processes that Lightning did not start may have folders of their own.
     folder: Path = trainer.strategy.broadcast(output) / "checkpoints"
-    checkpoint = folder / f"{which}.ckpt"
-    if which == "best" and not checkpoint.is_file():
-        checkpoint = checkpoint.with_name("last.ckpt")
+    checkpoint = _best(folder.parent) if which == "best" else folder / f"{which}.ckpt"
     if not checkpoint.is_file():
         raise ConfigError(f"test={which}: there is no {checkpoint}")
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
         write_per_sequence(output, module.table, data.test_videos)
     return measured(module, data.test_videos)
+
+
+def _best(output: Path) -> Path:
+    """The best checkpoint of a run, or its last where nothing was validated."""
+    best = output / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else best.with_name("last.ckpt")
 
 
 def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, table: ScoreTable) -> None:

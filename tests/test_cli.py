@@ -309,11 +309,17 @@ def test_half_precision_weights_are_a_checkpoint_too(world: World, tmp_path: Pat
 
 @pytest.mark.slow
 def test_wandb_works_offline(world: World, tmp_path: Path) -> None:
-    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "engine.size=60", "test=null")
-    program("train", *SMALL, *world.davis, *CLIPS, *short, f"hydra.run.dir={tmp_path}", "logger=wandb")
-    [run] = (tmp_path / "wandb").glob("offline-run-*")
-    assert list(run.glob("*.wandb"))
-    assert list((run / "files" / "media").rglob("*.png"))
+    short = ("trainer.limit_train_batches=1", "engine.size=60", "logger=wandb")
+    small, first, second = (*SMALL, *world.davis, *CLIPS, *short), tmp_path / "first", tmp_path / "second"
+    program("train", *small, f"hydra.run.dir={first}", "trainer.max_epochs=1")
+    program("train", *small, f"hydra.run.dir={second}", "trainer.max_epochs=2", f"resume={first}", "test=null")
+    [id_] = {(folder / "wandb" / "run_id").read_text().strip() for folder in (first, second)}
+    for folder in (first, second):
+        [run] = (folder / "wandb").glob("offline-run-*")
+        assert [path.name for path in run.glob("*.wandb")] == [f"run-{id_}.wandb"]
+        assert list((run / "files" / "media").rglob("*.png"))
+    [run] = (first / "wandb").glob("offline-run-*")
+    assert list((run / "files" / "media").rglob("per_sequence*.table.json"))
 
 
 @pytest.mark.slow
