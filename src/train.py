@@ -17,6 +17,7 @@ from src.launch.instantiate import instantiate
 from src.launch.loading import check_resumed
 from src.launch.models import training_module
 from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
+from src.launch.words import after_training, places, training_places
 from src.metrics import ScoreTable
 from src.training.artifacts import publish
 from src.training.finite import NotFiniteError
@@ -45,15 +46,18 @@ def main(config: DictConfig) -> None:
         if resume is not None:
             check_resumed(resume, module.identity)
         _prepare_loggers(trainer, config, resume)
+        if trainer.is_global_zero:
+            print(places(output, training_places(config)), flush=True)
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         results = module.results
         if config.test is not None:
             results = _test(trainer, module, data, output, config.test)
         if trainer.is_global_zero:
             write_metrics(output, results)
-            publish(trainer.loggers, output, _best(output))
             _record(config, results, data, module.table)
-            _report(output, results)
+            _report(output, results, _best(output))
+            # The last, as it may want a network.
+            publish(trainer.loggers, output, _best(output))
     except NotFiniteError as error:
         if trainer.is_global_zero:
             print(f"error: {error}", file=sys.stderr)
@@ -101,9 +105,11 @@ def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, 
         print(f"record: {path}")
 
 
-def _report(output: Path, results: dict[str, float]) -> None:
+def _report(output: Path, results: dict[str, float], checkpoint: Path) -> None:
     shown = "  ".join(f"{key} {value:.4f}" for key, value in results.items() if key.endswith("Mean"))
     print(f"{shown}\nrun folder: {output}")
+    if checkpoint.is_file():
+        print(after_training(output, checkpoint), flush=True)
 
 
 def _last_checkpoint(folder: str | None, output: Path) -> Path | None:
