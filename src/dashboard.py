@@ -32,7 +32,8 @@ def main(config: DictConfig) -> None:
     text = page_of(runs)
     atomic_write(path, text)
     curves, scores = sum(bool(run.history) for run in runs), sum(bool(run.summary) for run in runs)
-    print(f"dashboard: {path} ({curves} curves, {scores} scored, {len(text) / 2**20:.1f} MB; open it in any browser)")
+    print(f"{curves} with curves, {scores} with scores, {len(text) / 2**20:.1f} MB")
+    print(f"dashboard: {path} (opens in any browser)")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def page_of(runs: Sequence[Run], views: Sequence[View] = VIEWS) -> str:
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         colours="\n".join(f".c{i} {{ --c: var(--c{i}); }}" for i in range(COLOURS)),
         links="".join(f'<a href="#{view.name.lower()}">{escape(view.name)}</a>' for view in views),
-        facts=f"{len(trained)} curves, {scored} scored",
+        facts=f"{len(trained)} with curves, {scored} with scores",
         views="\n".join(drawn.view(view) for view in views),
     )
 

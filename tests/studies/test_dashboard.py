@@ -72,6 +72,12 @@ def test_a_run_folder_is_read_as_it_was_logged(folder: Path) -> None:
     assert list(run.pictures) == ["dog"]
 
 
+def test_jobs_of_a_sweep_go_by_what_they_vary(folder: Path) -> None:
+    [run] = folder.iterdir()
+    (run / "job.json").write_text(json.dumps({"number": 1, "choices": ["seed=1", "engine.size=60"]}))
+    assert read_runs(folder)[0].name == "<b>run & 1: seed=1 engine.size=60"
+
+
 def test_studies_are_rows_and_curves() -> None:
     runs = read_runs(EXPERIMENTS)
     by_name = {run.name: run for run in runs}
