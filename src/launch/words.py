@@ -23,8 +23,9 @@ def training_places(config: DictConfig) -> dict[str, str]:
     callbacks = {name: part for name, part in config.callbacks.items() if part is not None}
     every = callbacks["last"].get("every_n_train_steps") if "last" in callbacks else None
     steps = f" and every {every} steps" if every else ""
+    goes_on = shlex.quote(f"resume={config.paths.output}")
     found = {
-        "checkpoints/last.ckpt": f"after every epoch{steps}; resume={config.paths.output} goes on from it",
+        "checkpoints/last.ckpt": f"after every epoch{steps}; {goes_on} goes on from it",
         "checkpoints/best.ckpt": f"by {callbacks['best'].monitor}" if "best" in callbacks else "",
         "logs/metrics.csv": "curves" if config.logger.get("csv") is not None else "",
         "wandb/": "the same for W&B" if config.logger.get("wandb") is not None else "",
