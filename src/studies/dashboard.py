@@ -146,9 +146,11 @@ class Page:
         return cards
 
     def _table(self, panel: Panel) -> list[str]:
+        """A table per group; one that measured none of the panel's metrics shows what it did measure."""
         cards = []
         for group, runs in grouped([run for run in self.runs if run.summary]).items():
-            metrics = [metric for metric in panel.metrics if any(metric in run.summary for run in runs)]
+            there = dict.fromkeys(metric for run in runs for metric in run.summary)
+            metrics = [metric for metric in panel.metrics if metric in there] or list(there)
             rows = [[escape(run.name), *(_shown(run, metric) for metric in metrics)] for run in runs]
             content = _html_table(["", *(_column(metric).heading for metric in metrics)], rows)
             cards.append(_card(panel.title, content, panel.note, group, "wide"))

@@ -15,6 +15,7 @@ from src.core import ConfigError, DataError
 from src.studies.charts import Axis, Bubble, Line, bubbles, lines, nice
 from src.studies.dashboard import page_of
 from src.studies.panels import VIEWS
+from src.studies.runs import Run as StudyRun
 from src.studies.runs import read_runs
 from tests.conftest import Run
 
@@ -111,6 +112,12 @@ def test_every_kind_of_panel_shows_its_numbers(folder: Path) -> None:
     assert "Nothing was logged for" in text
     assert "Gradient norm" in text.split("Nothing was logged for")[1].split("</p>")[0]
     assert "Learning rate" not in text.split("Nothing was logged for")[1].split("</p>")[0]
+
+
+def test_a_study_of_other_metrics_has_its_table_too() -> None:
+    text = page_of([StudyRun("a row", "a study", summary={"test/end_point": 2.0})])
+    assert "<th>end point</th>" in text
+    assert "<td>a row</td><td>2.00</td>" in text
 
 
 def test_the_same_runs_give_the_same_page(folder: Path) -> None:
