@@ -21,6 +21,7 @@ from src.launch.instantiate import instantiate
 from src.launch.models import load_model
 from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
 from src.launch.sheet import write_sheet
+from src.launch.words import following, places
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
 
 
@@ -34,6 +35,8 @@ def main(config: DictConfig) -> None:
         return
     module = _module(config, output)
     trainer: L.Trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+    if trainer.is_global_zero:
+        print(places(output, _contents(config)), flush=True)
     trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return
@@ -55,6 +58,16 @@ def main(config: DictConfig) -> None:
         shown = ("J&F-Mean", "J-Mean", "F-Mean", "G-Mean")
         print("  ".join(f"{key} {results[key]:.4f}" for key in shown if key in results))
     print(f"results: {path}")
+    if config.checkpoint is not None:
+        use = ["src.segment", f"checkpoint={config.checkpoint}", "video=FILE", "mask=FILE", "output=DIR"]
+        print(following(use, ["src.dashboard", f"runs={output}"]))
+
+
+def _contents(config: DictConfig) -> dict[str, str]:
+    numbers = {"metrics.json, per_sequence.csv": "scores"}
+    if config.predictions is not None:
+        return numbers
+    return {**numbers, "masks/<sequence>/": "a PNG per frame", "sheet.jpg": "best, median and worst sequences"}
 
 
 def pack_or_check(config: DictConfig, data: VOSDataModule, output: Path) -> bool:

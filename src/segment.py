@@ -16,6 +16,7 @@ from src.engine.inspect_motion import MotionSink
 from src.launch.device import find_device
 from src.launch.entry import entry
 from src.launch.models import load_model
+from src.launch.words import places
 from src.video import open_video, read_masks
 
 
@@ -41,6 +42,7 @@ def main(config: DictConfig) -> None:
     elif config.inspect:
         sinks.append(MotionSink(inspection, video.rate, video.size, model.segmenter, model.settings, masks))
     print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
+    print(places(output, _contents(config, inspection)), flush=True)
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
 
@@ -55,6 +57,16 @@ def main(config: DictConfig) -> None:
         print(f"overlay: {output / 'overlay.mp4'}")
     if config.inspect:
         print(f"{inspection.stem}: {inspection}")
+    print("next: for objects that come later, mask=FOLDER with a mask per such frame, named by its number")
+
+
+def _contents(config: DictConfig, inspection: Path) -> dict[str, str]:
+    found = {"masks/": "a PNG per frame, with the ids of the given mask"}
+    if config.overlay:
+        found["overlay.mp4"] = "the video, objects coloured"
+    if config.inspect:
+        found[inspection.name] = "what the network attends to or carries"
+    return found
 
 
 def _progress() -> Progress:

@@ -17,7 +17,9 @@ from src.launch.instantiate import instantiate
 from src.launch.loading import check_resumed
 from src.launch.models import training_module
 from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
+from src.launch.words import after_training, places, training_places
 from src.metrics import ScoreTable
+from src.training.artifacts import publish
 from src.training.finite import NotFiniteError
 from src.training.loggers import Curves
 from src.training.module import VOSModule
@@ -44,6 +46,8 @@ def main(config: DictConfig) -> None:
         if resume is not None:
             check_resumed(resume, module.identity)
         _prepare_loggers(trainer, config, resume)
+        if trainer.is_global_zero:
+            print(places(output, training_places(config)), flush=True)
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         results = module.results
         if config.test is not None:
@@ -51,7 +55,9 @@ def main(config: DictConfig) -> None:
         if trainer.is_global_zero:
             write_metrics(output, results)
             _record(config, results, data, module.table)
-            _report(output, results)
+            _report(output, results, _best(output))
+            # The last, as it may want a network.
+            publish(trainer.loggers, output, _best(output))
     except NotFiniteError as error:
         if trainer.is_global_zero:
             print(f"error: {error}", file=sys.stderr)
@@ -76,15 +82,19 @@ def _prepare_loggers(trainer: L.Trainer, config: DictConfig, resume: Path | None
 def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:
     # Processes that Lightning did not start may have folders of their own.
     folder: Path = trainer.strategy.broadcast(output) / "checkpoints"
-    checkpoint = folder / f"{which}.ckpt"
-    if which == "best" and not checkpoint.is_file():
-        checkpoint = checkpoint.with_name("last.ckpt")
+    checkpoint = _best(folder.parent) if which == "best" else folder / f"{which}.ckpt"
     if not checkpoint.is_file():
         raise ConfigError(f"test={which}: there is no {checkpoint}")
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
         write_per_sequence(output, module.table, data.test_videos)
     return measured(module, data.test_videos)
+
+
+def _best(output: Path) -> Path:
+    """The best checkpoint of a run, or its last where nothing was validated."""
+    best = output / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else best.with_name("last.ckpt")
 
 
 def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, table: ScoreTable) -> None:
@@ -95,9 +105,11 @@ def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, 
         print(f"record: {path}")
 
 
-def _report(output: Path, results: dict[str, float]) -> None:
+def _report(output: Path, results: dict[str, float], checkpoint: Path) -> None:
     shown = "  ".join(f"{key} {value:.4f}" for key, value in results.items() if key.endswith("Mean"))
     print(f"{shown}\nrun folder: {output}")
+    if checkpoint.is_file():
+        print(after_training(output, checkpoint), flush=True)
 
 
 def _last_checkpoint(folder: str | None, output: Path) -> Path | None:

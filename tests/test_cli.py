@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -50,6 +52,7 @@ class World:
 
     data: Path
     run: Path
+    said: str = ""
 
     @property
     def checkpoint(self) -> Path:
@@ -73,10 +76,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     run = folder / "run (1)"
     made = World(folder, run)
     record = (f"paths.experiments={folder}/experiments", "record=trial")
-    program(
-        "train", *SMALL, *made.davis, *CLIPS, f"hydra.run.dir={run}", "trainer.max_epochs=1", "engine.size=60", *record
-    )
-    return made
+    short = ("trainer.max_epochs=1", "engine.size=60")
+    done = program("train", *SMALL, *made.davis, *CLIPS, f"hydra.run.dir={run}", *short, *record)
+    return replace(made, said=done.stdout)
 
 
 def test_a_run_folder_holds_everything(world: World) -> None:
@@ -101,6 +103,26 @@ def test_a_run_folder_holds_everything(world: World) -> None:
     assert content["metrics"] == metrics
     assert content["data"]["sequences"] == 2
     assert content["config"]["seed"] == 0
+
+
+def test_a_training_says_what_will_lie_where_how_it_goes_and_what_comes_next(world: World) -> None:
+    before, after = world.said.split("next:\n")
+    _, _, promised = before.partition(f"output: {world.run}\n")
+    names = [line.split()[0] for line in promised.splitlines() if line.startswith("  ")][:5]
+    assert names == ["checkpoints/last.ckpt", "checkpoints/best.ckpt", "logs/metrics.csv", "gallery/", "metrics.json"]
+    assert all((world.run / name).exists() for name in names)
+    assert re.search(r"^epoch 1/1  step 2  loss \d+\.\d+  val J&F ", before, re.MULTILINE)
+    evaluate, segment, dashboard = (shlex.split(line) for line in after.splitlines())
+    for (_, _, name, *arguments), expected in ((evaluate, "evaluate"), (segment, "segment"), (dashboard, "dashboard")):
+        assert name == f"src.{expected}"
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose(expected, [quote_path(argument) for argument in arguments])
+        if expected == "dashboard":
+            assert config.runs == str(world.run)
+            continue
+        assert Path(config.checkpoint) == world.run / "checkpoints" / "best.ckpt"
+        if expected == "evaluate":
+            assert (config.paths.data, config.data.test.year) == (str(world.data), 2017)
 
 
 @pytest.mark.slow
@@ -309,11 +331,17 @@ def test_half_precision_weights_are_a_checkpoint_too(world: World, tmp_path: Pat
 
 @pytest.mark.slow
 def test_wandb_works_offline(world: World, tmp_path: Path) -> None:
-    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "engine.size=60", "test=null")
-    program("train", *SMALL, *world.davis, *CLIPS, *short, f"hydra.run.dir={tmp_path}", "logger=wandb")
-    [run] = (tmp_path / "wandb").glob("offline-run-*")
-    assert list(run.glob("*.wandb"))
-    assert list((run / "files" / "media").rglob("*.png"))
+    short = ("trainer.limit_train_batches=1", "engine.size=60", "logger=wandb")
+    small, first, second = (*SMALL, *world.davis, *CLIPS, *short), tmp_path / "first", tmp_path / "second"
+    program("train", *small, f"hydra.run.dir={first}", "trainer.max_epochs=1")
+    program("train", *small, f"hydra.run.dir={second}", "trainer.max_epochs=2", f"resume={first}", "test=null")
+    [id_] = {(folder / "wandb" / "run_id").read_text().strip() for folder in (first, second)}
+    for folder in (first, second):
+        [run] = (folder / "wandb").glob("offline-run-*")
+        assert [path.name for path in run.glob("*.wandb")] == [f"run-{id_}.wandb"]
+        assert list((run / "files" / "media").rglob("*.png"))
+    [run] = (first / "wandb").glob("offline-run-*")
+    assert list((run / "files" / "media").rglob("per_sequence*.table.json"))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -97,6 +98,23 @@ def test_every_experiment_builds_its_clips_or_crops(name: str) -> None:
         return
     settings = instantiate(config.data.clip)
     assert [least <= most for least, most in map(settings.gap_at, (0, 10, 1000))] == [True] * 3
+
+
+def test_the_agent_of_a_wandb_sweep_types_overrides_that_compose() -> None:
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    sweep = yaml.safe_load((CONF / "wandb_sweep.yaml").read_text())
+    chosen = {
+        name: {"value": said["values"][0] if "values" in said else said["min"]}
+        for name, said in sweep["parameters"].items()
+    }
+    arguments = create_sweep_command_args({"args": chosen})["args_no_hyphens"]
+    before, [place] = sweep["command"][:-1], sweep["command"][-1:]
+    assert (before[:4], place) == (["${env}", "${interpreter}", "-m", "src.train"], "${args_no_hyphens}")
+    config = composed("train", *before[4:], *arguments, "paths.output=/tmp/none")
+    assert "wandb" in config.logger
+    for name, value in chosen.items():
+        assert OmegaConf.select(config, name) == value["value"], name
 
 
 def test_gc_trains_by_gams_recipe() -> None:

@@ -70,6 +70,11 @@ class VOSDataModule(L.LightningDataModule):
         self._test: tuple[Sequence, ...] = ()
 
     @property
+    def val_videos(self) -> tuple[Sequence, ...]:
+        """The sequences of validation, over all processes; none before `setup`."""
+        return self._val
+
+    @property
     def test_videos(self) -> tuple[Sequence, ...]:
         """The sequences that are tested, over all processes; none before `setup`."""
         return self._test

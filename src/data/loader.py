@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ class TrainLoader(DataLoader[Any]):
     """Batches of one process, resumable at any of them.
 
     Lightning keeps `state_dict` in checkpoints and gives it back before the first batch. Its length is that of a whole
-    epoch even where it begins later, as Lightning counts the batches before it too.
+    epoch even where it begins later, as Lightning counts the batches before it too. `waited` are the seconds that its
+    user has waited for batches.
 
     Args:
         dataset: items by (epoch, index).
@@ -39,6 +41,7 @@ class TrainLoader(DataLoader[Any]):
             generator=torch.Generator().manual_seed(seed),
         )
         self.addresses = sampler
+        self.waited = 0.0
         self._given = 0
 
     def __iter__(self) -> Any:
@@ -47,9 +50,12 @@ class TrainLoader(DataLoader[Any]):
         return self._counted(super().__iter__())
 
     def _counted(self, batches: Any) -> Any:
+        begun = time.perf_counter()
         for batch in batches:
+            self.waited += time.perf_counter() - begun
             self._given += 1
             yield batch
+            begun = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, how many of its batches were given out, and what decided on their order."""

@@ -37,6 +37,7 @@ PATH_KEYS = (
     "resume",
     "archive",
     "preview",
+    "runs",
 )
 # What Hydra takes for a number or a switch. `null` stays nothing.
 _NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|false|nan|inf", re.IGNORECASE)

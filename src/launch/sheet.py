@@ -32,7 +32,7 @@ def write_sheet(path: Path, masks: Path, videos: Sequence[Video], score: ScoreTa
         score: theirs; without any nothing is written.
         count: of each kind; fewer sequences than three times as many are all shown.
     """
-    means = sequence_means(score)
+    means = score.sequences()
     if not means:
         return
     order = chosen(sorted(means, key=lambda index: -means[index]), count)
@@ -40,15 +40,6 @@ def write_sheet(path: Path, masks: Path, videos: Sequence[Video], score: ScoreTa
     panels = [panel for index in order for panel in _panels(masks, videos[index], means[index], width)]
     with atomic_path(path) as temporary:
         Image.fromarray(tiled(panels, len(MOMENTS))).save(temporary, format="JPEG", quality=85)
-
-
-def sequence_means(score: ScoreTable) -> dict[int, float]:
-    """J&F of every sequence that has one, mean over its objects."""
-    found: dict[int, list[float]] = {}
-    for row in score.objects:
-        found.setdefault(row.sequence, []).append((row.region.mean + row.boundary.mean) / 2)
-    means = {index: sum(values) / len(values) for index, values in found.items()}
-    return {index: mean for index, mean in means.items() if np.isfinite(mean)}
 
 
 def chosen(ranked: Sequence[int], count: int) -> list[int]:

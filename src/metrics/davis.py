@@ -70,6 +70,14 @@ class ScoreTable:
             "F-Decay": self.boundary.decay,
         }
 
+    def sequences(self) -> dict[int, float]:
+        """J&F of every sequence that has one, mean over its objects."""
+        found: dict[int, list[float]] = {}
+        for row in self.objects:
+            found.setdefault(row.sequence, []).append((row.region.mean + row.boundary.mean) / 2)
+        means = {sequence: sum(values) / len(values) for sequence, values in found.items()}
+        return {sequence: mean for sequence, mean in means.items() if np.isfinite(mean)}
+
 
 def scored_frames(count: int, first: int = 0, last: bool = False) -> range:
     """Frames of a sequence of `count` frames that are scored, for an object whose mask is given in frame `first`.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
-from numpy.typing import NDArray
 
 from src.core import ConfigError, atomic_path
+from src.studies.curves import points, read_table, thinned
 from src.studies.page import column
 from src.studies.records import summarise
 from src.studies.study import Figure, Study
-
-POINTS = 60
-"""Most points of a loss curve: more steps are averaged in as many equal parts."""
 
 
 def curves(study: Study, figure: Figure) -> Canvas:
@@ -27,11 +23,11 @@ def curves(study: Study, figure: Figure) -> Canvas:
     canvas = Canvas(figsize=(9, 3.4), layout="constrained")
     loss, score = canvas.subplots(1, 2)
     for file in figure.files:
-        rows = _csv(study.folder / file)
+        rows = read_table(study.folder / file)
         label = Path(file).stem
-        steps, losses = _points(rows, "train/loss")
-        (line,) = loss.plot(_thinned(steps), _thinned(losses), label=label)
-        steps, scores = _points(rows, "val/J&F-Mean")
+        steps, losses = points(rows, "train/loss")
+        (line,) = loss.plot(thinned(steps), thinned(losses), label=label)
+        steps, scores = points(rows, "val/J&F-Mean")
         score.plot(steps, 100 * scores, "o-", color=line.get_color(), label=label)
     loss.set(xlabel="optimiser steps", ylabel="training loss", yscale="log")
     score.set(xlabel="optimiser steps", ylabel="J&F of held-out sequences")
@@ -86,8 +82,8 @@ def lines(study: Study, figure: Figure) -> Canvas:
     canvas = Canvas(figsize=(7, 4.4), layout="constrained")
     axes = canvas.subplots()
     for label, rows in figure.lines.items():
-        points = sorted(tuple(_on_page(study, row, metric) for metric in (across, up)) for row in rows)
-        axes.plot(*zip(*points, strict=True), "o-" if len(points) > 1 else "o", label=label)
+        places = sorted(tuple(_on_page(study, row, metric) for metric in (across, up)) for row in rows)
+        axes.plot(*zip(*places, strict=True), "o-" if len(places) > 1 else "o", label=label)
     for label, (x, y) in figure.marks.items():
         axes.plot(x, y, "*", color="black", markersize=12, label=label)
     axes.set(xlabel=column(across).heading, ylabel=column(up).heading)
@@ -128,22 +124,6 @@ def draw(study: Study, name: str) -> Path:
         # Without the library's version in it, the same numbers give the same file.
         canvas.savefig(temporary, dpi=110, metadata={"Software": None})
     return path
-
-
-def _csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _points(rows: list[dict[str, str]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps at which a metric was logged, and its values."""
-    pairs = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
-    return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
-
-
-def _thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of consecutive parts, `POINTS` of them."""
-    return np.array([part.mean() for part in np.array_split(values, min(POINTS, len(values)))])
 
 
 def _on_page(study: Study, row: str, name: str) -> float:

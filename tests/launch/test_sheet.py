@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from src.data import Sequence
-from src.launch.sheet import HEIGHT, MOMENTS, chosen, sequence_means, write_sheet
+from src.launch.sheet import HEIGHT, MOMENTS, chosen, write_sheet
 from src.metrics import davis_score
 from src.video import write_mask
 
@@ -26,7 +26,7 @@ def test_the_best_the_median_and_the_worst_once_each() -> None:
 
 
 def test_a_sequence_counts_as_the_mean_of_its_objects() -> None:
-    means = sequence_means(SCORES)
+    means = SCORES.sequences()
     assert {index: round(mean, 12) for index, mean in means.items()} == {0: 0.5, 1: 0.8}
 
 

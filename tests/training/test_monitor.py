@@ -1,0 +1,103 @@
+"""What a training logs about its cost, and says about its epochs."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from src.data.datamodule import VOSDataModule
+from src.data.loader import TrainLoader
+from src.training.loggers import Curves
+from src.training.monitor import Monitor, duration
+from tests.training.small import data, module, trainer, videos
+
+
+class Norms(L.Callback):
+    """The norm of the gradients that the optimiser gets, by hand."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        squares = [float((p.grad.double() ** 2).sum()) for p in pl_module.parameters() if p.grad is not None]
+        self.found.append(sum(squares) ** 0.5)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "logs" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(found: list[dict[str, str]], name: str) -> list[float]:
+    return [float(row[name]) for row in found if row[name]]
+
+
+def test_cost_is_logged_at_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    norms, logger = Norms(), Curves(str(tmp_path), "logs", "")
+    made = trainer(tmp_path, norms, Monitor(), max_epochs=2, logger=logger, gradient_clip_val=1e-3)
+    made.fit(module(), datamodule=data(videos(tmp_path / "videos")))
+    found = rows(tmp_path)
+    assert column(found, "train/gradient_norm") == pytest.approx(norms.found, rel=1e-4)
+    assert min(norms.found) > 1e-3, "before clipping"
+    assert len(norms.found) == len(column(found, "train/loss")) == 8
+    assert all(0 < share < 1 for share in column(found, "train/data_wait"))
+    assert all(speed > 0 for speed in column(found, "train/clips_per_second"))
+    assert len(column(found, "train/peak_memory_mb")) == 8
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch"))
+    losses = column(found, "train/loss")
+    assert first.startswith(f"epoch 1/2  step 4  loss {sum(losses[:4]) / 4:.4f}")
+    assert "to go" in first
+    assert second.startswith(f"epoch 2/2  step 8  loss {sum(losses[4:]) / 4:.4f}")
+    assert "to go" not in second
+    assert f"val J&F {100 * column(found, 'val/J&F-Mean')[1]:.1f}" in second
+
+
+def test_every_sequence_of_validation_is_logged(tmp_path: Path) -> None:
+    logger = Curves(str(tmp_path), "logs", "")
+    made = trainer(tmp_path, max_epochs=1, logger=logger)
+    made.fit(module(), datamodule=data(videos(tmp_path / "videos")))
+    found = rows(tmp_path)
+    scores = {name: column(found, name) for name in found[0] if name.startswith("val/sequences/")}
+    assert set(scores) == {"val/sequences/v0", "val/sequences/v1"}
+    mean = sum(values[0] for values in scores.values()) / 2
+    assert mean == pytest.approx(column(found, "val/J&F-Mean")[0], abs=1e-6)
+
+
+def test_waiting_is_told_from_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, loader = module(), VOSDataModule.training_loader
+    step = trained.training_step
+    sleeps = {"step": 1.0, "loader": 0.0}
+
+    def training_step(batch: Any) -> torch.Tensor:
+        time.sleep(sleeps["step"])
+        return step(batch)
+
+    def training_loader(self: VOSDataModule, dataset: Any, size: int, collate: Any) -> TrainLoader:
+        def late(items: Any) -> Any:
+            time.sleep(sleeps["loader"])
+            return collate(items)
+
+        return loader(self, dataset, size, late)
+
+    monkeypatch.setattr(trained, "training_step", training_step)
+    monkeypatch.setattr(VOSDataModule, "training_loader", training_loader)
+    shares = []
+    for name, sleep in (("working", {"step": 1.0, "loader": 0.0}), ("waiting", {"step": 0.0, "loader": 1.5})):
+        sleeps.update(sleep)
+        folder = tmp_path / name
+        made = trainer(folder, Monitor(), max_steps=2, logger=Curves(str(folder), "logs", ""))
+        made.fit(trained, datamodule=data(videos(tmp_path / "videos", 4)))
+        shares.append(column(rows(folder), "train/data_wait"))
+    assert max(shares[0]) < 0.5
+    assert min(shares[1]) > 0.5
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(7.24, "7.2 s"), (95, "95 s"), (4000, "67 min"), (200000, "55.6 h")])
+def test_times_are_short(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
