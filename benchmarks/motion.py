@@ -78,7 +78,7 @@ WARPS = {
     "quarter-matched": Warp("bilinear", "matched", quarter=True),
 }
 DEFAULTS = {
-    "settings": "pinned,default,adaptive,fixed-3",
+    "settings": "pinned",
     "warps": "nearest",
     "split": "train",
     "sequences": "",

@@ -85,7 +85,8 @@ def lines(study: Study, figure: Figure) -> Canvas:
         places = sorted(tuple(_on_page(study, row, metric) for metric in (across, up)) for row in rows)
         axes.plot(*zip(*places, strict=True), "o-" if len(places) > 1 else "o", label=label)
     for label, (x, y) in figure.marks.items():
-        axes.plot(x, y, "*", color="black", markersize=12, label=label)
+        axes.plot(x, y, "*", color="black", markersize=9, label=f"_{label}")
+        axes.annotate(label, (x, y), (0, -12), textcoords="offset points", fontsize="x-small", ha="center")
     axes.set(xlabel=column(across).heading, ylabel=column(up).heading)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

@@ -82,7 +82,8 @@ def test_a_line_joins_the_rows_that_it_names_by_their_place_across(study: Path) 
     read = read_study(study)
     [axes] = lines(read, read.figures["against"]).axes
     drawn = {str(line.get_label()): line.get_xydata().tolist() for line in axes.lines}
-    assert drawn == {"both": [[20.0, 7.0], [40.0, 3.0]], "one": [[40.0, 3.0]], "aim": [[4.0, 500.0]]}
+    assert drawn == {"both": [[20.0, 7.0], [40.0, 3.0]], "one": [[40.0, 3.0]], "_aim": [[4.0, 500.0]]}
+    assert [text.get_text() for text in axes.texts] == ["aim"]
 
 
 def test_a_line_may_lie_over_a_number_of_the_configuration(study: Path) -> None:
