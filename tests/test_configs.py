@@ -10,6 +10,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from src.core import Segmenter
@@ -141,6 +142,8 @@ def test_slurm_names_the_folder_by_the_job_and_goes_on_in_it(monkeypatch: pytest
     tasks = {"JOB_ID": "77", "NTASKS": "6", "NTASKS_PER_NODE": "3", "NNODES": "2", "PROCID": "4", "LOCALID": "1"}
     for name, value in {**tasks, "NODEID": "1", "JOB_NAME": "train", "NODELIST": "a[1-2]"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
+    # The trainer sets it for the whole process; it is put back behind this test.
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["trainer=slurm", "trainer.accelerator=cpu"], return_hydra_config=True)
         assert config.hydra.run.dir == "outputs/slurm_77_untitled"
