@@ -66,6 +66,8 @@ class Record:
         """J&F of every sequence, mean over its objects; empty where the record does not hold them."""
         scores: dict[str, list[float]] = {}
         for row in self.content.get("per_sequence") or ():
+            if "J&F-Mean" not in row:
+                return {}
             scores.setdefault(row["sequence"], []).append(row["J&F-Mean"])
         return {name: sum(found) / len(found) for name, found in scores.items()}
 

@@ -136,6 +136,8 @@ def test_sequences_are_means_over_their_objects(study: Path) -> None:
     found = read_records(study)
     assert found["a"].sequences() == {"dog": pytest.approx(0.3), "cow": 0.9}
     assert summarise([found["a"]], "J&F-Mean").mean == 0.6
+    found["a"].content["per_sequence"] = [{"sequence": "dog", "J of B-frames": 0.5}]
+    assert found["a"].sequences() == {}
 
 
 @pytest.mark.parametrize("name", ["bars", "speed", "curves", "against"])
