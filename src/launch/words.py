@@ -41,7 +41,8 @@ def after_training(output: Path, checkpoint: Path) -> str:
     """The commands that score a checkpoint, use it, and show its run."""
     hydra = HydraConfig.get()
     same = [argument for argument in hydra.overrides.task if argument.startswith(PASSED_ON)]
-    data = f"data={hydra.runtime.choices['data']}"
+    # A run that is made again from its saved configuration has chosen no group.
+    data = f"data={hydra.runtime.choices.get('data') or 'NAME'}"
     return following(
         ["src.evaluate", f"checkpoint={checkpoint}", data, *same, f"output={output / 'evaluation'}"],
         ["src.segment", f"checkpoint={checkpoint}", "video=FILE", "mask=FILE", f"output={output / 'segmented'}"],
