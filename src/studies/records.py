@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,8 @@ class Record:
 
     def sequences(self) -> dict[str, float]:
         """J&F of every sequence, mean over its objects; empty where the record does not hold them."""
-        scores: dict[str, list[float]] = {}
-        for row in self.content.get("per_sequence") or ():
-            if "J&F-Mean" not in row:
-                return {}
-            scores.setdefault(row["sequence"], []).append(row["J&F-Mean"])
-        return {name: sum(found) / len(found) for name, found in scores.items()}
+        rows = self.content.get("per_sequence") or ()
+        return {} if any("J&F-Mean" not in row for row in rows) else sequence_means(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +74,22 @@ class Summary:
 
     mean: float
     deviation: float
+
+
+def sequence_means(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """J&F of every sequence, mean over its objects.
+
+    Args:
+        rows: as `per_sequence.csv` and records hold them, one per object.
+
+    Raises:
+        KeyError: a row has no sequence or no score.
+        ValueError: a score is no number.
+    """
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        scores.setdefault(row["sequence"], []).append(float(row["J&F-Mean"]))
+    return {name: sum(found) / len(found) for name, found in scores.items()}
 
 
 def summarise(records: Sequence[Record], metric: str) -> Summary:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from src.core import ConfigError, DataError
 from src.studies.curves import Values, points, read_table
-from src.studies.records import summarise
+from src.studies.records import sequence_means, summarise
 from src.studies.study import Study, read_study
 
 CURVES = Path("logs", "metrics.csv")
@@ -138,13 +138,10 @@ def _summary(path: Path) -> dict[str, float]:
 
 def _sequences(path: Path) -> dict[str, float]:
     """Means over objects."""
-    found: dict[str, list[float]] = {}
     try:
-        for row in read_table(path):
-            found.setdefault(row["sequence"], []).append(float(row["J&F-Mean"]))
+        means = sequence_means(read_table(path))
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: no scores of sequences ({error})") from error
-    means = {name: sum(values) / len(values) for name, values in found.items()}
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
