@@ -10,7 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from src.core import ConfigError
 from src.data.samplers import TrainSampler
-from src.data.workers import start_worker
+from src.data.workers import start_worker, starting_workers
 
 
 class TrainLoader(DataLoader[Any]):
@@ -47,7 +47,9 @@ class TrainLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         """Batches of the sampler's epoch that were not trained on yet."""
         self._given = self.addresses.first
-        return self._counted(super().__iter__())
+        with starting_workers():
+            batches = super().__iter__()
+        return self._counted(batches)
 
     def _counted(self, batches: Any) -> Any:
         begun = time.perf_counter()

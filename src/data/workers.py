@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import cv2
+
+_ANSWERED = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Hold back a Ctrl-C or SIGTERM while workers start: one not yet in `start_worker` would end by it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ANSWERED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker(_: int) -> None:
@@ -18,6 +32,7 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _spare_once)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ANSWERED)
 
 
 def _spare_once(number: int, _: FrameType | None) -> None:

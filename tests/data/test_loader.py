@@ -68,10 +68,11 @@ def test_other_batches_in_the_middle_of_an_epoch_are_refused(tmp_path: Path) -> 
     other.load_state_dict({**state, "batches": 0})
 
 
-def test_workers_outlive_a_signal_to_the_whole_group(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [0, 1])
+def test_workers_outlive_a_signal_to_the_whole_group(tmp_path: Path, given: int) -> None:
     whole = names(made := module(tmp_path, num_workers=2))
     batches = iter(made.train_dataloader())
-    seen = [next(batches).names]
+    seen = [next(batches).names for _ in range(given)]
     for child in children():
         os.kill(child, signal.SIGINT)
         os.kill(child, signal.SIGTERM)
