@@ -138,16 +138,25 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def load_encoder(encoder: nn.Module, path: Path | str) -> None:
-    """Load a classification checkpoint with torchvision's key names into an encoder.
+    """Load a classification checkpoint with torchvision's key names, or the frame encoder of a checkpoint of ours.
 
-    Its classifier is left out, as is the last layer where the encoder has none; what an encoder has besides, the first
-    convolution of a mask, stays as it is. Biases of convolutions that the file does not have are zero.
+    A classifier is left out, as is the last layer where the encoder has none; what an encoder has besides, the first
+    convolution of a mask, stays as it is, as does `layer4` where a checkpoint of ours has none. Biases of convolutions
+    that the file does not have are zero.
 
     Raises:
-        CheckpointError: like `read_archive` and `load_tensors`.
+        CheckpointError: like `read_archive` and `load_tensors`; a checkpoint of ours without an encoder.
     """
-    tensors = find_tensors(read_archive(path))
+    content = read_archive(path)
+    tensors = find_tensors(content)
     ours = encoder.state_dict()
+    if "vos" in content:
+        prefix = "segmenter.encoder."
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if not tensors:
+            raise CheckpointError(f"{path}: a checkpoint without an encoder")
+        if not any(key.startswith("layer4.") for key in tensors):
+            tensors |= {key: value for key, value in ours.items() if key.startswith("layer4.")}
     left_out = ("fc.", *(() if hasattr(encoder, "layer4") else ("layer4.",)))
     kept = {key: value for key, value in tensors.items() if not key.startswith(left_out)}
     # Files saved before PyTorch 0.4.1 do not count batches.

@@ -135,7 +135,7 @@ def load_light_encoder(segmenter: Segmenter[Any], method: str, source: str) -> N
 
 
 def load_encoders(segmenter: Segmenter[Any], files: dict[str, str]) -> None:
-    """Initialise submodules, by name, from classification checkpoints. Raises `CheckpointError`."""
+    """Initialise submodules, by name, from files that `load_encoder` reads. Raises `CheckpointError`."""
     assert isinstance(segmenter, nn.Module)
     for part, file in files.items():
         load_encoder(segmenter.get_submodule(part), Path(file))

@@ -149,3 +149,19 @@ def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.safetensors").write_bytes(lie)
         with pytest.raises(CheckpointError, match=r"a\.safetensors: damaged"):
             read_archive(tmp_path / "a.safetensors")
+
+
+def test_an_encoder_comes_from_a_checkpoint_of_another_method(tmp_path: Path) -> None:
+    donor, deeper = ResNet("resnet18", width=8, layers=3), ResNet("resnet18", width=8)
+    tensors = {f"segmenter.encoder.{key}": value for key, value in donor.state_dict().items()}
+    vos = {"method": "stcn", "network": {}, "engine": {}}
+    torch.save({"vos": vos, "state_dict": tensors}, tmp_path / "stcn.ckpt")
+    untouched = deeper.layer4[0].conv1.weight.clone()
+    load_encoder(deeper, tmp_path / "stcn.ckpt")
+    assert torch.equal(deeper.layer3[0].conv1.weight, donor.layer3[0].conv1.weight)
+    assert torch.equal(deeper.layer4[0].conv1.weight, untouched)
+    with pytest.raises(CheckpointError, match="140 keys missing"):
+        load_encoder(ResNet("resnet50", width=8), tmp_path / "stcn.ckpt")
+    torch.save({"vos": vos, "state_dict": {}}, tmp_path / "stcn.ckpt")
+    with pytest.raises(CheckpointError, match=r"stcn\.ckpt: a checkpoint without an encoder"):
+        load_encoder(deeper, tmp_path / "stcn.ckpt")
