@@ -126,7 +126,7 @@ def measure(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with torch.autocast(device.type, settings.dtype, enabled=settings.precision != "fp32"):
-        frame, state = _started(segmenter, point.size, point.objects)
+        frame, state = started(segmenter, point.size, point.objects)
         memory = memory_of(state)
         if memory is not None and point.frames is not None:
             memory = memory.repeat(point.frames)
@@ -137,10 +137,10 @@ def measure(
         del memory
         _, state = segmenter.step(_at(frame, 2), state)
         with timed(segmenter, stages) as seconds:
-            started = now(device)
+            begun = now(device)
             for index in range(3, 3 + repeats):
                 _, state = segmenter.step(_at(frame, index), state)
-            total = now(device) - started
+            total = now(device) - begun
     return replace(
         point,
         seconds=total / repeats,
@@ -165,11 +165,11 @@ def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str
     def wrapped(name: str, method: Run) -> Run:
         def run(*arguments: Any, **named: Any) -> Any:
             inner.append(0.0)
-            started = now(device)
+            begun = now(device)
             try:
                 return method(*arguments, **named)
             finally:
-                whole = now(device) - started
+                whole = now(device) - begun
                 seconds[name] += whole - inner.pop()
                 if inner:
                     inner[-1] += whole
@@ -200,7 +200,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in signs)
 
 
-def _started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:
+def started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:
     """A random picture, padded, and the state after one step on it. The objects are vertical stripes."""
     height, width = size
     device = device_of(segmenter)
@@ -220,7 +220,7 @@ def _remembers(segmenter: Segmenter[Any], settings: Settings) -> bool:
     """Found out on a small picture, as the first point of a grid may already be too large."""
     side = 4 * segmenter.stride
     with torch.autocast(device_of(segmenter).type, settings.dtype, enabled=settings.precision != "fp32"):
-        return memory_of(_started(segmenter, (side, side), 1)[1]) is not None
+        return memory_of(started(segmenter, (side, side), 1)[1]) is not None
 
 
 def _at(frame: Frame, index: int) -> Frame:

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.core import ConfigError, VOSError
 from src.core.parameters import check_parameters, fits, nearest
 from src.engine.settings import Settings
+from src.launch.allocator import keep_freed_memory
 from src.launch.sweep import PARENT, register_names, run_job
 
 CONFIGS = Path(__file__).resolve().parents[2] / "conf"
@@ -82,6 +83,7 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
             begun = False
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             _quieten()
+            keep_freed_memory()
             register_names()
             sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
             sweeps, flags = _flags(sys.argv[1:])

@@ -25,6 +25,7 @@ from src.launch.loading import (
     segmenter_tensors,
 )
 from src.methods import registry
+from src.nn.inference import for_inference
 from src.training.evaluation import segmented
 from src.training.module import VOSModule
 
@@ -207,5 +208,5 @@ def _require(config: DictConfig, segmenter: Segmenter[Any]) -> None:
 
 def _evaluating(segmenter: Segmenter[Any]) -> Segmenter[Any]:
     assert isinstance(segmenter, nn.Module)
-    segmenter.eval().requires_grad_(False)
+    for_inference(segmenter)
     return segmenter

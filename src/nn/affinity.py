@@ -54,33 +54,33 @@ def attend(
         B O Q V, of the values' type.
     """
     with torch.autocast(query.device.type, enabled=False):
-        keys = keys.float()
-        scaled = query.float().unsqueeze(1) * query.shape[-1] ** -0.5 * (2 if similarity == "l2" else 1)
-        offset = _offset(keys, similarity, used)
+        scaled, keys = _comparable(query.float().unsqueeze(1), keys.float(), similarity)
+        unused = None if used is None else ~used[:, None, None]
         transposed = keys.transpose(2, 3)
         step = max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
-        chunks = scaled.split(step, 2)
+        chunks = torch.split(scaled, step, 2)
         peaks = None if kernel is None else _peaks(chunks, transposed, step)
         parts = []
         for i, chunk in enumerate(chunks):
             scores = chunk @ transposed
-            if offset is not None:
-                scores += offset
+            if unused is not None:
+                scores = scores.masked_fill(unused, -torch.inf)
             if kernel is not None and peaks is not None:
                 scores += _log_gaussian(peaks, i * step, chunk.shape[2], kernel)
             parts.append(_read(scores, values, top_k))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-def _offset(keys: Tensor, similarity: Similarity, used: Tensor | None) -> Tensor | None:
-    """What is added to all similarities of a memory position: B G 1 M."""
-    offset = None
-    if similarity == "l2":
-        offset = -keys.square().sum(-1).unsqueeze(2) * keys.shape[-1] ** -0.5
-    if used is not None:
-        offset = keys.new_zeros(keys.shape[0], 1, 1, keys.shape[2]) if offset is None else offset
-        offset = offset.masked_fill(~used[:, None, None], -torch.inf)
-    return offset
+def _comparable(query: Tensor, keys: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
+    """Queries and keys whose dot product is the similarity.
+
+    Keys get their -|k|²/√C as one more channel, queries a one: that is cheaper than to add it to all similarities.
+    """
+    scale = query.shape[-1] ** -0.5
+    if similarity == "dot":
+        return query * scale, keys
+    length = keys.square().sum(-1, keepdim=True)
+    return torch.cat([query * (2 * scale), torch.ones_like(query[..., :1])], -1), torch.cat([keys, -scale * length], -1)
 
 
 @torch.no_grad()

@@ -26,6 +26,10 @@ class MaskEncoder(ResNet):
         self.conv1_mask = nn.Conv2d(2, width, 7, 2, 3, bias=False)
         nn.init.kaiming_normal_(self.conv1_mask.weight, mode="fan_out", nonlinearity="relu")
 
+    def stem(self) -> tuple[nn.Conv2d, ...]:
+        """See `ResNet.stem`."""
+        return self.conv1, self.conv1_mask
+
     def encode(self, stem: Tensor, masks: Tensor) -> Tensor:
         """`conv1` of the normalised image, B width H/2 W/2, and masks N 2 H W -> features N C H/16 W/16."""
         return self.body(per_object(self.conv1_mask(masks), stem))[-1]

@@ -45,7 +45,7 @@ class BasicBlock(nn.Module):
         """B C H W -> B width H/stride W/stride."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
+        return self.relu(out.add_(x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -71,7 +71,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
+        return self.relu(out.add_(x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
 
 
 DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]] = {
@@ -136,6 +136,10 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Normalised image B 3 H W -> the layers' outputs, at strides 4, 8, 16 and 32 (16 again when dilated)."""
         return self.body(self.conv1(x))
+
+    def stem(self) -> tuple[nn.Conv2d, ...]:
+        """The convolutions whose sum `bn1` normalises."""
+        return (self.conv1,)
 
     def body(self, x: Tensor) -> tuple[Tensor, ...]:
         """What comes behind the first convolution: B width H/2 W/2 -> the layers' outputs."""

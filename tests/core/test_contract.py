@@ -248,4 +248,5 @@ def test_every_method_comes_back_from_a_checkpoint(name: str, tmp_path: Path) ->
     expected, _ = network.eval().step(second, network.begin(first, planes(2)))
     logits, _ = model.segmenter.step(second, model.segmenter.begin(first, planes(2)))
     assert (model.name, model.settings) == (name, Settings(240))
-    assert torch.equal(logits, expected)
+    # Its batch norms are folded into convolutions: the same but for rounding.
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_min, object_probabilities
+from src.nn.blocks import per_object
 from src.nn.normalise import Normalise
 from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
@@ -50,10 +51,11 @@ class RefineModule(nn.Module):
         return F.conv2d(F.relu(self.reduce(skip)), weight, self.blend.bias, padding=1)
 
     def forward(self, frame: Tensor, before: Tensor) -> Tensor:
-        """Frame's share and an object's input N C h w -> blended N outputs h w (N = B O)."""
+        """Frame's share B outputs h w and objects' inputs N C h w -> blended N outputs h w (N = B O)."""
         weight = self.blend.weight[:, self.reduce.out_channels :]
-        own = F.conv2d(before, weight, padding=1) if weight.shape[1] else 0.0
-        return F.relu(frame + own)
+        if not weight.shape[1]:
+            return F.relu(frame).repeat_interleave(len(before) // len(frame), 0)
+        return F.relu(per_object(F.conv2d(before, weight, padding=1), frame), inplace=True)
 
 
 class DeconvDecoder(nn.Module):
@@ -71,7 +73,7 @@ class DeconvDecoder(nn.Module):
         self.predictor = nn.ConvTranspose2d(6, 2, 6, 4, 1)
 
     def forward(self, shares: tuple[Tensor, Tensor, Tensor], clue: Tensor) -> Tensor:
-        """Frame shares of RM1, RM2, RM3 (N width h w) and the clue (N C h w) -> scores N 2 H W, background first."""
+        """Frame shares of RM1, RM2, RM3 (B width h w) and the clue (N C h w) -> scores N 2 H W, background first."""
         out16 = self.up1(self.rm1(shares[0], clue))
         out8 = self.up2(self.rm2(shares[1], out16))
         out4 = self.up3(self.rm3(shares[2], out8))
@@ -181,9 +183,7 @@ class CRVOS(nn.Module):
         )
         chunks = []
         for part in torch.split(clue, self.object_chunk, 1):
-            batch, objects = part.shape[:2]
-            each = tuple(share.repeat_interleave(objects, 0) if objects > 1 else share for share in shares)
-            chunks.append(self.refine(each, part.flatten(0, 1)).unflatten(0, (batch, objects)))
+            chunks.append(self.refine(shares, part.flatten(0, 1)).unflatten(0, part.shape[:2]))
         return torch.cat(chunks, 1)
 
 

@@ -228,7 +228,7 @@ class GAM(nn.Module):
     def _merge(self, readout: Tensor, value: Tensor) -> Tensor:
         """The output of GAM and CAM, N C h w, from readouts N Cv h w and the frame's value."""
         if self.merge == "sum":
-            readout = per_object(readout, value)
+            readout = per_object(readout.clone(), value)
         elif self.cam is not None:
             readout = torch.cat([readout, value.repeat_interleave(len(readout) // len(value), 0)], 1)
         return readout if self.cam is None else self.cam(readout)

@@ -1,0 +1,89 @@
+"""What benchmarks share: rows of a ratio, its goal and a verdict, and the speed that the machine can do at most."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from src.launch.allocator import keep_freed_memory
+
+ROW = "{:<40}{:>7}{:>9}  {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A ratio and what it should be.
+
+    Attributes:
+        name: what was measured.
+        ratio: of two things measured in the same run; None where it does not apply here.
+        limit: the goal.
+        side: whether the goal is the least or the most.
+        note: what the ratio is made of.
+    """
+
+    name: str
+    ratio: float | None
+    limit: float
+    side: Literal["least", "most"]
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`met`, by how much it was missed, or `not applicable`."""
+        if self.ratio is None:
+            return "not applicable"
+        met = self.ratio >= self.limit if self.side == "least" else self.ratio <= self.limit
+        return "met" if met else f"missed by {abs(self.ratio / self.limit - 1):.0%}"
+
+    def show(self) -> None:
+        """Print the row."""
+        sign = ">=" if self.side == "least" else "<="
+        ratio = "-" if self.ratio is None else f"{self.ratio:.2f}"
+        print(ROW.format(self.name, ratio, f"{sign} {self.limit:g}", f"{self.verdict}: {self.note}"), flush=True)
+
+
+def options(defaults: dict[str, str]) -> dict[str, str]:
+    """`key=value` of the command line over defaults; sets `threads`, where there is such a key, and the allocator."""
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    if unknown := sorted(given.keys() - defaults.keys()):
+        sys.exit(f"error: no option {unknown[0]}; there are {', '.join(defaults)}")
+    merged = {**defaults, **given}
+    if merged.get("threads"):
+        torch.set_num_threads(int(merged["threads"]))
+    keep_freed_memory()
+    return merged
+
+
+def interleaved(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Least seconds of each of some functions, called in turn so that what disturbs one disturbs all."""
+    best = dict.fromkeys(runs, float("inf"))
+    for round_ in range(rounds + 1):
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            run()
+            if round_:
+                best[name] = min(best[name], time.perf_counter() - begun)
+    return best
+
+
+class Peak:
+    """A 3x3 convolution of 256 channels at 120x216, channels last: as fast as this machine multiplies and adds."""
+
+    macs = 256 * 256 * 9 * 120 * 216
+
+    def __init__(self) -> None:
+        self.convolution = nn.Conv2d(256, 256, 3, padding=1).requires_grad_(False)
+        self.convolution.to(memory_format=torch.channels_last)
+        self.x = torch.rand(1, 256, 120, 216).contiguous(memory_format=torch.channels_last)
+
+    def __call__(self) -> None:
+        """Run it once."""
+        F.conv2d(self.x, self.convolution.weight, self.convolution.bias, padding=1)
