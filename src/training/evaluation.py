@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torchmetrics import SumMetric
 
 from src.core import DataError, Segmenter
+from src.core.ahead import ahead
 from src.data import EvaluationItem
 from src.data import Sequence as Video
 from src.data.sequence import white_is_one
@@ -50,11 +51,14 @@ def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
         DataError: naming the first mask that is missing.
     """
     empty = np.zeros((0, 0, 3), np.uint8)
-    for index in video.asked:
+
+    def read(index: int) -> Prediction:
         path = folder / video.name / f"{video.images[index].stem}.png"
         if not path.is_file():
             raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
-        yield Prediction(index, empty, white_is_one(read_mask(path)).astype(np.int64), 0.0)
+        return Prediction(index, empty, white_is_one(read_mask(path)).astype(np.int64), 0.0)
+
+    return ahead(read, video.asked)
 
 
 class EvaluationModule(L.LightningModule):

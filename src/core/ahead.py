@@ -1,0 +1,30 @@
+"""Read ahead: what comes next is made in threads while what is there is used."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 8, threads: int = 2) -> Iterator[Made]:
+    """`map(make, items)` with up to `most` results made before they are asked for, in order.
+
+    An error comes where its result would have. What decodes images leaves Python's lock alone meanwhile.
+    """
+    coming = iter(items)
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for item in coming:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) == most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
