@@ -69,7 +69,12 @@ def correct(
     out = planes.clone()
     for b in selected.flatten(1).any(1).nonzero().flatten().tolist():
         at, source = selected[b, 0], known[b, 0]
-        query = features[b][:, at].T.unsqueeze(0)
-        keys, values = (x[b][:, source].T[None, None] for x in (reference_features, reference_planes))
-        out[b, :, at] += attend(query, keys, values, similarity="l2")[0, 0].T.to(out.dtype)
+        query = _cells(features[b])[at].unsqueeze(0)
+        keys, values = (_cells(x[b])[source][None, None] for x in (reference_features, reference_planes))
+        _cells(out[b])[at] += attend(query, keys, values, similarity="l2")[0, 0].to(out.dtype)
     return Corrected(out.clamp(0, 1) if clip else out, selected)
+
+
+def _cells(x: Tensor) -> Tensor:
+    """A view of C h w as h w C: a cell's channels lie together where features are channels-last."""
+    return x.permute(1, 2, 0)

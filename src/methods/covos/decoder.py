@@ -85,8 +85,13 @@ class Decoder(nn.Module):
         Returns:
             B 11 h w: log-odds of objects 1..10, background is no part of it; the last channel is never read.
         """
-        x = self.conv2(self.conv1(torch.cat([planes, weighted, features, corrected], 1)))
-        return self.predict(self.blocks(x))  # type: ignore[no-any-return]
+        # conv1 over [planes, weighted, features, corrected], without joining the wide features to the masks.
+        channels = (2 * (OBJECTS + 1), features.shape[1], OBJECTS + 1)
+        before, of_features, after = torch.split(self.conv1.weight, channels, 1)
+        masks = torch.cat([planes, weighted, corrected], 1)
+        x = F.conv2d(features, of_features, padding=1)
+        x = x + F.conv2d(masks, torch.cat([before, after], 1), padding=1)
+        return self.predict(self.blocks(self.conv2(x)))  # type: ignore[no-any-return]
 
     def log_odds(self, planes: Tensor, weight: Tensor | None, features: Tensor, corrected: Tensor) -> Tensor:
         """As many passes as it takes, ten objects each; to each pass all other objects are background.

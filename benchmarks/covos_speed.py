@@ -1,0 +1,99 @@
+"""CoVOS over STCN against STCN alone, decoding included.
+
+    python -m benchmarks.covos_speed [sequence=bear] [frames=22] [objects=1,5] [threads=2] [data=DIR] [MODEL OVERRIDES]
+
+Both as published (ResNet-50, random weights) at 480p. Two B-frames lie between key frames, which is about the paper's
+ratio of key frames, 37 %. STCN gets pictures that are read already; CoVOS decodes its file, which was encoded before.
+Several objects are vertical strips of the picture.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from benchmarks.goals import Goal, options
+from src.data.davis import davis
+from src.engine import run
+from src.launch.entry import CONFIGS
+from src.launch.models import Model, load_model
+
+DEFAULTS = {
+    "sequence": "bear",
+    "frames": "22",
+    "objects": "1,5",
+    "threads": "2",
+    "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS",
+}
+GOALS = {1: 1.8, 5: 2.4}
+B_FRAME = 0.25
+"""Most of the seconds of a key frame that a B-frame may take."""
+
+
+def main() -> None:
+    """Print a row per number of objects, and one for B-frames."""
+    overrides = [argument for argument in sys.argv[1:] if argument.startswith("model.")]
+    sys.argv = [argument for argument in sys.argv if argument not in overrides]
+    given = options(DEFAULTS)
+    [video] = davis(given["data"], 2016, "train", only=[given["sequence"]])
+    count = int(given["frames"])
+    video = replace(video, images=video.images[:count], masks=video.masks[:count])
+    images = [video.image(index) for index in range(len(video.images))]
+    with tempfile.TemporaryDirectory() as cache:
+        model = _model(overrides, cache)
+        assert isinstance(model.segmenter, nn.Module)
+        assert model.coding is not None
+        base: Any = model.segmenter.get_submodule("base")
+        list(model.coding.pictures(video.images))  # encoded before the clock runs
+        for count in map(int, given["objects"].split(",")):
+            plain, every = _seconds(base, images, count, model)
+            ours, each = _seconds(model.segmenter, model.coding.pictures(video.images), count, model)
+            keys = [seconds for seconds, key in each if key]
+            others = [seconds for seconds, key in each if not key]
+            note = (
+                f"{plain / len(images) * 1e3:.0f} ms a frame against {ours / len(images) * 1e3:.0f} ms, "
+                f"{len(keys) / len(images):.0%} key frames"
+            )
+            Goal(f"covos over stcn, {count} object(s), times as fast", plain / ours, GOALS[count], "least", note).show()
+            whole = float(np.mean([seconds for seconds, _ in every]))
+            note = f"{np.mean(others) * 1e3:.0f} ms against STCN's {whole * 1e3:.0f} ms"
+            Goal(f"a B-frame over a frame of stcn, {count}", np.mean(others) / whole, B_FRAME, "most", note).show()
+
+
+def _seconds(segmenter: Any, pictures: Iterable[Any], objects: int, model: Model) -> tuple[float, list[Any]]:
+    """Of a whole run, and of each frame in the network, behind the first, with whether it was a key frame."""
+    rows = []
+    begun = time.perf_counter()
+    first: Any
+    frames = iter(pictures)
+    first = next(frames)
+    shape = getattr(first, "image", first).shape[:2]
+    strips = np.broadcast_to(np.arange(shape[1]) * (objects + 1) // shape[1], shape).astype(np.int32)
+
+    def again() -> Iterable[Any]:
+        yield first
+        yield from frames
+
+    for prediction in run(segmenter, again(), {0: strips}, model.settings):
+        rows.append((prediction.seconds, prediction.key))
+    return time.perf_counter() - begun, rows[1:]
+
+
+def _model(overrides: list[str], cache: str) -> Model:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        encoding = ["model.encoding.bframes=2", "model.encoding.b_adapt=0"]
+        arguments = ["model=covos", "model/base=stcn", "data=davis2016", f"paths.cache='{cache}'"]
+        return load_model(compose("evaluate", [*arguments, *encoding, *overrides]))
+
+
+if __name__ == "__main__":
+    main()
