@@ -86,7 +86,7 @@ class Decoder(nn.Module):
             B 11 h w: log-odds of objects 1..10, background is no part of it; the last channel is never read.
         """
         # conv1 over [planes, weighted, features, corrected], without joining the wide features to the masks.
-        channels = (2 * (OBJECTS + 1), features.shape[1], OBJECTS + 1)
+        channels = [2 * (OBJECTS + 1), features.shape[1], OBJECTS + 1]
         before, of_features, after = torch.split(self.conv1.weight, channels, 1)
         masks = torch.cat([planes, weighted, corrected], 1)
         x = F.conv2d(features, of_features, padding=1)
