@@ -73,6 +73,14 @@ def test_networks_are_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("name", ["segment", "benchmark"])
+def test_programs_that_do_not_train_start_without_what_training_needs(name: str) -> None:
+    heavy = ("lightning", "torchmetrics", "albumentations", "wandb", "matplotlib", "scipy", "torch._dynamo", "onnx")
+    code = f"import sys, src.{name}; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_importing_anything_does_no_work() -> None:
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES]
     code = (

@@ -1,9 +1,8 @@
-"""Segmenters and LightningModules from configurations, checkpoints and weight files."""
+"""Segmenters from configurations, checkpoints and weight files. Nothing of Lightning is loaded for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,15 @@ from src.core.weights import load_tensors, read_archive
 from src.engine import Settings
 from src.engine.coding import Coding
 from src.launch.entry import CONFIGS, plain
-from src.launch.instantiate import instantiate
 from src.launch.loading import (
     FROM_BASE,
     about,
-    load_encoders,
     load_light_encoder,
     load_weights,
     segmenter_tensors,
 )
 from src.methods import registry
-from src.training.evaluation import segmented
-from src.training.module import VOSModule
 
-ENCODERS = ("encoder", "mask_encoder")
-"""Submodules that `model.<name>_weights` initialises from a classification checkpoint."""
 LIGHT_ENCODER = ("backbone", "norm", "width")
 """What a wrapper's own encoder is built from."""
 CACHE = Path(".cache")
@@ -64,10 +57,10 @@ def load_model(config: DictConfig) -> Model:
             raise ConfigError("weights=FILE and base_weights=FILE go with model=NAME; a checkpoint has its own")
         model = from_checkpoint(Path(checkpoint), Path(config.paths.cache))
     else:
-        network, settings = _parameters(config)
+        network, settings = network_parameters(config)
         segmenter = registry.build(config.model.name, network)
-        _load_all(segmenter, config)
-        coding = Coding.from_plain(_coded(config.paths.cache), _coding(config))
+        load_all(segmenter, config)
+        coding = Coding.from_plain(coded_cache(config.paths.cache), plain_coding(config))
         model = Model(config.model.name, _evaluating(segmenter), settings, coding)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
@@ -90,55 +83,23 @@ def from_checkpoint(path: Path, cache: Path = CACHE) -> Model:
     segmenter = registry.build(told["method"], told["network"])
     assert isinstance(segmenter, nn.Module)
     load_tensors(segmenter, segmenter_tensors(content), path)
-    coding = Coding.from_plain(_coded(cache), told.get("coding"))
+    coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
     return Model(told["method"], _evaluating(segmenter), Settings.told(told["engine"], path), coding)
 
 
-def training_module(config: DictConfig) -> VOSModule:
-    """The LightningModule of `model`, with `weights` or the encoder's weights loaded.
-
-    Raises:
-        ConfigError: for a method that does not learn, or a wrapper whose frozen parts have no weights.
-    """
-    name: str = config.model.name
-    module = registry.method(name).module()
-    if module is None:
-        raise ConfigError(f"model '{name}' has nothing to train")
-    network, _ = _parameters(config)
-    segmenter = registry.build(name, network)
-    encoders = {part: file for part in ENCODERS if (file := config.model.get(f"{part}_weights")) is not None}
-    if "base" not in network:
-        load_encoders(segmenter, encoders)
-    elif about(config.weights) is None:
-        _require(config, segmenter)
-    _load_all(segmenter, config)
-    coding = _coding(config)
-    settings = Settings(**plain(config.engine))
-    built: VOSModule = module(
-        segmenter=segmenter,
-        recipe=instantiate(config.model.training),
-        settings=settings,
-        identity={"method": name, "network": network, **({} if coding is None else {"coding": coding})},
-        pretrained=bool(encoders) or config.weights is not None,
-    )
-    if coding is not None:
-        codec = Coding.from_plain(_coded(config.paths.cache), coding)
-        built.predict_video = partial(segmented, segmenter, settings, coding=codec)
-    return built
-
-
-def _coding(config: DictConfig) -> dict[str, Any] | None:
+def plain_coding(config: DictConfig) -> dict[str, Any] | None:
     """How pictures are coded for a model that looks at it, as plain values; None: plain pictures."""
     if config.model.get("encoding") is None:
         return None
     return {name: plain(config.model[name]) for name in ("encoding", "motion", "fill")}
 
 
-def _coded(cache: Path | str) -> Path:
+def coded_cache(cache: Path | str) -> Path:
+    """Where videos lie that were encoded for a model that looks at codec side data."""
     return Path(cache) / "coded"
 
 
-def _parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
+def network_parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
     """What the network is built from, and how it is run.
 
     A wrapper's base whose weights are a checkpoint of ours is as that says; so is the base of `weights` without
@@ -179,7 +140,7 @@ def _owner(network: dict[str, Any], method: str = "") -> tuple[dict[str, Any], s
     return network, place
 
 
-def _load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
+def load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
     """Load `base_weights`, a wrapper's own encoder, then `weights`; a base that was given stays."""
     given = config.get("base_weights")
     if given is not None:
@@ -193,16 +154,6 @@ def _load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
         load_light_encoder(segmenter, config.model.name, encoder)
     if config.weights is not None:
         load_weights(segmenter, config.model.name, Path(config.weights), keep_base=given is not None)
-
-
-def _require(config: DictConfig, segmenter: Segmenter[Any]) -> None:
-    """Raise `ConfigError` where a wrapper's frozen parts, which do not train, would be random."""
-    assert isinstance(segmenter, nn.Module)
-    name = config.model.name
-    if config.get("base_weights") is None and next(segmenter.get_submodule("base").parameters(), None) is not None:
-        raise ConfigError(f"model={name} trains over a base that is trained: say base_weights=FILE")
-    if getattr(segmenter, "encoder", None) is not None and config.model.get("encoder_weights") is None:
-        raise ConfigError(f"model={name}: its light encoder does not train: say model.encoder_weights=base, or a FILE")
 
 
 def _evaluating(segmenter: Segmenter[Any]) -> Segmenter[Any]:
