@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,21 @@ CACHE = Path(".cache")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A segmenter in evaluation mode, and how it should be run; `coding` where it looks at codec side data."""
+    """A segmenter in evaluation mode, and how it should be run.
+
+    Attributes:
+        name: of its method.
+        segmenter: what runs.
+        settings: how.
+        coding: where it looks at codec side data.
+        network: the plain parameters that it is built from.
+    """
 
     name: str
     segmenter: Segmenter[Any]
     settings: Settings
     coding: Coding | None = None
+    network: dict[str, Any] = field(default_factory=dict)
 
 
 def load_model(config: DictConfig) -> Model:
@@ -61,7 +70,7 @@ def load_model(config: DictConfig) -> Model:
         segmenter = registry.build(config.model.name, network)
         load_all(segmenter, config)
         coding = Coding.from_plain(coded_cache(config.paths.cache), plain_coding(config))
-        model = Model(config.model.name, _evaluating(segmenter), settings, coding)
+        model = Model(config.model.name, _evaluating(segmenter), settings, coding, network)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
 
@@ -84,7 +93,7 @@ def from_checkpoint(path: Path, cache: Path = CACHE) -> Model:
     assert isinstance(segmenter, nn.Module)
     load_tensors(segmenter, segmenter_tensors(content), path)
     coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
-    return Model(told["method"], _evaluating(segmenter), Settings.told(told["engine"], path), coding)
+    return Model(told["method"], _evaluating(segmenter), Settings.told(told["engine"], path), coding, told["network"])
 
 
 def plain_coding(config: DictConfig) -> dict[str, Any] | None:

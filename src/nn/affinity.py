@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from src.nn.parts import exporting, in_parts
+
 CHUNK = 2**25
 """Most similarities that exist at a time: 128 MiB. A frame's positions are read in as many parts as that takes."""
 
@@ -58,8 +60,8 @@ def attend(
         scaled = query.float().unsqueeze(1) * query.shape[-1] ** -0.5 * (2 if similarity == "l2" else 1)
         offset = _offset(keys, similarity, used)
         transposed = keys.transpose(2, 3)
-        step = max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
-        chunks = scaled.split(step, 2)
+        chunks = in_parts(scaled, 2, lambda: positions_at_once(keys))
+        step = chunks[0].shape[2]
         peaks = None if kernel is None else _peaks(chunks, transposed, step)
         parts = []
         for i, chunk in enumerate(chunks):
@@ -70,6 +72,11 @@ def attend(
                 scores += _log_gaussian(peaks, i * step, chunk.shape[2], kernel)
             parts.append(_read(scores, values, top_k))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def positions_at_once(keys: Tensor) -> int:
+    """How many positions of a frame may be compared with keys B G M C at a time, at least 1."""
+    return max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
 
 
 def _offset(keys: Tensor, similarity: Similarity, used: Tensor | None) -> Tensor | None:
@@ -111,6 +118,9 @@ def _log_gaussian(peaks: Tensor, start: int, count: int, kernel: Kernel) -> Tens
 
 def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
     """Similarities B G q M, values B O M V -> B O q V."""
+    if top_k is not None and exporting():
+        count: int = torch.sym_min(top_k, scores.shape[-1])  # type: ignore[no-untyped-call]
+        return _gathered(*scores.topk(count, -1), values)
     if top_k is None or top_k >= scores.shape[-1]:
         return scores.softmax(-1).to(values.dtype) @ values
     best, where = scores.topk(top_k, -1)
@@ -124,3 +134,15 @@ def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
         for o in range(objects)
     ]
     return torch.unflatten(torch.stack(read), 0, (batch, objects))
+
+
+def _gathered(best: Tensor, where: Tensor, values: Tensor) -> Tensor:
+    """What `_read` does of the best similarities and their positions, B G q k, in terms that graphs have.
+
+    It takes k times the memory: the values of all chosen positions, side by side.
+    """
+    batch, objects, positions, channels = values.shape
+    flat = values.reshape(-1, channels)
+    first = torch.arange(batch * objects, device=values.device).view(batch, objects, 1, 1) * positions
+    chosen = torch.nn.functional.embedding(where + first, flat)
+    return (best.softmax(-1).to(values.dtype).unsqueeze(3) @ chosen).squeeze(3)

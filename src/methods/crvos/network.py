@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_min, object_probabilities
+from src.nn.blocks import in_chunks, repeated
 from src.nn.normalise import Normalise
+from src.nn.parts import spread
 from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
 Specifier = Literal["none", "mask", "clue"]
@@ -167,8 +169,8 @@ class CRVOS(nn.Module):
         mask = torch.cat([1 - coarse, coarse], 2)
         if self.specifier == "mask":
             return mask
-        row = torch.linspace(-1, 1, h, device=planes.device, dtype=planes.dtype).view(h, 1).expand(h, w)
-        column = torch.linspace(-1, 1, w, device=planes.device, dtype=planes.dtype).expand(h, w)
+        row = spread(h, planes.device, planes.dtype).view(h, 1).expand(h, w)
+        column = spread(w, planes.device, planes.dtype).expand(h, w)
         coordinates = torch.stack([row, column, (row**2 + column**2).sqrt()])
         return torch.cat([mask, coordinates.expand(batch, objects, 3, h, w)], 2)
 
@@ -179,12 +181,14 @@ class CRVOS(nn.Module):
             self.refine.rm2.frame(features.f8),
             self.refine.rm3.frame(features.f4),
         )
-        chunks = []
-        for part in torch.split(clue, self.object_chunk, 1):
-            batch, objects = part.shape[:2]
-            each = tuple(share.repeat_interleave(objects, 0) if objects > 1 else share for share in shares)
-            chunks.append(self.refine(each, part.flatten(0, 1)).unflatten(0, (batch, objects)))
-        return torch.cat(chunks, 1)
+        batch = clue.shape[0]
+
+        def refine(part: Tensor) -> Tensor:
+            each = tuple(repeated(share, part.shape[0] // batch) for share in shares)
+            scores: Tensor = self.refine(each, part)
+            return scores
+
+        return in_chunks(refine, clue, self.object_chunk)
 
 
 def _upsample(x: Tensor, factor: int) -> Tensor:
