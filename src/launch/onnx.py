@@ -26,7 +26,7 @@ from src.core.graphs import Axis, Function, Graph, Shape
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference of an output that is taken for rounding, as a share of its largest value."""
-LARGEST = 2**15
+LARGEST = 2**24
 """Of an axis that is known at run time only."""
 TRACED = {"rows": 4, "columns": 6, "objects": 2, "memory": 48, "cells": 24}
 """Sizes with which a graph is traced whose own are not known: none equals another's, none is 1."""
@@ -94,8 +94,7 @@ def write_graph(network: nn.Module, graph: Graph, path: Path, sizes: Mapping[str
             )
             program.save(path, external_data=False)
         except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ExportError(f"graph '{graph.name}' cannot be written ({reason})") from error
+            raise ExportError(f"graph '{graph.name}' cannot be written ({_reason(error)})") from error
     model = program.model
     for value, shape in zip(model.graph.inputs, shapes, strict=True):
         if free and any(isinstance(value.shape[place], int) for place in shape):
@@ -134,8 +133,7 @@ def compare(
             expected, ours = _timed(lambda: Function(network, graph.function).eval()(*tensors), repeats)
     # onnxruntime's own errors share no base.
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ExportError(f"graph '{graph.name}' does not run in onnxruntime ({reason})") from error
+        raise ExportError(f"graph '{graph.name}' does not run in onnxruntime ({_reason(error)})") from error
     finally:
         torch.set_num_threads(before)
     differences, shares = {}, {}
@@ -183,6 +181,12 @@ def described(shape: Shape, sizes: Mapping[str, int] | None) -> list[int | str]:
 
 def _named(axis: Axis) -> str:
     return (f"{axis.times}*" if axis.times > 1 else "") + axis.name + (f"+{axis.more}" if axis.more else "")
+
+
+def _reason(error: Exception) -> str:
+    """One line of a library's error, of what caused it where that is known."""
+    cause = error.__cause__ or error
+    return next(iter(str(cause).splitlines()), type(cause).__name__)
 
 
 def _timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:

@@ -112,7 +112,8 @@ def _log_gaussian(peaks: Tensor, start: int, count: int, kernel: Kernel) -> Tens
     query = torch.arange(start, start + count, device=peaks.device).view(-1, 1)
     peaks = peaks.unsqueeze(2)
     rows = query // kernel.columns - peaks // kernel.columns
-    columns = query % kernel.columns - peaks % kernel.columns
+    # Not by remainders, which exporters refuse where the grid's size is not known.
+    columns = query - peaks - rows * kernel.columns
     return (rows.square() + columns.square()).float() / (-2 * kernel.sigma**2)
 
 

@@ -25,14 +25,15 @@ def test_comments_and_choices_are_there() -> None:
     assert "stcn, stcn_adapted, stm" in models
 
 
-def test_help_alone_is_ours_and_with_values_hydras(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_alone_is_ours_and_with_values_hydras(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from src import segment
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["src.segment", "--help"])
-        segment.main()
+    monkeypatch.setattr("sys.argv", ["src.segment", "--help"])
+    segment.main()
     assert capsys.readouterr().out == usage(CONFIGS, "segment")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["src.segment", "--help", "model=stm"])
+    monkeypatch.setattr("sys.argv", ["src.segment", "--help", "model=stm"])
+    with pytest.raises(SystemExit, match="0"):
         segment.main()
     assert "name: stm" in capsys.readouterr().out

@@ -68,9 +68,7 @@ def _memory(network: SwiftNet) -> tuple[str, ...]:
             f"Where the shares of pixels that changed (a channel by more than {image} or an object's probability by "
             f"more than {mask} since the frame before), summed over frames since the last such frame, reach {enough}:"
         )
-    most = (
-        "" if bound is None else f" At most {bound} frames' worth of positions stay per object, the oldest shares go."
-    )
+    most = "" if bound is None else f" Of more than {bound} frames' worth, the oldest shares go, not the first frame."
     kept = "is read as a whole until the next one is memorised" if previous else "is not kept besides"
     return (
         "Before each later frame: `memorise` the one before it, with the features that `encode` gave. The first frame "
