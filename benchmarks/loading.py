@@ -32,7 +32,7 @@ from src.data.datamodule import VOSDataModule
 from src.data.davis import davis
 from src.launch.entry import CONFIGS
 from src.launch.instantiate import instantiate
-from src.launch.models import training_module
+from src.launch.training import training_module
 from src.video.writer import write_mask
 
 GPU_FLOPS = 0.4 * 989e12

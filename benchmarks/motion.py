@@ -36,7 +36,7 @@ from src.core.parameters import nearest
 from src.data.davis import davis
 from src.data.sequence import Sequence
 from src.launch.entry import fail
-from src.launch.results import write_record
+from src.launch.records import write_record
 from src.video import open_video
 from src.video.coded import coded_pictures
 from src.video.encode import Encoding, encoded

@@ -3,8 +3,8 @@
     python -m benchmarks.training [recipes=stcn_davis,gam_davis] [threads=1] [variants=…]
 
 One clip of a published recipe (ResNet-50, 384x384) forward and backward, each variant in a process of its own, so that
-its memory can be told: `plain`, `checkpoint`, `channels_last`, `bf16` and `all`. Seconds are processor time, which other
-programs disturb less. The last column is what loading a clip takes, without any worker, of what training takes.
+its memory can be told: `plain`, `checkpoint`, `channels_last`, `bf16` and `all`. Seconds are processor time, which
+other programs disturb less. The last column is what loading a clip takes, without any worker, of what training takes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from src.data.clips import collate
 from src.data.datamodule import VOSDataModule
 from src.launch.entry import CONFIGS
 from src.launch.instantiate import instantiate
-from src.launch.models import training_module
+from src.launch.training import training_module
 
 DEFAULTS = {"recipes": "stcn_davis,gam_davis", "variants": "plain,checkpoint,channels_last,bf16,all", "threads": "1"}
 ROW = "{:<14}{:<16}{:>12}{:>10}{:>10}{:>12}"

@@ -20,7 +20,7 @@ from src.engine.measure import Grid, Measurement, sweep
 from src.launch.device import find_device
 from src.launch.entry import entry, plain
 from src.launch.models import load_model
-from src.launch.results import write_record
+from src.launch.records import write_record
 
 WIDTH = 9
 """Least characters of a printed column."""

@@ -19,7 +19,8 @@ from src.data.submission import check_submission, write_submission
 from src.launch.entry import entry
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model
-from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
+from src.launch.records import write_record
+from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence
 from src.launch.sheet import write_sheet
 from src.launch.words import following, places
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented

@@ -15,8 +15,9 @@ from src.data.datamodule import VOSDataModule
 from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
 from src.launch.loading import check_resumed
-from src.launch.models import training_module
-from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence, write_record
+from src.launch.records import write_record
+from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence
+from src.launch.training import training_module
 from src.launch.words import after_training, places, training_places
 from src.metrics import ScoreTable
 from src.training.artifacts import publish

@@ -26,7 +26,8 @@ from src.data.sequence import EvaluationItem
 from src.data.worlds.generated import generate
 from src.launch.entry import quote_path
 from src.launch.loading import write_half
-from src.launch.models import from_checkpoint, training_module
+from src.launch.models import from_checkpoint
+from src.launch.training import training_module
 from src.training.evaluation import mask_sinks
 from src.video import open_video
 

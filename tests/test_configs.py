@@ -80,7 +80,8 @@ def test_every_command_in_the_documents_composes() -> None:
     for document in documents:
         text = document.read_text().replace("\\\n", " ")
         commands += re.findall(
-            r"python -m src\.(train|evaluate|segment|benchmark)( +-m)?((?: +[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+))*)", text
+            r"python -m src\.(train|evaluate|segment|benchmark|export)( +-m)?((?: +[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+))*)",
+            text,
         )
     assert len(commands) >= 5
     for program, sweeps, rest in commands:

@@ -55,6 +55,8 @@ DOORS = {
     "segment checkpoint": ("segment", "video={clip}", "mask={mask}", "checkpoint={file}"),
     "segment weights": ("segment", "video={clip}", "mask={mask}", *SMALL, "model=stcn", "weights={file}"),
     "benchmark checkpoint": ("benchmark", "checkpoint={file}"),
+    "export checkpoint": ("export", "checkpoint={file}"),
+    "export weights": ("export", *SMALL, "model=stcn", "weights={file}"),
     "train weights": ("train", "trainer=cpu", *SMALL, "weights={file}", "data=davis2017"),
     "train encoder": ("train", "trainer=cpu", *SMALL, "model.encoder_weights={file}", "data=davis2017"),
     "train resume": (

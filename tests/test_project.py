@@ -23,6 +23,7 @@ ALLOWED = {
     "data": {"video"},
     "methods/*/network.py": {"nn"},
     "methods/*/weights.py": set(),
+    "methods/*/graphs.py": {"nn"},
     "methods/*/module.py": {"nn", "training", "engine", "data", "video"},
     "engine": {"video"},
     "studies": set(),
@@ -73,6 +74,14 @@ def test_networks_are_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("name", ["segment", "benchmark", "export"])
+def test_programs_that_do_not_train_start_without_what_training_needs(name: str) -> None:
+    heavy = ("lightning", "torchmetrics", "albumentations", "wandb", "matplotlib", "scipy", "torch._dynamo", "onnx")
+    code = f"import sys, src.{name}; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_importing_anything_does_no_work() -> None:
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES]
     code = (
@@ -101,7 +110,8 @@ def test_the_lock_pins_every_dependency_and_nothing_that_cannot_run() -> None:
     pins = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines())
     pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    optional = project["optional-dependencies"]
+    for text in project["dependencies"] + optional["dev"] + optional["export"]:
         requirement = Requirement(text)
         assert Version(pins[requirement.name]) in requirement.specifier, text
     assert pins["torch"] == "2.13.0"

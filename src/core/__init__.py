@@ -1,6 +1,6 @@
 """What every room shares: frames, masks, state, the Segmenter contract, ids, errors, keyed randomness, files."""
 
-from src.core.errors import CheckpointError, ConfigError, DataError, VideoError, VOSError, WriteError
+from src.core.errors import CheckpointError, ConfigError, DataError, ExportError, VideoError, VOSError, WriteError
 from src.core.files import atomic_path, atomic_write
 from src.core.objects import ObjectTable
 from src.core.random import generator
@@ -16,6 +16,7 @@ __all__ = [
     "Compared",
     "ConfigError",
     "DataError",
+    "ExportError",
     "Frame",
     "Keys",
     "LowLevel",

@@ -23,3 +23,7 @@ class CheckpointError(VOSError):
 
 class ConfigError(VOSError):
     """A configuration value is missing, contradictory or not allowed."""
+
+
+class ExportError(VOSError):
+    """A network's graphs cannot be written for other runtimes, or do not compute there what they should."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from src.core.graphs import Graphs
+
 Convert = Callable[[dict[str, Tensor]], dict[str, Tensor] | None]
 
 
@@ -22,12 +24,15 @@ class Method:
         convert_path: function from a published state dict to ours, or None when the keys are not that method's.
         encoder_path: function from a published state dict, a base's or our own to the encoder's tensors alone, or None
             when it has none; for methods whose encoder is a part of a larger one.
+        graphs_path: function from a network to its `Graphs`, the functions that run outside of Python; None for methods
+            that have none of their own.
     """
 
     network_path: str
     module_path: str | None = None
     convert_path: str | None = None
     encoder_path: str | None = None
+    graphs_path: str | None = None
 
     def network(self) -> Callable[..., Any]:
         """The network's class."""
@@ -45,6 +50,10 @@ class Method:
     def convert_encoder(self) -> Convert | None:
         """The converter of weights for its encoder."""
         return _resolve(self.encoder_path) if self.encoder_path else None
+
+    def graphs(self) -> Callable[[Any], Graphs] | None:
+        """What gives a network's graphs."""
+        return _resolve(self.graphs_path) if self.graphs_path else None
 
 
 def _resolve(path: str) -> Any:

@@ -25,6 +25,7 @@ from src.core.parameters import check_parameters, fits, nearest
 from src.engine.settings import Settings
 from src.launch.allocator import keep_freed_memory
 from src.launch.sweep import PARENT, register_names, run_job
+from src.launch.usage import usage
 
 CONFIGS = Path(__file__).resolve().parents[2] / "conf"
 PATH_KEYS = (
@@ -81,6 +82,9 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
         def main() -> None:
             nonlocal begun, flags
             begun = False
+            if sys.argv[1:] in (["--help"], ["-h"]):
+                print(usage(CONFIGS, name), end="")
+                return
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             _quieten()
             keep_freed_memory()

@@ -60,9 +60,23 @@ def write_half(source: Path, target: Path) -> None:
     content = read_archive(source)
     if "vos" not in content:
         raise CheckpointError(f"{source}: not a checkpoint of src.train")
-    tensors = {f"segmenter.{key}": value.half().contiguous() for key, value in segmenter_tensors(content).items()}
+    _write_safe(target, {key: value.half() for key, value in segmenter_tensors(content).items()}, content["vos"])
+
+
+def write_weights(segmenter: Segmenter[Any], target: Path, told: dict[str, Any]) -> None:
+    """Write a network as a safetensors file that is a checkpoint of ours: `told` is its method, network and engine.
+
+    Raises:
+        WriteError: if `target` cannot be written.
+    """
+    assert isinstance(segmenter, nn.Module)
+    _write_safe(target, segmenter.state_dict(), told)
+
+
+def _write_safe(target: Path, tensors: dict[str, Tensor], told: dict[str, Any]) -> None:
     with atomic_path(target) as path:
-        save_file(tensors, path, {"vos": json.dumps(content["vos"])})
+        prefixed = {f"segmenter.{key}": value.contiguous() for key, value in tensors.items()}
+        save_file(prefixed, path, {"vos": json.dumps(told)})
 
 
 def load_weights(segmenter: Segmenter[Any], method: str, path: Path, keep_base: bool = False) -> None:

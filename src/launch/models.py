@@ -1,9 +1,8 @@
-"""Segmenters and LightningModules from configurations, checkpoints and weight files."""
+"""Segmenters from configurations, checkpoints and weight files. Nothing of Lightning is loaded for them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,16 @@ from src.core.weights import load_tensors, read_archive
 from src.engine import Settings
 from src.engine.coding import Coding
 from src.launch.entry import CONFIGS, plain
-from src.launch.instantiate import instantiate
 from src.launch.loading import (
     FROM_BASE,
     about,
-    load_encoders,
     load_light_encoder,
     load_weights,
     segmenter_tensors,
 )
 from src.methods import registry
 from src.nn.inference import for_inference
-from src.training.evaluation import segmented
-from src.training.module import VOSModule
 
-ENCODERS = ("encoder", "mask_encoder")
-"""Submodules that `model.<name>_weights` initialises from a classification checkpoint."""
 LIGHT_ENCODER = ("backbone", "norm", "width")
 """What a wrapper's own encoder is built from."""
 CACHE = Path(".cache")
@@ -38,18 +31,31 @@ CACHE = Path(".cache")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A segmenter in evaluation mode, and how it should be run; `coding` where it looks at codec side data."""
+    """A segmenter in evaluation mode, and how it should be run.
+
+    Attributes:
+        name: of its method.
+        segmenter: what runs.
+        settings: how.
+        coding: where it looks at codec side data.
+        network: the plain parameters that it is built from.
+    """
 
     name: str
     segmenter: Segmenter[Any]
     settings: Settings
     coding: Coding | None = None
+    network: dict[str, Any] = field(default_factory=dict)
 
 
-def load_model(config: DictConfig) -> Model:
+def load_model(config: DictConfig, as_trained: bool = False) -> Model:
     """The segmenter that `checkpoint=…` or `model=… [weights=…]` asks for, with `engine` overrides.
 
     Where neither is given, `config.default` names a checkpoint of this checkout, if the program has one.
+
+    Args:
+        config: of a program.
+        as_trained: leave out what `for_inference` does, after which a state dict is another one.
 
     Raises:
         ConfigError: if neither or both are given.
@@ -63,23 +69,24 @@ def load_model(config: DictConfig) -> Model:
     if checkpoint is not None:
         if config.weights is not None or config.get("base_weights") is not None:
             raise ConfigError("weights=FILE and base_weights=FILE go with model=NAME; a checkpoint has its own")
-        model = from_checkpoint(Path(checkpoint), Path(config.paths.cache))
+        model = from_checkpoint(Path(checkpoint), Path(config.paths.cache), as_trained)
     else:
-        network, settings = _parameters(config)
+        network, settings = network_parameters(config)
         segmenter = registry.build(config.model.name, network)
-        _load_all(segmenter, config)
-        coding = Coding.from_plain(_coded(config.paths.cache), _coding(config))
-        model = Model(config.model.name, _evaluating(segmenter), settings, coding)
+        load_all(segmenter, config)
+        coding = Coding.from_plain(coded_cache(config.paths.cache), plain_coding(config))
+        model = Model(config.model.name, _evaluating(segmenter, as_trained), settings, coding, network)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
 
 
-def from_checkpoint(path: Path, cache: Path = CACHE) -> Model:
+def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -> Model:
     """Rebuild what `src.train` wrote, to be run as it was validated.
 
     Args:
         path: the checkpoint.
         cache: folder of the files that are encoded for it, where it looks at codec side data.
+        as_trained: see `load_model`.
 
     Raises:
         CheckpointError: if the file is not one of ours; published weights go with `model=NAME weights=FILE`.
@@ -91,55 +98,24 @@ def from_checkpoint(path: Path, cache: Path = CACHE) -> Model:
     segmenter = registry.build(told["method"], told["network"])
     assert isinstance(segmenter, nn.Module)
     load_tensors(segmenter, segmenter_tensors(content), path)
-    coding = Coding.from_plain(_coded(cache), told.get("coding"))
-    return Model(told["method"], _evaluating(segmenter), Settings.told(told["engine"], path), coding)
+    coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
+    settings = Settings.told(told["engine"], path)
+    return Model(told["method"], _evaluating(segmenter, as_trained), settings, coding, told["network"])
 
 
-def training_module(config: DictConfig) -> VOSModule:
-    """The LightningModule of `model`, with `weights` or the encoder's weights loaded.
-
-    Raises:
-        ConfigError: for a method that does not learn, or a wrapper whose frozen parts have no weights.
-    """
-    name: str = config.model.name
-    module = registry.method(name).module()
-    if module is None:
-        raise ConfigError(f"model '{name}' has nothing to train")
-    network, _ = _parameters(config)
-    segmenter = registry.build(name, network)
-    encoders = {part: file for part in ENCODERS if (file := config.model.get(f"{part}_weights")) is not None}
-    if "base" not in network:
-        load_encoders(segmenter, encoders)
-    elif about(config.weights) is None:
-        _require(config, segmenter)
-    _load_all(segmenter, config)
-    coding = _coding(config)
-    settings = Settings(**plain(config.engine))
-    built: VOSModule = module(
-        segmenter=segmenter,
-        recipe=instantiate(config.model.training),
-        settings=settings,
-        identity={"method": name, "network": network, **({} if coding is None else {"coding": coding})},
-        pretrained=bool(encoders) or config.weights is not None,
-    )
-    if coding is not None:
-        codec = Coding.from_plain(_coded(config.paths.cache), coding)
-        built.predict_video = partial(segmented, segmenter, settings, coding=codec)
-    return built
-
-
-def _coding(config: DictConfig) -> dict[str, Any] | None:
+def plain_coding(config: DictConfig) -> dict[str, Any] | None:
     """How pictures are coded for a model that looks at it, as plain values; None: plain pictures."""
     if config.model.get("encoding") is None:
         return None
     return {name: plain(config.model[name]) for name in ("encoding", "motion", "fill")}
 
 
-def _coded(cache: Path | str) -> Path:
+def coded_cache(cache: Path | str) -> Path:
+    """Where videos lie that were encoded for a model that looks at codec side data."""
     return Path(cache) / "coded"
 
 
-def _parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
+def network_parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
     """What the network is built from, and how it is run.
 
     A wrapper's base whose weights are a checkpoint of ours is as that says; so is the base of `weights` without
@@ -180,7 +156,7 @@ def _owner(network: dict[str, Any], method: str = "") -> tuple[dict[str, Any], s
     return network, place
 
 
-def _load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
+def load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
     """Load `base_weights`, a wrapper's own encoder, then `weights`; a base that was given stays."""
     given = config.get("base_weights")
     if given is not None:
@@ -196,17 +172,10 @@ def _load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
         load_weights(segmenter, config.model.name, Path(config.weights), keep_base=given is not None)
 
 
-def _require(config: DictConfig, segmenter: Segmenter[Any]) -> None:
-    """Raise `ConfigError` where a wrapper's frozen parts, which do not train, would be random."""
+def _evaluating(segmenter: Segmenter[Any], as_trained: bool) -> Segmenter[Any]:
     assert isinstance(segmenter, nn.Module)
-    name = config.model.name
-    if config.get("base_weights") is None and next(segmenter.get_submodule("base").parameters(), None) is not None:
-        raise ConfigError(f"model={name} trains over a base that is trained: say base_weights=FILE")
-    if getattr(segmenter, "encoder", None) is not None and config.model.get("encoder_weights") is None:
-        raise ConfigError(f"model={name}: its light encoder does not train: say model.encoder_weights=base, or a FILE")
-
-
-def _evaluating(segmenter: Segmenter[Any]) -> Segmenter[Any]:
-    assert isinstance(segmenter, nn.Module)
-    for_inference(segmenter)
+    if as_trained:
+        segmenter.eval().requires_grad_(False)
+    else:
+        for_inference(segmenter)
     return segmenter

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from src.nn.parts import exporting, in_parts
+
 CHUNK = 2**25
 """Most similarities that exist at a time: 128 MiB. A frame's positions are read in as many parts as that takes."""
 
@@ -57,8 +59,8 @@ def attend(
         scaled, keys = _comparable(query.float().unsqueeze(1), keys.float(), similarity)
         unused = None if used is None else ~used[:, None, None]
         transposed = keys.transpose(2, 3)
-        step = max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
-        chunks = torch.split(scaled, step, 2)
+        chunks = in_parts(scaled, 2, lambda: positions_at_once(keys))
+        step = chunks[0].shape[2]
         peaks = None if kernel is None else _peaks(chunks, transposed, step)
         parts = []
         for i, chunk in enumerate(chunks):
@@ -83,6 +85,11 @@ def _comparable(query: Tensor, keys: Tensor, similarity: Similarity) -> tuple[Te
     return torch.cat([query * (2 * scale), torch.ones_like(query[..., :1])], -1), torch.cat([keys, -scale * length], -1)
 
 
+def positions_at_once(keys: Tensor) -> int:
+    """How many positions of a frame may be compared with keys B G M C at a time, at least 1."""
+    return max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
+
+
 @torch.no_grad()
 def _peaks(chunks: tuple[Tensor, ...], transposed: Tensor, step: int) -> Tensor:
     """The query position that suits each memory position best, B G M."""
@@ -105,12 +112,16 @@ def _log_gaussian(peaks: Tensor, start: int, count: int, kernel: Kernel) -> Tens
     query = torch.arange(start, start + count, device=peaks.device).view(-1, 1)
     peaks = peaks.unsqueeze(2)
     rows = query // kernel.columns - peaks // kernel.columns
-    columns = query % kernel.columns - peaks % kernel.columns
+    # Not by remainders, which exporters refuse where the grid's size is not known.
+    columns = query - peaks - rows * kernel.columns
     return (rows.square() + columns.square()).float() / (-2 * kernel.sigma**2)
 
 
 def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
     """Similarities B G q M, values B O M V -> B O q V."""
+    if top_k is not None and exporting():
+        count: int = torch.sym_min(top_k, scores.shape[-1])  # type: ignore[no-untyped-call]
+        return _gathered(*scores.topk(count, -1), values)
     if top_k is None or top_k >= scores.shape[-1]:
         return scores.softmax(-1).to(values.dtype) @ values
     best, where = scores.topk(top_k, -1)
@@ -124,3 +135,15 @@ def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
         for o in range(objects)
     ]
     return torch.unflatten(torch.stack(read), 0, (batch, objects))
+
+
+def _gathered(best: Tensor, where: Tensor, values: Tensor) -> Tensor:
+    """What `_read` does of the best similarities and their positions, B G q k, in terms that graphs have.
+
+    It takes k times the memory: the values of all chosen positions, side by side.
+    """
+    batch, objects, positions, channels = values.shape
+    flat = values.reshape(-1, channels)
+    first = torch.arange(batch * objects, device=values.device).view(batch, objects, 1, 1) * positions
+    chosen = torch.nn.functional.embedding(where + first, flat)
+    return (best.softmax(-1).to(values.dtype).unsqueeze(3) @ chosen).squeeze(3)

@@ -12,11 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.nn.parts import in_parts
+
 
 def per_object(own: Tensor, share: Tensor) -> Tensor:
     """Add a frame's share B C h w to each of its objects' N C h w, in place: pass on what nobody else needs."""
     torch.unflatten(own, 0, (share.shape[0], -1)).add_(share.unsqueeze(1))
     return own
+
+
+def repeated(share: Tensor, times: int) -> Tensor:
+    """A frame's share B C h w, once for each of its objects: N C h w."""
+    return share.unsqueeze(1).expand(-1, times, -1, -1, -1).flatten(0, 1)
 
 
 def rows(x: Tensor) -> Tensor:
@@ -32,7 +39,9 @@ def grid(readout: Tensor, like: Tensor) -> Tensor:
 
 def in_chunks(function: Callable[[Tensor], Tensor], objects: Tensor, size: int) -> Tensor:
     """Apply a function of planes N … to B O …, `size` objects at a time: it bounds memory and changes nothing else."""
-    parts = [torch.unflatten(function(part.flatten(0, 1)), 0, part.shape[:2]) for part in torch.split(objects, size, 1)]
+    parts = [
+        torch.unflatten(function(part.flatten(0, 1)), 0, part.shape[:2]) for part in in_parts(objects, 1, lambda: size)
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 

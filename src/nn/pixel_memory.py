@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.core import State, state
-from src.nn import affinity
-from src.nn.affinity import attend
+from src.nn.affinity import attend, positions_at_once
 from src.nn.memory import place
+from src.nn.parts import in_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +183,8 @@ def max_cosine(key: Tensor, memory: Tensor, used: Tensor | None = None) -> Tenso
     with torch.autocast(key.device.type, enabled=False):
         new = F.normalize(key.float(), dim=-1)
         old = F.normalize(memory.float(), dim=-1).transpose(2, 3)
-        step = max(1, affinity.CHUNK // max(1, old.shape[0] * old.shape[1] * old.shape[3]))
         parts = []
-        for chunk in torch.split(new, step, 2):
+        for chunk in in_parts(new, 2, lambda: positions_at_once(memory)):
             scores = chunk @ old
             parts.append((scores if used is None else scores.masked_fill(~used[:, None, None], -2)).amax(-1))
         return torch.cat(parts, 2)

@@ -1,4 +1,4 @@
-"""Records of runs, as `src.launch.results.write_record` leaves them."""
+"""Records of runs, as `src.launch.records.write_record` leaves them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ SETTINGS = "src.engine.Settings"
             "torch.utils.cpp_extension.load",
             "torch.serialization.load",
         ),
-        *("src.launch.results.subprocess.run", "src.core.weights.torch.load", "src.train.main"),
+        *("src.launch.records.subprocess.run", "src.core.weights.torch.load", "src.train.main"),
         *("src.data.stills.Path.unlink", "src.data.strict_json.json.loads", "src.training.loggers.os.system"),
         *("src.data.decoded.shutil.rmtree", "src.data.davis.image_files"),
         *("torch.optim.optimizer.functools.partial", "torch.optim.optimizer.torch.hub.load"),

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from src.core import CheckpointError, ConfigError
 from src.launch.entry import CONFIGS
 from src.launch.loading import check_resumed, load_light_encoder, write_half
-from src.launch.models import from_checkpoint, load_model, training_module
+from src.launch.models import from_checkpoint, load_model
+from src.launch.training import training_module
 from src.methods import registry
 from src.nn.resnet import ResNet
 

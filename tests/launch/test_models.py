@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from src.core import CheckpointError, ConfigError
 from src.launch.entry import CONFIGS
 from src.launch.loading import load_weights
-from src.launch.models import load_model, training_module
+from src.launch.models import load_model
+from src.launch.training import training_module
 from src.methods import registry
 from src.methods.crvos.network import CRVOS
 from src.nn.resnet import ResNet

@@ -6,4 +6,5 @@ METHOD = Method(
     network_path="src.methods.crvos.network:CRVOS",
     module_path="src.methods.crvos.module:CRVOSModule",
     convert_path="src.methods.crvos.weights:convert",
+    graphs_path="src.methods.crvos.graphs:graphs",
 )

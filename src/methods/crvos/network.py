@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.nn.aggregation import aggregate_min, object_probabilities
-from src.nn.blocks import per_object
+from src.nn.blocks import in_chunks, per_object, repeated
 from src.nn.normalise import Normalise
+from src.nn.parts import spread
 from src.nn.resnet import Norm, Pyramid, ResNet, low_level
 
 Specifier = Literal["none", "mask", "clue"]
@@ -54,7 +55,7 @@ class RefineModule(nn.Module):
         """Frame's share B outputs h w and objects' inputs N C h w -> blended N outputs h w (N = B O)."""
         weight = self.blend.weight[:, self.reduce.out_channels :]
         if not weight.shape[1]:
-            return F.relu(frame).repeat_interleave(len(before) // len(frame), 0)
+            return repeated(F.relu(frame), before.shape[0] // frame.shape[0])
         return F.relu(per_object(F.conv2d(before, weight, padding=1), frame), inplace=True)
 
 
@@ -169,8 +170,8 @@ class CRVOS(nn.Module):
         mask = torch.cat([1 - coarse, coarse], 2)
         if self.specifier == "mask":
             return mask
-        row = torch.linspace(-1, 1, h, device=planes.device, dtype=planes.dtype).view(h, 1).expand(h, w)
-        column = torch.linspace(-1, 1, w, device=planes.device, dtype=planes.dtype).expand(h, w)
+        row = spread(h, planes.device, planes.dtype).view(h, 1).expand(h, w)
+        column = spread(w, planes.device, planes.dtype).expand(h, w)
         coordinates = torch.stack([row, column, (row**2 + column**2).sqrt()])
         return torch.cat([mask, coordinates.expand(batch, objects, 3, h, w)], 2)
 
@@ -181,10 +182,12 @@ class CRVOS(nn.Module):
             self.refine.rm2.frame(features.f8),
             self.refine.rm3.frame(features.f4),
         )
-        chunks = []
-        for part in torch.split(clue, self.object_chunk, 1):
-            chunks.append(self.refine(shares, part.flatten(0, 1)).unflatten(0, part.shape[:2]))
-        return torch.cat(chunks, 1)
+
+        def refine(part: Tensor) -> Tensor:
+            scores: Tensor = self.refine(shares, part)
+            return scores
+
+        return in_chunks(refine, clue, self.object_chunk)
 
 
 def _upsample(x: Tensor, factor: int) -> Tensor:

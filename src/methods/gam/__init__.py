@@ -5,4 +5,5 @@ from src.core.method import Method
 METHOD = Method(
     network_path="src.methods.gam.network:GAM",
     module_path="src.methods.gam.module:GAMModule",
+    graphs_path="src.methods.gam.graphs:graphs",
 )

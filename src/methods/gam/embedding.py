@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.nn.parts import spread
+
 
 class MEM(nn.Module):
     """Past masks and coordinates at full resolution, through four 7x7 convolutions of stride 2, to stride 16.
@@ -56,6 +58,6 @@ def _common(like: Tensor, channels: int) -> Tensor:
     ones = like.new_ones(1, 1, height, width)
     if channels == 1:
         return ones
-    row = torch.linspace(-1, 1, height, device=like.device).view(1, 1, height, 1).expand_as(ones)
-    column = torch.linspace(-1, 1, width, device=like.device).expand_as(ones)
+    row = spread(height, like.device).view(1, 1, height, 1).expand_as(ones)
+    column = spread(width, like.device).expand_as(ones)
     return torch.cat([ones, row, column, (row**2 + column**2).sqrt()], 1).to(like.dtype)

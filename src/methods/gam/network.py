@@ -16,7 +16,7 @@ from src.core.segmenter import Comparison, Padding
 from src.methods.gam.attention import CAM, CAMNorm
 from src.methods.gam.embedding import MEM
 from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.blocks import FeatureFusion, grid, in_chunks, per_object, rows
+from src.nn.blocks import FeatureFusion, grid, in_chunks, per_object, repeated, rows
 from src.nn.decoders import STMDecoder
 from src.nn.encoders import KeyValue, MaskEncoder, masks_and_others
 from src.nn.keys import asked_by, project, remembered
@@ -189,15 +189,18 @@ class GAM(nn.Module):
         stay = state.index % self.update_every == 0
         if not state.memory.wants(stay):
             return state.memory
-        stem = self.mask_encoder.conv1(self.normalise(state.image))
-        share = self.fuser.share(state.f16)
+        return state.memory.write(*self.remember(state.image, state.f16, state.key, state.masks), stay)
+
+    def remember(self, image: Tensor, f16: Tensor, key: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
+        """A frame with its feature and key, and masks -> normalised key B 1 hw Ck, values B O hw Cv."""
+        stem = self.mask_encoder.conv1(self.normalise(image))
+        share = self.fuser.share(f16)
 
         def fuse(masks: Tensor) -> Tensor:
             return rows(self.fuser(self.mask_encoder.encode(stem, masks), share))
 
-        value = in_chunks(fuse, masks_and_others(state.masks, clamp=True), self.object_chunk)
-        key = normalise_key(rows(state.key), self.key_norm).unsqueeze(1)
-        return state.memory.write(key, value, stay)
+        value = in_chunks(fuse, masks_and_others(masks, clamp=True), self.object_chunk)
+        return normalise_key(rows(key), self.key_norm).unsqueeze(1), value
 
     def read(self, encoded: Encoded, memory: GlobalMemory) -> Tensor:
         """Attention distribution (Eq. 3): D, B O Cv h w."""
@@ -230,7 +233,7 @@ class GAM(nn.Module):
         if self.merge == "sum":
             readout = per_object(readout.clone(), value)
         elif self.cam is not None:
-            readout = torch.cat([readout, value.repeat_interleave(len(readout) // len(value), 0)], 1)
+            readout = torch.cat([readout, repeated(value, readout.shape[0] // value.shape[0])], 1)
         return readout if self.cam is None else self.cam(readout)
 
     def _repeat(self, planes: Tensor) -> Tensor:

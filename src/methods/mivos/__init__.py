@@ -6,4 +6,5 @@ METHOD = Method(
     network_path="src.methods.mivos.network:MiVOS",
     module_path="src.methods.mivos.module:MiVOSModule",
     convert_path="src.methods.mivos.weights:convert",
+    graphs_path="src.methods.mivos.graphs:graphs",
 )

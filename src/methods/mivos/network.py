@@ -150,7 +150,7 @@ class MiVOS(nn.Module):
     def compare(self, state: MiVOSState) -> tuple[Compared, MiVOSState]:
         """See `Matching.compare`. The memory encoder's features are not kept: its masks may still change."""
         query = self.encoder(self.normalise(state.image))[-1]
-        return Compared(query, self._joined(state), state.masks, state.keys), state
+        return Compared(query, self._joined(state.image, state.masks), state.masks, state.keys), state
 
     def with_keys(self, state: MiVOSState, keys: Keys) -> MiVOSState:
         """See `Matching.with_keys`."""
@@ -166,10 +166,14 @@ class MiVOS(nn.Module):
         stay = self._stays(state)
         if not state.memory.wants(stay):
             return state.memory
-        features = self._joined(state)
-        projected = self.memory(features.flatten(0, 1), stored_by(state.keys))
+        return state.memory.write(*self.remember(state.image, state.masks, state.keys), stay)
+
+    def remember(self, image: Tensor, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
+        """A frame B 3 H W and its masks -> keys B O hw Ck, values B O hw Cv."""
+        features = self._joined(image, masks)
+        projected = self.memory(features.flatten(0, 1), stored_by(keys))
         key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
-        return state.memory.write(key, value, stay)
+        return key, value
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Memory read of the best positions, kernelised on request: B O Cv h w."""
@@ -185,8 +189,8 @@ class MiVOS(nn.Module):
     def _stays(self, state: MiVOSState) -> bool:
         return state.last is None or state.index - state.last >= self.memory_every
 
-    def _joined(self, state: MiVOSState) -> Tensor:
-        """The memory encoder's features of the frame that the state holds, with its masks: B O C h w."""
-        stem = self.mask_encoder.conv1(self.normalise(state.image))
-        masks = masks_and_others(state.masks, clamp=False)
-        return in_chunks(partial(self.mask_encoder.encode, stem), masks, self.object_chunk)
+    def _joined(self, image: Tensor, masks: Masks) -> Tensor:
+        """The memory encoder's features of a frame with its masks: B O C h w."""
+        stem = self.mask_encoder.conv1(self.normalise(image))
+        planes = masks_and_others(masks, clamp=False)
+        return in_chunks(partial(self.mask_encoder.encode, stem), planes, self.object_chunk)

@@ -6,4 +6,5 @@ METHOD = Method(
     network_path="src.methods.stcn.network:STCN",
     module_path="src.methods.stcn.module:STCNModule",
     convert_path="src.methods.stcn.weights:convert",
+    graphs_path="src.methods.stcn.graphs:graphs",
 )

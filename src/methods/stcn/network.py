@@ -176,14 +176,17 @@ class STCN(nn.Module):
         if not state.memory.wants(stay):
             return state.memory
         key, f16 = state.encoded or self._remember(state)
-        stem = self.mask_encoder.conv1(self.normalise(state.image))
+        return state.memory.write(rows(key).unsqueeze(1), self.value(state.image, f16, state.masks), stay)
+
+    def value(self, image: Tensor, f16: Tensor, masks: Masks) -> Tensor:
+        """What a frame B 3 H W with the feature B C h w is remembered to hold: B O hw Cv."""
+        stem = self.mask_encoder.conv1(self.normalise(image))
         share = self.fuser.share(f16)
 
         def fuse(masks: Tensor) -> Tensor:
             return rows(self.fuser(self.mask_encoder.encode(stem, masks), share))
 
-        value = in_chunks(fuse, masks_and_others(state.masks, clamp=False), self.object_chunk)
-        return state.memory.write(rows(key).unsqueeze(1), value, stay)
+        return in_chunks(fuse, masks_and_others(masks, clamp=False), self.object_chunk)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Memory read by L2 similarity (sections 3.2, 4): B O Cv h w."""

@@ -6,4 +6,5 @@ METHOD = Method(
     network_path="src.methods.stm.network:STM",
     module_path="src.methods.stm.module:STMModule",
     convert_path="src.methods.stm.weights:convert",
+    graphs_path="src.methods.stm.graphs:graphs",
 )

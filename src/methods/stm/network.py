@@ -140,7 +140,7 @@ class STM(nn.Module):
     def compare(self, state: STMState) -> tuple[Compared, STMState]:
         """See `Matching.compare`. The memory encoder's features are not kept: its masks may still change."""
         query = self.encoder(self.normalise(state.image))[-1]
-        return Compared(query, self._joined(state), state.masks, state.keys), state
+        return Compared(query, self._joined(state.image, state.masks), state.masks, state.keys), state
 
     def with_keys(self, state: STMState, keys: Keys) -> STMState:
         """See `Matching.with_keys`."""
@@ -156,10 +156,14 @@ class STM(nn.Module):
         stay = state.index % self.memory_every == 0
         if not state.memory.wants(stay):
             return state.memory
-        features = self._joined(state)
-        projected = self.memory(features.flatten(0, 1), stored_by(state.keys))
+        return state.memory.write(*self.remember(state.image, state.masks, state.keys), stay)
+
+    def remember(self, image: Tensor, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
+        """A frame B 3 H W and its masks -> keys B O hw Ck, values B O hw Cv."""
+        features = self._joined(image, masks)
+        projected = self.memory(features.flatten(0, 1), stored_by(keys))
         key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
-        return state.memory.write(key, value, stay)
+        return key, value
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Space-time memory read (section 3.2): B O Cv h w."""
@@ -170,8 +174,8 @@ class STM(nn.Module):
         share = self.decoder.share(query.value, query.features)
         return in_chunks(lambda own: self.decoder(own, share)[:, 0], readout, self.object_chunk)
 
-    def _joined(self, state: STMState) -> Tensor:
-        """The memory encoder's features of the frame that the state holds, with its masks: B O C h w."""
-        stem = self.mask_encoder.conv1(self.normalise(state.image))
-        masks = masks_and_others(state.masks, clamp=True)
-        return in_chunks(partial(self.mask_encoder.encode, stem), masks, self.object_chunk)
+    def _joined(self, image: Tensor, masks: Masks) -> Tensor:
+        """The memory encoder's features of a frame with its masks: B O C h w."""
+        stem = self.mask_encoder.conv1(self.normalise(image))
+        planes = masks_and_others(masks, clamp=True)
+        return in_chunks(partial(self.mask_encoder.encode, stem), planes, self.object_chunk)

@@ -6,4 +6,5 @@ METHOD = Method(
     network_path="src.methods.swiftnet.network:SwiftNet",
     module_path="src.methods.swiftnet.module:SwiftNetModule",
     convert_path="src.methods.swiftnet.weights:convert",
+    graphs_path="src.methods.swiftnet.graphs:graphs",
 )

@@ -196,10 +196,15 @@ class SwiftNet(nn.Module):
         """Light aggregation encoder: the frame that the state holds, with its masks, joins the memory."""
         if not state.memory.wants(state.due):
             return state.memory
-        features = self._joined(state.encoded or self._features(state.image), state.masks)
-        projected = self.memory(features.flatten(0, 1), stored_by(state.keys))
+        encoded = state.encoded or self._features(state.image)
+        return state.memory.write(*self.remember(encoded, state.masks, state.keys), state.due)
+
+    def remember(self, encoded: Encoded, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
+        """A frame's features and its masks -> keys B O hw Ck, values B O hw Cv."""
+        features = self._joined(encoded, masks)
+        projected = self.memory(features.flatten(0, 1), stored_by(keys))
         key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
-        return state.memory.write(key, value, state.due)
+        return key, value
 
     def read(self, query: Query, memory: PixelMemory) -> Tensor:
         """Memory read over chosen pixels and the previous frame: B O Cv h w."""
