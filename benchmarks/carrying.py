@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import tee
 from pathlib import Path
+from typing import Literal
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +20,11 @@ from src.data.sequence import Sequence
 from src.metrics.region import jaccard
 from src.video.coded import coded_pictures
 from src.video.fill import Fill, with_fill
+from src.video.flow import luma_of
+from src.video.motion import Cells, rasterise
 from src.video.warp import Sampling, carried
+
+Still = Literal["no", "nearest", "before"]
 
 HELD = 40
 """Pictures whose masks are kept; no B-frame refers further back."""
@@ -32,14 +39,15 @@ class Warp:
         fill: of pixels that nothing predicts, with motion; without, they are nothing.
         hard: thresholded after every hop.
         quarter: on a grid of 4 pixels.
-        still: what nothing predicts is what the nearest key frame shows there, as if it had not moved.
+        still: what nothing predicts is what a key frame shows there, as if it had not moved: the nearest one, or the
+            one before.
     """
 
     sampling: Sampling = "nearest"
     fill: Fill = "none"
     hard: bool = False
     quarter: bool = False
-    still: bool = False
+    still: Still = "no"
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Stream:
         keys: share of I- and P-frames.
         intra: share of the B-frames' pixels that nothing predicts.
         error: mean over P- and B-frames of the mean absolute difference, in grey levels, to the motion-compensated
-            prediction, where there is one.
+            prediction, where there is one, of the codec's luma with its own interpolation and weights.
+        plain_error: the same with bilinear interpolation and plain means, in grey of the full range.
     """
 
     frames: int
@@ -59,6 +68,7 @@ class Stream:
     keys: float
     intra: float
     error: float
+    plain_error: float
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,23 @@ class Scores:
     all_frames: float
 
 
-def measured(sequence: Sequence, video: Path, warps: Mapping[str, Warp]) -> tuple[Stream, dict[str, Scores]]:
-    """Carry the masks of a sequence over the pictures of a video file of it, which is decoded once."""
+def measured(
+    sequence: Sequence, video: Path, warps: Mapping[str, Warp], exported: bool = False
+) -> tuple[Stream, dict[str, Scores]]:
+    """Carry the masks of a sequence over the pictures of a video file of it, which is decoded once.
+
+    `exported` takes every exported vector for one that is used, also the zeros that stand for unused lists.
+    """
+    with patch("src.video.coded.rasterise", _as_exported if exported else rasterise):
+        return _measured(sequence, video, warps)
+
+
+def _as_exported(vectors: NDArray[np.void] | None, size: tuple[int, int]) -> Cells:
+    cells = rasterise(vectors, size)
+    return replace(cells, whole=np.ones_like(cells.whole))
+
+
+def _measured(sequence: Sequence, video: Path, warps: Mapping[str, Warp]) -> tuple[Stream, dict[str, Scores]]:
     height, width = sequence.image(0).shape[:2]
     kinds = sorted({(warp.fill, warp.quarter) for warp in warps.values()})
     pictures, *copies = tee(coded_pictures(video, size=(height, width)), len(kinds) + 1)
@@ -79,12 +104,13 @@ def measured(sequence: Sequence, video: Path, warps: Mapping[str, Warp]) -> tupl
         for copy, (fill, quarter) in zip(copies, kinds, strict=True)
     ]
     tracks = {name: _Track(len(sequence), warp) for name, warp in warps.items()}
-    facts = []
+    facts: list[_Facts] = []
+    lumas: dict[int, Tensor] = {}
     for picture, *group in zip(pictures, *fields, strict=True):
         labels = sequence.labels(picture.index)
         assert labels is not None, "DAVIS has a mask for every frame"
         truth = torch.from_numpy(labels > 0)[None, None]
-        facts.append(_facts(_coded(picture)))
+        facts.append(_facts(picture, lumas))
         for track in tracks.values():
             track.put(group[kinds.index((track.warp.fill, track.warp.quarter))], truth)
     return _stream(facts), {name: track.scores() for name, track in tracks.items()}
@@ -105,9 +131,8 @@ class _Track:
         coded, shown = _coded(picture), truth
         if coded.type == "B":
             mask, there = carried(coded, self._masks, self.warp.sampling, 4 if self.warp.quarter else 1)
-            if self.warp.still:
-                nearest = min(self._keys, key=lambda index: (abs(index - picture.index), index))
-                mask = torch.where(there, mask, self._keys[nearest])
+            if self.warp.still != "no":
+                mask = torch.where(there, mask, self._keys[self._resting(picture.index)])
             mask = (mask > 0.5).float() if self.warp.hard else mask
             height, width = truth.shape[-2:]
             wide = F.interpolate(mask, scale_factor=4, mode="bilinear") if self.warp.quarter else mask
@@ -120,6 +145,11 @@ class _Track:
         self._masks = dict([*self._masks.items(), (picture.index, mask)][-HELD:])
         if 0 < picture.index < self._last:
             self._found.append((coded.type == "B", jaccard(shown[0, 0].numpy(), truth[0, 0].numpy())))
+
+    def _resting(self, index: int) -> int:
+        """Which key frame stands for a picture where nothing predicts it."""
+        before = [key for key in self._keys if key < index] if self.warp.still == "before" else []
+        return min(before or self._keys, key=lambda key: (abs(key - index), key))
 
     def scores(self) -> Scores:
         """Of all that came."""
@@ -143,24 +173,42 @@ def _at_quarter(picture: Picture) -> Picture:
     return replace(picture, coded=Coded(coded.type, motion, references))
 
 
-def _facts(coded: Coded) -> tuple[str, float, float]:
-    """Type, share of pixels that nothing predicts, and error; NaN where nothing is predicted."""
-    assert coded.references is not None
+@dataclass(frozen=True)
+class _Facts:
+    """Of a picture: type, share of pixels that nothing predicts, and errors; NaN where nothing is predicted."""
+
+    type: str
+    intra: float
+    error: float
+    plain_error: float
+
+
+def _facts(picture: Picture, lumas: dict[int, Tensor]) -> _Facts:
+    """`lumas` are those of the pictures so far; this one joins them."""
+    coded = _coded(picture)
+    own = torch.from_numpy(luma_of(picture).astype(np.float32))[None, None]
+    predicted, there = carried(coded, lumas, "bilinear") if lumas else (own, torch.zeros_like(own, dtype=torch.bool))
+    lumas[picture.index] = own
+    while len(lumas) > HELD:
+        del lumas[next(iter(lumas))]
+    share = there.float().mean().item()
+    if not share:
+        return _Facts(coded.type, 1.0, float("nan"), float("nan"))
     assert coded.residual is not None
-    predicted = (coded.references.amax(1, keepdim=True) >= 0).float()
-    share = predicted.mean().item()
     # The residual is 0 where nothing is predicted.
-    return coded.type, 1 - share, 255 * coded.residual.abs().mean().item() / share if share else float("nan")
+    error = 255 * coded.residual.abs().mean().item() / share
+    return _Facts(coded.type, 1 - share, error, (predicted - own)[there].abs().mean().item())
 
 
-def _stream(facts: list[tuple[str, float, float]]) -> Stream:
-    b_frames = sum(kind == "B" for kind, _, _ in facts)
+def _stream(facts: list[_Facts]) -> Stream:
+    b_frames = sum(one.type == "B" for one in facts)
     return Stream(
         frames=len(facts),
         b_frames=b_frames,
         keys=1 - b_frames / len(facts),
-        intra=_mean(intra for kind, intra, _ in facts if kind == "B"),
-        error=_mean(error for kind, _, error in facts if kind != "I"),
+        intra=_mean(one.intra for one in facts if one.type == "B"),
+        error=_mean(one.error for one in facts if one.type != "I"),
+        plain_error=_mean(one.plain_error for one in facts if one.type != "I"),
     )
 
 

@@ -1,12 +1,13 @@
 """What motion vectors are worth: scores by the size of objects against other motion, and the time of a frame.
 
     python -m benchmarks.covos [sequences=bear,…] [split=train] [year=2016] [size=240] [intervals=1,2,3,5]
-                               [base=FILE] [weights=FILE] [parts=table,timing] [data=DIR] [MODEL OVERRIDES]
+                               [base=FILE] [weights=FILE] [parts=table,timing] [data=DIR] [record=STUDY]
+                               [paths.experiments=DIR] [MODEL OVERRIDES]
 
 `table` is Table 4 of the supplement: J&F on B-frames, over all masks of a class of sizes, where the base looks at every
 frame, and where it looks at key frames only and masks are carried by the codec's vectors alone, by them with the holes
 of intra blocks filled, by vectors taken for optical flow, by optical flow (DIS), and, with a decoder's `weights`, by
-the whole method.
+the whole method. With `record`, each of them becomes a record of that study.
 
 `timing` is Eq. 3, T = T_base R + (T_propagation + T_correction)(1 - R), for several intervals of memory updates counted
 in key frames: T_base is that of the base alone on the key frames, T_B that of B-frames with their share of it in the
@@ -21,12 +22,14 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 from torch import nn
 
 from benchmarks.segmented import Ran, processor_time, ran
@@ -37,6 +40,7 @@ from src.engine import Settings
 from src.engine.coding import Coding
 from src.launch.entry import CONFIGS
 from src.launch.models import Model, load_model
+from src.launch.results import write_record
 from src.metrics import SizeScore, score_by_size
 
 DEFAULTS = {
@@ -48,7 +52,16 @@ DEFAULTS = {
     "base": "weights/scratch_stcn.safetensors",
     "weights": "",
     "parts": "table,timing",
+    "record": "",
 }
+EVERY, WHOLE = "base on every frame", "the whole method"
+VARIANTS = {
+    "vectors alone": {"fill": "none"},
+    "vectors, holes filled": {"fill": "nearest"},
+    "vectors taken for flow": {"motion": "vectors_as_flow"},
+    "optical flow": {"motion": "flow"},
+}
+"""What carries masks in place of the whole method, as parameters of `Coding`."""
 CARRIED_ONLY = ("model.network.refine=false", "model.network.correction=false")
 TABLE = "{:<28}" + "{:>22}" * 4
 TIMING = "{:<20}{:>6}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}"
@@ -59,7 +72,7 @@ CLOSE = 0.15
 
 def main() -> None:
     """Print both tables."""
-    options = {**DEFAULTS, "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS"}
+    options = {**DEFAULTS, "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS", "paths.experiments": "experiments"}
     overrides = [argument for argument in sys.argv[1:] if argument.startswith("model.")]
     options |= dict(argument.split("=", 1) for argument in sys.argv[1:] if not argument.startswith("model."))
     torch.set_num_threads(1)
@@ -72,40 +85,72 @@ def main() -> None:
             timing(options, overrides, sequences, cache)
 
 
-def table(options: dict[str, str], overrides: list[str], sequences: Iterable[Sequence], cache: str) -> None:
+def table(options: dict[str, str], overrides: list[str], sequences: tuple[Sequence, ...], cache: str) -> None:
     """Scores by size: a line for each motion, of B-frames and of all frames."""
     plain = _model(options, [*overrides, *CARRIED_ONLY], cache)
     coding = _coding(plain)
-    codings = {
-        "vectors alone": replace(coding, fill="none"),
-        "vectors, holes filled": replace(coding, fill="nearest"),
-        "vectors taken for flow": replace(coding, motion="vectors_as_flow"),
-        "optical flow": replace(coding, motion="flow"),
-    }
-    variants = {name: (plain.segmenter, each) for name, each in codings.items()}
+    codings: dict[str, Any] = VARIANTS
+    variants = {name: (plain.segmenter, replace(coding, **each)) for name, each in codings.items()}
     if options["weights"]:
-        variants["the whole method"] = (_model(options, overrides, cache, options["weights"]).segmenter, coding)
-    found: dict[str, list[NDArray[np.float64]]] = {"base on every frame": []}
-    ratios = []
+        variants[WHOLE] = (_model(options, overrides, cache, options["weights"]).segmenter, coding)
+    found: dict[str, list[NDArray[np.float64]]] = {EVERY: []}
+    ratios: list[float] = []
     for sequence in sequences:
         images = [sequence.image(index) for index in range(len(sequence))]
         every = ran(_base(plain), sequence, images, plain.settings).rows
         b_frames: NDArray[np.float64] = np.zeros(0)
-        for name, (segmenter, each) in variants.items():
+        for place, (name, (segmenter, each)) in enumerate(variants.items()):
             part = ran(segmenter, sequence, each.pictures(sequence.images), plain.settings)
             found.setdefault(name, []).append(part.rows)
             b_frames = part.rows[part.rows[:, 4] == 0, 0]
-            ratios.append(len(part.keys) / part.frames)
+            ratios += [len(part.keys) / part.frames] * (not place)
         every[:, 4] = ~np.isin(every[:, 0], b_frames)
-        found["base on every frame"].append(every)
+        found[EVERY].append(every)
+        print(f"{sequence.name}: {ratios[-1]:.1%} key frames", flush=True)
     print(f"{np.mean(ratios):.1%} key frames; J&F of masks (how many)")
     for title, b_only in (("B-frames", True), ("all frames", False)):
         for name, parts in found.items():
-            rows = np.concatenate(parts)
-            scores = score_by_size(*_columns(rows[rows[:, 4] == 0] if b_only else rows))
-            if name == "base on every frame":
+            scores = _scores(np.concatenate(parts), b_only)
+            if name == EVERY:
                 print(TABLE.format(title, *(score.name for score in scores)))
             print(TABLE.format(name, *(_cell(score) for score in scores)), flush=True)
+    for name, parts in found.items() if options["record"] else ():
+        _record(name, parts, ratios, options, overrides, tuple(sequences))
+
+
+def _record(
+    name: str,
+    parts: list[NDArray[np.float64]],
+    ratios: list[float],
+    options: dict[str, str],
+    overrides: list[str],
+    sequences: tuple[Sequence, ...],
+) -> None:
+    """A line of the table as a record: means over the masks of a class of sizes, and by sequence."""
+    coded = [f"model.{key}={value}" for key, value in VARIANTS.get(name, {}).items()]
+    parameters = overrides if name == WHOLE else [*overrides, *CARRIED_ONLY, *coded]
+    composed = _config(options, parameters, "", options["weights"] if name == WHOLE else "")
+    config = DictConfig({**composed, "line": name})
+    rows = [
+        {"sequence": sequence.name, "frames": len(sequence), "key_frames": ratio, **_numbers([part])}
+        for sequence, ratio, part in zip(sequences, ratios, parts, strict=True)
+    ]
+    numbers = {"key_frames": float(np.mean(ratios)), **_numbers(parts)}
+    root = Path(options["paths.experiments"])
+    print(f"record: {write_record(root, options['record'], 'benchmarks.covos', numbers, config, sequences, rows)}")
+
+
+def _numbers(parts: list[NDArray[np.float64]]) -> dict[str, float]:
+    """J&F of B-frames' masks, `J&F-B-…`, and of all, `J&F-…`, by class of size, and how many masks those are."""
+    found: dict[str, float] = {}
+    for prefix, b_only in (("B-", True), ("", False)):
+        for score in _scores(np.concatenate(parts), b_only):
+            found |= {f"J&F-{prefix}{score.name}": score.mean, f"masks-{prefix}{score.name}": score.masks}
+    return found
+
+
+def _scores(rows: NDArray[np.float64], b_only: bool) -> tuple[SizeScore, ...]:
+    return score_by_size(*_columns(rows[rows[:, 4] == 0] if b_only else rows))
 
 
 def timing(options: dict[str, str], overrides: list[str], sequences: Iterable[Sequence], cache: str) -> None:
@@ -166,10 +211,14 @@ def _report(name: str, parts: list[Ran], base: list[Ran], memory: float, usual: 
 
 
 def _model(options: dict[str, str], overrides: list[str], cache: str, weights: str = "") -> Model:
+    return load_model(_config(options, overrides, cache, weights))
+
+
+def _config(options: dict[str, str], overrides: list[str], cache: str, weights: str = "") -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         arguments = ["model=covos", f"base_weights='{options['base']}'", f"engine.size={options['size']}"]
         arguments += [f"weights='{weights}'"] * bool(weights) + [f"paths.cache='{cache}'", "data=davis2016"]
-        return load_model(compose("evaluate", [*arguments, *overrides]))
+        return compose("evaluate", [*arguments, *overrides])
 
 
 def _base(model: Model) -> Segmenter[Any]:

@@ -1,14 +1,16 @@
 """How far motion vectors alone carry masks over B-frames, at which share of key frames, and what reading them costs.
 
     python -m benchmarks.motion [settings=default,pinned,…] [warps=bilinear,…] [split=train] [sequences=bear,…]
-                                [every=1] [cost=true] [record=STUDY]
+                                [every=1] [exported=false] [cost=true] [record=STUDY]
                                 [paths.data=DIR] [paths.cache=DIR] [paths.experiments=DIR]
 
 Ground-truth masks of DAVIS 2016 (480p) are given at I- and P-frames and carried to B-frames by nothing but vectors,
 over as many hops as the references take; means for bi-prediction, threshold 0.5, scored as DAVIS does, without the
 first and last frame. `error` is the mean absolute difference to the motion-compensated prediction, in grey levels, over
-the predicted pixels of P- and B-frames; `intra` the share of B-frames' pixels that nothing predicts; `keys` the share
-of I- and P-frames. All numbers are means over sequences; `every=N` takes every Nth sequence of the split.
+the predicted pixels of P- and B-frames; `plain` the same with bilinear interpolation and plain means, in grey of the
+full range; `intra` the share of B-frames' pixels that nothing predicts; `keys` the share of I- and P-frames. All
+numbers are means over sequences; `every=N` takes every Nth sequence of the split. `exported` takes all that libavcodec
+exports for vectors, also the zeros of lists that a part of a macroblock leaves unused.
 
 With `record`, each setting and warp becomes a record of that study. `cost` compares the processor time of reading to
 that of plain decoding.
@@ -65,7 +67,8 @@ SETTINGS = {
 WARPS = {
     "nearest": Warp(),
     "bilinear": Warp("bilinear"),
-    "still": Warp("bilinear", still=True),
+    "still": Warp("bilinear", still="nearest"),
+    "before": Warp("bilinear", still="before"),
     "hard": Warp("bilinear", hard=True),
     "filled": Warp("bilinear", "nearest"),
     "flow-filled": Warp("bilinear", "flow"),
@@ -83,12 +86,13 @@ DEFAULTS = {
     "split": "train",
     "sequences": "",
     "every": "1",
+    "exported": "false",
     "cost": "true",
     "record": "",
     "paths.cache": "",
     "paths.experiments": "experiments",
 }
-ROW = "{:<14}{:<20}{:<20}{:>7}{:>7}{:>8}{:>8}{:>8}"
+ROW = "{:<14}{:<20}{:<20}{:>7}{:>7}{:>8}{:>8}{:>8}{:>8}"
 
 
 def main() -> None:
@@ -101,7 +105,7 @@ def main() -> None:
         sequences = davis(options["paths.data"], 2016, options["split"], only=only)[:: int(options["every"])]
         with ExitStack() as stack:
             cache = Path(options["paths.cache"] or stack.enter_context(tempfile.TemporaryDirectory()))
-            print(ROW.format("settings", "warp", "sequence", "keys", "intra", "error", "J of B", "J"))
+            print(ROW.format("settings", "warp", "sequence", "keys", "intra", "error", "plain", "J of B", "J"))
             for name, setting in settings.items():
                 _study(name, setting, sequences, warps, cache, options)
                 if options["cost"] == "true":
@@ -137,8 +141,9 @@ def _study(
 ) -> None:
     """Measure, print and record a setting."""
     found: list[tuple[Stream, dict[str, Scores]]] = []
+    exported = options["exported"] == "true"
     for sequence in sequences:
-        found.append(measured(sequence, encoded(sequence.images, cache, setting), warps))
+        found.append(measured(sequence, encoded(sequence.images, cache, setting), warps, exported))
         for warp, scores in found[-1][1].items():
             _print(name, warp, sequence.name, _numbers(found[-1][0], scores))
     for warp, how in warps.items():
@@ -150,7 +155,8 @@ def _study(
         ]
         _print(name, warp, f"mean of {len(rows)}", numbers)
         if options["record"]:
-            config = OmegaConf.create({"encoding": asdict(setting), "warp": asdict(how), "split": options["split"]})
+            parts = {"encoding": asdict(setting), "warp": asdict(how), "exported": exported}
+            config = OmegaConf.create({**parts, "split": options["split"]})
             root = Path(options["paths.experiments"])
             path = write_record(root, options["record"], "benchmarks.motion", numbers, config, sequences, rows)
             print(f"record: {path}", flush=True)
@@ -161,6 +167,7 @@ def _numbers(stream: Stream, scores: Scores) -> dict[str, float]:
         "key_frames": stream.keys,
         "intra": stream.intra,
         "error": stream.error,
+        "plain_error": stream.plain_error,
         "J-B-frames": scores.b_frames,
         "J-Mean": scores.all_frames,
     }
@@ -190,7 +197,8 @@ def _seconds(read: Callable[[], Iterable[Picture]]) -> tuple[float, int]:
 
 def _print(name: str, warp: str, sequence: str, found: dict[str, float]) -> None:
     shares = [f"{found[metric]:.1%}" for metric in ("key_frames", "intra")]
-    scores = [f"{found['error']:.2f}", f"{found['J-B-frames']:.3f}", f"{found['J-Mean']:.3f}"]
+    errors = [f"{found['error']:.2f}", f"{found['plain_error']:.2f}"]
+    scores = [*errors, f"{found['J-B-frames']:.3f}", f"{found['J-Mean']:.3f}"]
     print(ROW.format(name, warp, sequence, *shares, *scores), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""A study's page: the question, one table with the papers' numbers beside ours, figures, and how each row was made."""
+"""A study's page: the question, tables with the papers' numbers beside ours, figures, and how each row was made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import groupby
 
 from src.core import ConfigError
 from src.studies.records import summarise
-from src.studies.study import Study
+from src.studies.study import Study, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ COLUMNS = {
     "intra": Column("intra, %", 100),
     "error": Column("error, grey levels", 1, 1),
     "J-B-frames": Column("J of B-frames", 100),
+    "J&F-B-small": Column("below 10k pixels", 100),
+    "J&F-B-medium": Column("10k to 30k", 100),
+    "J&F-B-large": Column("30k and more", 100),
+    "J&F-B-all": Column("all of B-frames", 100),
+    "J&F-all": Column("all frames", 100),
 }
 """Metrics that have a heading of their own; others go by their name."""
 
@@ -61,7 +66,10 @@ def page(study: Study) -> str:
         f"# {study.title}",
         *([f"*{study.limits}*"] if study.limits else []),
         study.question,
-        table(study),
+        *(
+            f"*{one.caption}*\n\n{table(study, one)}" if one.caption else table(study, one)
+            for one in study.all_tables()
+        ),
         *(f"![{one.caption}]({one.place(name)})\n\n*{one.caption}*" for name, one in study.figures.items()),
         *([notes(study)] if study.notes else []),
         "## How each row was made",
@@ -70,12 +78,12 @@ def page(study: Study) -> str:
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
 
-def table(study: Study) -> str:
+def table(study: Study, one: Table) -> str:
     """Markdown: a line per row; where a paper has a number, it follows ours with the difference."""
-    lines = [["row", *(column(metric).heading for metric in study.columns)]]
+    lines = [["row", *(column(metric).heading for metric in one.columns)]]
     lines.append(["---"] * len(lines[0]))
-    for name, row in study.rows.items():
-        lines.append([row.label, *(_cell(study, name, metric) for metric in study.columns)])
+    for name in one.rows:
+        lines.append([study.rows[name].label, *(_cell(study, name, metric) for metric in one.columns)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -84,11 +92,10 @@ def table_csv(study: Study) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "metric", "runs", "mean", "deviation", "paper"])
-    for name, row in study.rows.items():
-        for metric in study.columns:
-            found = summarise(study.runs(name), metric)
-            numbers = ["" if math.isnan(value) else repr(value) for value in (found.mean, found.deviation)]
-            writer.writerow([name, metric, len(row.records), *numbers, row.paper.get(metric, "")])
+    for name, metric in ((name, metric) for one in study.all_tables() for name in one.rows for metric in one.columns):
+        row, found = study.rows[name], summarise(study.runs(name), metric)
+        numbers = ["" if math.isnan(value) else repr(value) for value in (found.mean, found.deviation)]
+        writer.writerow([name, metric, len(row.records), *numbers, row.paper.get(metric, "")])
     return text.getvalue()
 
 

@@ -67,6 +67,21 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A further table, of rows that are measured otherwise.
+
+    Attributes:
+        caption: above it.
+        columns: its metrics.
+        rows: names of those it shows, which the first table then leaves out.
+    """
+
+    caption: str
+    columns: list[str]
+    rows: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """What a page is made of.
 
@@ -76,8 +91,9 @@ class Study:
         question: that it answers.
         limits: of data or budget, the page's first line; empty where there are none.
         source: what the numbers beside ours are from.
-        columns: metrics of the table.
-        rows: by name.
+        columns: metrics of the first table.
+        rows: by name, of all tables.
+        tables: further ones, by name.
         figures: by name, the name of their file.
         records: of the folder, by name.
         notes: text with `{row[metric]}` for numbers.
@@ -90,6 +106,7 @@ class Study:
     source: str
     columns: list[str]
     rows: dict[str, Row]
+    tables: dict[str, Table]
     figures: dict[str, Figure]
     records: dict[str, Record]
     notes: str
@@ -97,6 +114,11 @@ class Study:
     def runs(self, name: str) -> list[Record]:
         """The records of a row."""
         return [self.records[record] for record in self.rows[name].records]
+
+    def all_tables(self) -> list[Table]:
+        """The first, without a caption, of the rows that no other shows; and the others."""
+        elsewhere = {name for table in self.tables.values() for name in table.rows}
+        return [Table("", self.columns, [name for name in self.rows if name not in elsewhere]), *self.tables.values()]
 
 
 def study_folders(root: Path) -> list[Path]:
@@ -118,6 +140,7 @@ def read_study(folder: Path) -> Study:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a study")
     rows = {name: _made(Row, value, f"{path}: rows.{name}") for name, value in content.pop("rows", {}).items()}
+    tables = {name: _made(Table, value, f"{path}: tables.{name}") for name, value in content.pop("tables", {}).items()}
     figures = {
         name: _made(Figure, value, f"{path}: figures.{name}") for name, value in content.pop("figures", {}).items()
     }
@@ -128,6 +151,7 @@ def read_study(folder: Path) -> Study:
         str(path),
         folder=folder,
         rows=rows,
+        tables=tables,
         figures=figures,
         records=read_records(folder),
         notes=notes.read_text() if notes.is_file() else "",
@@ -157,8 +181,12 @@ def _check(study: Study) -> None:
         for shown in (*figure.rows, *(row for line in figure.lines.values() for row in line)):
             if shown not in study.rows:
                 raise ConfigError(f"{path}: figures.{name}: there is no row '{shown}'")
-    for name in study.rows:
-        for column in study.columns:
-            for run in study.runs(name):
-                if column not in run.content["metrics"]:
-                    raise DataError(f"{path}: rows.{name}: {run.name} has no '{column}'")
+    for name, table in study.tables.items():
+        if lost := [row for row in table.rows if row not in study.rows]:
+            raise ConfigError(f"{path}: tables.{name}: there is no row '{lost[0]}'")
+    for table in study.all_tables():
+        for name in table.rows:
+            for column in table.columns:
+                for run in study.runs(name):
+                    if column not in run.content["metrics"]:
+                        raise DataError(f"{path}: rows.{name}: {run.name} has no '{column}'")

@@ -102,6 +102,23 @@ def test_a_line_may_lie_over_a_number_of_the_configuration(study: Path) -> None:
         draw(read_study(study), "against")
 
 
+def test_a_further_table_takes_its_rows_out_of_the_first(study: Path) -> None:
+    further = "tables: {speed: {caption: Speed alone., columns: [frames_per_second], rows: [other]}}\n"
+    (study / "study.yaml").write_text(STUDY + further)
+    first, second = page(read_study(study)).split("*Speed alone.*\n\n")
+    assert "| `one` | 65.0" in first
+    assert "| other |" not in first
+    assert second.startswith("| row | frames/s |\n| --- | --- |\n| other | 5.0 |\n\n![")
+    assert [line.split(",")[:2] for line in table_csv(read_study(study)).splitlines()[1:]] == [
+        ["one", "J&F-Mean"],
+        ["one", "frames_per_second"],
+        ["other", "frames_per_second"],
+    ]
+    (study / "study.yaml").write_text(STUDY + further.replace("[other]", "[two]"))
+    with pytest.raises(ConfigError, match=r"tables\.speed: there is no row 'two'"):
+        read_study(study)
+
+
 def test_numbers_beside_ours_name_their_source(study: Path) -> None:
     (study / "study.yaml").write_text(STUDY + "source: earlier\n")
     assert "65.0 ± 7.1 (earlier 70, -5.0)" in page(read_study(study))
