@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.launch.allocator import keep_freed_memory
+from src.launch.processor import prepare_processor
 
 ROW = "{:<40}{:>7}{:>9}  {}"
 
@@ -51,14 +51,14 @@ class Goal:
 
 
 def options(defaults: dict[str, str]) -> dict[str, str]:
-    """`key=value` of the command line over defaults; sets `threads`, where there is such a key, and the allocator."""
+    """`key=value` of the command line over defaults; sets `threads`, where there is such a key, and the processor."""
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     if unknown := sorted(given.keys() - defaults.keys()):
         sys.exit(f"error: no option {unknown[0]}; there are {', '.join(defaults)}")
     merged = {**defaults, **given}
     if merged.get("threads"):
         torch.set_num_threads(int(merged["threads"]))
-    keep_freed_memory()
+    prepare_processor()
     return merged
 
 

@@ -211,6 +211,7 @@ def check(name: str, built: Any, folder: Path) -> None:
         assert np.array_equal(found.argmax(1)[sure], expected.argmax(1)[sure])
 
 
+@pytest.mark.slow
 def test_what_is_written_is_a_checkpoint_a_manifest_and_graphs_that_suffice(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     built, out = exported(run, "stcn", tmp_path), tmp_path / "out"

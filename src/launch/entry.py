@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.core import ConfigError, VOSError
 from src.core.parameters import check_parameters, fits, nearest
 from src.engine.settings import Settings
-from src.launch.allocator import keep_freed_memory
+from src.launch.processor import prepare_processor
 from src.launch.sweep import PARENT, register_names, run_job
 from src.launch.usage import usage
 
@@ -87,7 +87,7 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
                 return
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             _quieten()
-            keep_freed_memory()
+            prepare_processor()
             register_names()
             sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
             sweeps, flags = _flags(sys.argv[1:])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from av.sidedata.motionvectors import MotionVectors
 
 from src.video.coded import coded_pictures
@@ -67,6 +68,7 @@ def ways(blocks: dict[int, Block]) -> list[dict[int, Block]]:
     return found
 
 
+@pytest.mark.slow
 def test_what_is_not_coded_is_exactly_its_prediction(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", crowd(), crf="34", **{"x264-params": STREAM})
     pictures = by_loop(path)

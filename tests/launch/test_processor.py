@@ -4,14 +4,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 PROGRAM = """
 import resource
 from pathlib import Path
 import torch
-from src.launch.allocator import keep_freed_memory
+from src.launch.processor import prepare_processor
 if {keep}:
-    keep_freed_memory()
+    prepare_processor()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for size in (4, 16, 8, 32):
@@ -39,3 +40,19 @@ def test_tensors_take_the_pages_of_those_before() -> None:
         pytest.skip("with transparent huge pages everywhere there is little to fault in")
     assert given_back > 100_000
     assert kept < given_back / 10
+
+
+SMALLEST = """
+import torch
+from src.launch.processor import prepare_processor
+prepare_processor()
+torch.set_num_threads(2)
+product = torch.full((512, 512), 1e-30) @ torch.full((512, 512), 1e-15)
+print(int(product.count_nonzero()))
+"""
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot")
+def test_what_is_all_but_zero_is_zero_in_all_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", SMALLEST], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "0"
