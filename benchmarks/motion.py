@@ -12,8 +12,7 @@ full range; `intra` the share of B-frames' pixels that nothing predicts; `keys` 
 numbers are means over sequences; `every=N` takes every Nth sequence of the split. `exported` takes all that libavcodec
 exports for vectors, also the zeros of lists that a part of a macroblock leaves unused.
 
-With `record`, each setting and warp becomes a record of that study. `cost` compares the processor time of reading to
-that of plain decoding.
+With `record`, each setting and warp becomes a record of that study. `cost` is `benchmarks.reading` of the last one.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,14 +30,13 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.carrying import Scores, Stream, Warp, measured
-from src.core import ConfigError, Picture, VOSError
+from benchmarks.reading import rows as cost
+from src.core import ConfigError, VOSError
 from src.core.parameters import nearest
 from src.data.davis import davis
 from src.data.sequence import Sequence
 from src.launch.entry import fail
 from src.launch.records import write_record
-from src.video import open_video
-from src.video.coded import coded_pictures
 from src.video.encode import Encoding, encoded
 
 T = TypeVar("T")
@@ -109,7 +105,7 @@ def main() -> None:
             for name, setting in settings.items():
                 _study(name, setting, sequences, warps, cache, options)
                 if options["cost"] == "true":
-                    print(cost(name, encoded(sequences[-1].images, cache, setting)), flush=True)
+                    cost(name, encoded(sequences[-1].images, cache, setting))
     except VOSError as error:
         fail(error)
 
@@ -171,28 +167,6 @@ def _numbers(stream: Stream, scores: Scores) -> dict[str, float]:
         "J-B-frames": scores.b_frames,
         "J-Mean": scores.all_frames,
     }
-
-
-def cost(name: str, path: Path) -> str:
-    """A line with the time of plain decoding, and of two ways of reading, as multiples of it."""
-    plain, frames = _seconds(lambda: iter(open_video(path)))
-    vectors, _ = _seconds(lambda: coded_pictures(path, resolution="quarter", residual=False))
-    whole, _ = _seconds(lambda: coded_pictures(path))
-    quarter, _ = _seconds(lambda: coded_pictures(path, resolution="quarter"))
-    return (
-        f"{name:<14}decoding {1e3 * plain / frames:.1f} ms a frame; with vectors at a quarter {vectors / plain:.2f} x,"
-        f" with residual {quarter / plain:.2f} x, at full size {whole / plain:.2f} x"
-    )
-
-
-def _seconds(read: Callable[[], Iterable[Picture]]) -> tuple[float, int]:
-    """The least of three processor times, which other programs disturb less, and the number of pictures."""
-    times, count = [], 0
-    for _ in range(3):
-        started = time.process_time()
-        count = sum(1 for _ in read())
-        times.append(time.process_time() - started)
-    return min(times), count
 
 
 def _print(name: str, warp: str, sequence: str, found: dict[str, float]) -> None:
