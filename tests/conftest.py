@@ -6,12 +6,20 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 Run = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _smallest_numbers() -> Iterator[None]:
+    """Programs take them for zero in their process, which here is that of other tests too."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

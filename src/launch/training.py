@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -16,7 +15,6 @@ from src.launch.instantiate import instantiate
 from src.launch.loading import about, load_encoders
 from src.launch.models import coded_cache, load_all, network_parameters, plain_coding
 from src.methods import registry
-from src.training.evaluation import segmented
 from src.training.module import VOSModule
 
 ENCODERS = ("encoder", "mask_encoder")
@@ -51,8 +49,7 @@ def training_module(config: DictConfig) -> VOSModule:
         pretrained=bool(encoders) or config.weights is not None,
     )
     if coding is not None:
-        codec = Coding.from_plain(coded_cache(config.paths.cache), coding)
-        built.predict_video = partial(segmented, segmenter, settings, coding=codec)
+        built.coding = Coding.from_plain(coded_cache(config.paths.cache), coding)
     return built
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from functools import partial
@@ -15,6 +16,8 @@ from src.core import Clip, ConfigError, Frame, Masks, Segmenter
 from src.data import EvaluationItem
 from src.data.datamodule import VOSDataModule
 from src.engine import Settings, crop, pad
+from src.engine.coding import Coding
+from src.nn.inference import for_inference
 from src.nn.losses import bootstrap_share, bootstrapped_nll, dice, nll
 from src.training.checkpointing import recompute
 from src.training.evaluation import EvaluationModule, Sinks, peak_memory_mb, segmented
@@ -48,6 +51,7 @@ class VOSModule(EvaluationModule):
         super().__init__(partial(segmented, segmenter, settings), sinks, segmenter)
         self.recipe = recipe
         self.settings = settings
+        self.coding: Coding | None = None  # of pictures, where the method looks at it; set by who builds the module
         self.identity = identity
         self.pretrained = pretrained
         self._started: float | None = None
@@ -111,8 +115,14 @@ class VOSModule(EvaluationModule):
         )
 
     def on_validation_epoch_start(self) -> None:
-        """Start from nothing."""
+        """Start from nothing, with the network as it is now."""
         self.reset_metrics()
+        self._take_final()
+
+    def on_test_epoch_start(self) -> None:
+        """The same."""
+        super().on_test_epoch_start()
+        self._take_final()
 
     def validation_step(self, item: EvaluationItem) -> None:
         """One sequence."""
@@ -172,6 +182,12 @@ class VOSModule(EvaluationModule):
         """Add what rebuilds the segmenter and how it was validated, in plain types."""
         engine = {"size": self.settings.size, "precision": self.settings.precision}
         checkpoint["vos"] = {"format": self.FORMAT, "engine": engine, **self.identity}
+
+    def _take_final(self) -> None:
+        """Predict with a copy that is made ready as `src.evaluate` makes it, so that both give the same bits."""
+        final = copy.deepcopy(self.segmenter)
+        for_inference(final)
+        self.predict_video = partial(segmented, final, self.settings, coding=self.coding)
 
     def _submodules(self, names: tuple[str, ...]) -> list[nn.Module]:
         found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in names]

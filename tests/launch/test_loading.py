@@ -77,12 +77,13 @@ def test_the_light_encoder_comes_from_a_file(prefix: str, tmp_path: Path) -> Non
     torch.save({f"{prefix}{key}": value for key, value in donor.state_dict().items()}, tmp_path / "encoder.pth")
     over = (f"base_weights={base(tmp_path / 'base.ckpt')}", f"model.encoder_weights={tmp_path}/encoder.pth")
     small = ("model=covos", "model.network.backbone=resnet18", "model.network.width=8")
-    loaded: Any = load_model(composed("evaluate", *small, *over, "data=generated", "output=x")).segmenter
+    config = composed("evaluate", *small, *over, "data=generated", "output=x")
+    loaded: Any = load_model(config, as_trained=True).segmenter
     assert same(loaded.encoder, donor, "layer1")
     assert same(loaded.encoder, donor, "bn1")
     torch.save({"nothing": torch.zeros(1)}, tmp_path / "encoder.pth")
     with pytest.raises(CheckpointError, match=r"encoder\.pth: no encoder in it"):
-        load_model(composed("evaluate", *small, *over, "data=generated", "output=x"))
+        load_model(config)
 
 
 def test_a_checkpoint_brings_base_encoder_decoder_and_encoding(tmp_path: Path) -> None:
