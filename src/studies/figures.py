@@ -16,24 +16,27 @@ from src.studies.study import Figure, Study
 
 
 def curves(study: Study, figure: Figure) -> Canvas:
-    """Training loss, and J&F of held-out sequences, over optimiser steps: a colour per file.
+    """Training loss, and J&F of held-out sequences where there is some, over optimiser steps: a colour per file.
 
     Files have columns step, train/loss and val/J&F-Mean, as the CSV logger writes them.
     """
-    canvas = Canvas(figsize=(9, 3.4), layout="constrained")
-    loss, score = canvas.subplots(1, 2)
-    for file in figure.files:
-        rows = read_table(study.folder / file)
-        label = Path(file).stem
+    files = {Path(file).stem: read_table(study.folder / file) for file in figure.files}
+    scores = {label: points(rows, "val/J&F-Mean") for label, rows in files.items()}
+    count = 1 + any(len(steps) for steps, _ in scores.values())
+    canvas = Canvas(figsize=(4.5 * count, 3.4), layout="constrained")
+    (loss, *others) = canvas.subplots(1, count, squeeze=False)[0]
+    for label, rows in files.items():
         steps, losses = points(rows, "train/loss")
         (line,) = loss.plot(thinned(steps), thinned(losses), label=label)
-        steps, scores = points(rows, "val/J&F-Mean")
-        score.plot(steps, 100 * scores, "o-", color=line.get_color(), label=label)
+        for score in others:
+            steps, values = scores[label]
+            score.plot(steps, 100 * values, "o-", color=line.get_color(), label=label)
     loss.set(xlabel="optimiser steps", ylabel="training loss", yscale="log")
-    score.set(xlabel="optimiser steps", ylabel="J&F of held-out sequences")
-    for axes in (loss, score):
+    for score in others:
+        score.set(xlabel="optimiser steps", ylabel="J&F of held-out sequences")
+    for axes in (loss, *others):
         axes.grid(alpha=0.3)
-    score.legend(fontsize="small")
+    (others or [loss])[0].legend(fontsize="small")
     return canvas
 
 
