@@ -62,14 +62,17 @@ def options(defaults: dict[str, str]) -> dict[str, str]:
     return merged
 
 
-def interleaved(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Least seconds of each of some functions, called in turn so that what disturbs one disturbs all."""
+def interleaved(runs: dict[str, Callable[[], Any]], rounds: int, warm: bool = True) -> dict[str, float]:
+    """Least seconds of each of some functions, called in turn so that what disturbs one disturbs all.
+
+    `warm` puts a round before those that count.
+    """
     best = dict.fromkeys(runs, float("inf"))
-    for round_ in range(rounds + 1):
+    for round_ in range(-warm, rounds):
         for name, run in runs.items():
             begun = time.perf_counter()
             run()
-            if round_:
+            if round_ >= 0:
                 best[name] = min(best[name], time.perf_counter() - begun)
     return best
 
