@@ -40,7 +40,7 @@ from src.engine import Settings
 from src.engine.coding import Coding
 from src.launch.entry import CONFIGS
 from src.launch.models import Model, load_model
-from src.launch.results import write_record
+from src.launch.records import write_record
 from src.metrics import SizeScore, score_by_size
 
 DEFAULTS = {
