@@ -1,18 +1,21 @@
-"""What the graphs of matching methods have in common: shapes, the read, and how memories grow, in words.
+"""What the graphs of matching methods have in common: shapes, parts, and how memories grow, in words.
 
 See `src/core/graphs.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.core import Masks
-from src.core.graphs import COLUMNS, MEMORY, OBJECTS, ROWS, Axis, Shape
+from src.core.graphs import CELLS, COLUMNS, MEMORY, OBJECTS, ROWS, Axis, Graph, Graphs, Shape
+from src.nn.affinity import Kernel, attend
 from src.nn.aggregation import aggregate_product
+from src.nn.blocks import grid, rows
 from src.nn.resnet import Pyramid
 
 PRODUCT = (
@@ -105,3 +108,43 @@ def growing(every: int, previous: bool, bound: int | None) -> tuple[str, ...]:
 def fine(f4: Tensor, f8: Tensor) -> Pyramid:
     """The features that decoders look at; the deepest is none of them, and any tensor stands for it."""
     return Pyramid(f4, f8, f8)
+
+
+def query_and_memory(network: Any, query: Callable[..., Any], sigma: float | None = None) -> Graphs:
+    """Of methods with an encoder for the frame that asks and one for those remembered (STM, MiVOS).
+
+    Args:
+        network: the method's.
+        query: its `Query`.
+        sigma: of the kernel with which it reads, in cells; None: it has none.
+    """
+    features = pyramid(network.encoder.channels)
+    fine_ones = {name: features[name] for name in ("f4", "f8")}
+    asked, seen = (plane(layer.out_channels) for layer in (network.query.key, network.query.value))
+    keys, values = network.memory.key.out_channels, network.memory.value.out_channels
+    memory, new = (remembered(keys, values, False, positions) for positions in (MEMORY, CELLS))
+
+    def encode(image: Tensor) -> tuple[Tensor, ...]:
+        (f4, f8, _), key, value = network.encode(image)
+        return key, value, f4, f8
+
+    def memorise(image: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+        made: tuple[Tensor, ...] = network.remember(image, used(masks))
+        return made
+
+    def read(key: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        kernel = None if sigma is None else Kernel(sigma, key.shape[-1])
+        return grid(attend(rows(key), keys, values, network.top_k, "dot", kernel), key)
+
+    def decode(readout: Tensor, value: Tensor, f4: Tensor, f8: Tensor) -> Tensor:
+        return probabilities(network.decode(query(fine(f4, f8), value, value), readout))
+
+    masked = {"image": picture(), "masks": planes()}
+    found = {"readout": own(values), "value": seen, **fine_ones}
+    parts = (
+        Graph("encode", encode, {"image": picture()}, {"key": asked, "value": seen, **fine_ones}, ENCODE),
+        Graph("memorise", memorise, masked, new, MEMORISE),
+        Graph("read", read, {"key": asked, **memory}, {"readout": own(values)}, READ),
+        Graph("decode", decode, found, distribution(), DECODE),
+    )
+    return Graphs(parts, growing(network.memory_every, network.memory_previous, network.memory_bound), PRODUCT)
