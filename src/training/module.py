@@ -183,11 +183,20 @@ class VOSModule(EvaluationModule):
         engine = {"size": self.settings.size, "precision": self.settings.precision}
         checkpoint["vos"] = {"format": self.FORMAT, "engine": engine, **self.identity}
 
+    def conclude(self) -> dict[str, float]:
+        """As for any evaluation; the copy that predicted is let go."""
+        results = super().conclude()
+        self._predict_with(self.segmenter)
+        return results
+
     def _take_final(self) -> None:
         """Predict with a copy that is made ready as `src.evaluate` makes it, so that both give the same bits."""
         final = copy.deepcopy(self.segmenter)
         for_inference(final)
-        self.predict_video = partial(segmented, final, self.settings, coding=self.coding)
+        self._predict_with(final)
+
+    def _predict_with(self, segmenter: Segmenter[Any]) -> None:
+        self.predict_video = partial(segmented, segmenter, self.settings, coding=self.coding)
 
     def _submodules(self, names: tuple[str, ...]) -> list[nn.Module]:
         found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in names]
