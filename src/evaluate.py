@@ -34,7 +34,7 @@ def main(config: DictConfig) -> None:
     data: VOSDataModule = instantiate(config.data)
     if config.predictions is not None and pack_or_check(config, data, output):
         return
-    module = _module(config, output)
+    module, training = _module(config, output)
     trainer: L.Trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
     if trainer.is_global_zero:
         print(places(output, _contents(config)), flush=True)
@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     if not trainer.is_global_zero:
         return
     videos = data.test_videos
-    results = measured(module, videos)
+    results = measured(module, videos, training)
     write_per_sequence(output, module.table, videos)
     path = write_metrics(output, results)
     if config.record is not None:
@@ -116,12 +116,13 @@ def _check(path: Path, videos: Sequence[Video]) -> None:
     print(f"submission: {path} ({len(videos)} sequences, nothing wrong)")
 
 
-def _module(config: DictConfig, output: Path) -> EvaluationModule:
+def _module(config: DictConfig, output: Path) -> tuple[EvaluationModule, dict[str, float]]:
+    """What scores, and what the training of its network cost."""
     if config.predictions is not None:
-        return EvaluationModule(partial(from_files, Path(config.predictions)))
+        return EvaluationModule(partial(from_files, Path(config.predictions))), {}
     model = load_model(config)
     predict = partial(segmented, model.segmenter, model.settings, coding=model.coding)
-    return EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
+    return EvaluationModule(predict, mask_sinks(output), model.segmenter).eval(), model.training
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
         write_per_sequence(output, module.table, data.test_videos)
-    return measured(module, data.test_videos)
+    return measured(module, data.test_videos, read_archive(checkpoint)["vos"]["training"])
 
 
 def _best(output: Path) -> Path:

@@ -93,7 +93,8 @@ def test_a_run_folder_holds_everything(world: World) -> None:
         assert (world.run / name).is_file(), name
     metrics = json.loads((world.run / "metrics.json").read_text())
     names = ["J&F-Mean", *(f"{m}-{s}" for m in "JF" for s in ("Mean", "Recall", "Decay"))]
-    assert set(metrics) == {*names, "frames_per_second", "begin_seconds", "peak_memory_mb"}
+    speed = {"frames_per_second", "begin_seconds", "peak_memory_mb"}
+    assert set(metrics) == {*names, *speed, "parameters_m", "training_steps", "training_minutes"}
     assert all(isinstance(value, float) for value in metrics.values())
     assert metrics["frames_per_second"] > 0
     losses = [row["train/loss"] for row in table(world.run / "logs" / "metrics.csv")]
@@ -188,8 +189,10 @@ def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: P
 
 def test_evaluate_repeats_the_test_of_the_training(world: World, evaluated: Path) -> None:
     trained, now = (json.loads((folder / "metrics.json").read_text()) for folder in (world.run, evaluated))
-    for key in ("J&F-Mean", "J-Decay", "F-Recall"):
+    for key in ("J&F-Mean", "J-Decay", "F-Recall", "parameters_m", "training_steps"):
         assert now[key] == trained[key]
+    assert now["training_steps"] == 2
+    assert 0 < now["training_minutes"] < 2
     assert (evaluated / "per_sequence.csv").read_text() == (world.run / "per_sequence.csv").read_text()
     rows = table(evaluated / "per_sequence.csv")
     assert [(row["sequence"], row["object"], row["frames"]) for row in rows] == [

@@ -54,7 +54,9 @@ def test_without_truth_there_is_a_submission_in_place_of_scores(
 
 
 @pytest.mark.slow
-def test_the_whole_way_in_one_process_and_in_two(tmp_path: Path) -> None:
+def test_the_whole_way_in_one_process_and_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One process would take all cores, two share them, and sums depend on the number of threads in their last bit.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     youtube_tree(tmp_path / "YouTube-VOS", {f"{name}{i}": film for name, film in FILMS.items() for i in range(3)})
     program(
         *("train", *SMALL, *CLIPS, "data.clip.augmentation.size=[32,48]", "data=youtube_vos", "trainer.max_epochs=1"),

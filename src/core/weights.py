@@ -63,6 +63,9 @@ def _check_description(told: Any, path: Path) -> None:
             raise CheckpointError(
                 f"{path}: damaged, its '{key}' is no {'name' if kind is str else 'set of parameters'}"
             )
+    cost = told.get("training", {})
+    if not isinstance(cost, dict) or not all(isinstance(value, int | float) for value in cost.values()):
+        raise CheckpointError(f"{path}: damaged, its 'training' is no set of numbers")
 
 
 def _read_safe(path: Path) -> dict[str, Any]:

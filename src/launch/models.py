@@ -39,6 +39,7 @@ class Model:
         settings: how.
         coding: where it looks at codec side data.
         network: the plain parameters that it is built from.
+        training: how many `steps` and `minutes` its checkpoint took, where that tells.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Model:
     settings: Settings
     coding: Coding | None = None
     network: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, float] = field(default_factory=dict)
 
 
 def load_model(config: DictConfig, as_trained: bool = False) -> Model:
@@ -100,7 +102,8 @@ def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -
     load_tensors(segmenter, segmenter_tensors(content), path)
     coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
     settings = Settings.told(told["engine"], path)
-    return Model(told["method"], _evaluating(segmenter, as_trained), settings, coding, told["network"])
+    final = _evaluating(segmenter, as_trained)
+    return Model(told["method"], final, settings, coding, told["network"], told.get("training", {}))
 
 
 def plain_coding(config: DictConfig) -> dict[str, Any] | None:

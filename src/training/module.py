@@ -20,6 +20,7 @@ from src.engine.coding import Coding
 from src.nn.inference import for_inference
 from src.nn.losses import bootstrap_share, bootstrapped_nll, dice, nll
 from src.training.checkpointing import recompute
+from src.training.cost import Cost
 from src.training.evaluation import EvaluationModule, Sinks, peak_memory_mb, segmented
 from src.training.recipe import Recipe
 
@@ -55,6 +56,7 @@ class VOSModule(EvaluationModule):
         self.identity = identity
         self.pretrained = pretrained
         self._started: float | None = None
+        self.cost = Cost()
         self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.segmenter.to(memory_format=self.memory_format)
         if pretrained:
@@ -96,8 +98,9 @@ class VOSModule(EvaluationModule):
         return loss
 
     def on_train_start(self) -> None:
-        """Start the clock of `on_train_batch_end`."""
+        """Start the clocks."""
         self._started = time.perf_counter()
+        self.cost.go_on()
 
     def on_train_batch_end(self, outputs: Any, batch: Clip, batch_idx: int) -> None:
         """After the first batch, say what a step and an epoch will cost."""
@@ -113,6 +116,18 @@ class VOSModule(EvaluationModule):
             seconds * batches / 60,
             batches,
         )
+
+    def on_train_end(self) -> None:
+        """Stop the clock."""
+        self.cost.pause()
+
+    def on_validation_start(self) -> None:
+        """Validation is no training."""
+        self.cost.pause()
+
+    def on_validation_end(self) -> None:
+        """Training goes on."""
+        self.cost.go_on()
 
     def on_validation_epoch_start(self) -> None:
         """Start from nothing, with the network as it is now."""
@@ -181,7 +196,12 @@ class VOSModule(EvaluationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the segmenter and how it was validated, in plain types."""
         engine = {"size": self.settings.size, "precision": self.settings.precision}
-        checkpoint["vos"] = {"format": self.FORMAT, "engine": engine, **self.identity}
+        training = {"steps": self.global_step, "minutes": self.cost.minutes()}
+        checkpoint["vos"] = {"format": self.FORMAT, "engine": engine, "training": training, **self.identity}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.cost = Cost(checkpoint["vos"].get("training", {}).get("minutes", 0.0) * 60)
 
     def conclude(self) -> dict[str, float]:
         """As for any evaluation; the copy that predicted is let go."""

@@ -106,7 +106,13 @@ def test_names_that_are_no_text_are_no_tensors(tmp_path: Path) -> None:
     assert find_tensors(read_archive(tmp_path / "a.pth")).keys() == {"a"}
 
 
-@pytest.mark.parametrize("wrong", [{"method": 5}, {"network": [1]}, {"engine": None}, {"method": ["x"]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"method": 5}, {"network": [1]}, {"engine": None}, {"method": ["x"]}),
+        *({"training": [1]}, {"training": {"minutes": "many"}}),
+    ],
+)
 @pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
 def test_what_a_checkpoint_says_of_itself_is_names_and_parameters(
     tmp_path: Path, wrong: dict[str, object], suffix: str

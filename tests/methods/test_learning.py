@@ -20,7 +20,7 @@ TRAINING = (
 )
 # Rounds through the 240 training videos. Two objects look alike, so a network must learn to match before it gains
 # anything: with keys that see the mask, as in STM and MiVOS, that takes longest.
-ROUNDS = {"gam": 12, "gc": 18, "stm": 28, "stcn": 7, "mivos": 36, "swiftnet": 12}
+ROUNDS = {"gam": 12, "gc": 18, "stm": 28, "stcn": 7, "mivos": 36, "swiftnet": 18}
 CLIPS = ("data.clip.frames=2", "data.batch_size=16")
 # Past masks are worth nothing in a clip's first step, which is given its last one.
 OWN = {"gam": ("data.clip.frames=3", "data.batch_size=8", "model.network.mem_channels=32")}

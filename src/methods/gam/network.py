@@ -73,6 +73,7 @@ class GAM(nn.Module):
         key_channels: C_N.
         value_channels: C_M.
         decoder_width: of STM's decoder; 256 as published.
+        centred: see `KeyValue`; suits training from random initialisation.
         cam: channel-wise attention.
         cam_norm: see `CAM`.
         mem: mask embedding.
@@ -100,6 +101,7 @@ class GAM(nn.Module):
         key_channels: int = 64,
         value_channels: int = 512,
         decoder_width: int = 256,
+        centred: bool = False,
         cam: bool = True,
         cam_norm: CAMNorm = "mean",
         mem: bool = True,
@@ -124,7 +126,7 @@ class GAM(nn.Module):
         self.normalise = Normalise()
         self.encoder = ResNet(backbone, norm, width, layers=3)
         f4, f8, f16 = self.encoder.channels
-        self.project = KeyValue(f16, key_channels, value_channels)
+        self.project = KeyValue(f16, key_channels, value_channels, centred)
         self.mask_encoder = MaskEncoder(mask_backbone, norm, width)
         self.fuser = FeatureFusion(self.mask_encoder.channels[-1], f16, value_channels, KERNELS[fuser])
         self.cam = CAM(cam_norm) if cam else None
@@ -158,7 +160,7 @@ class GAM(nn.Module):
             older = torch.cat([masks.planes.unsqueeze(2), older[:, :, :-1]], 2)
         masks = masks.with_planes(object_probabilities(logits))
         f16 = encoded.features.f16
-        key = remembered(self.project.key, f16, encoded.key, state.keys)
+        key = remembered(self.project.key, self.project.compared(f16), encoded.key, state.keys)
         return logits, GAMState(memory, frame.image, f16, key, masks, older, state.index + 1, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: GAMState) -> GAMState:
@@ -173,11 +175,12 @@ class GAM(nn.Module):
 
     def compare(self, state: GAMState) -> tuple[Compared, GAMState]:
         """See `Matching.compare`. The memory's side is the frame itself, the same for all objects."""
-        return Compared(state.f16, state.f16.unsqueeze(1), state.masks, state.keys), state
+        compared = self.project.compared(state.f16)
+        return Compared(compared, compared.unsqueeze(1), state.masks, state.keys), state
 
     def with_keys(self, state: GAMState, keys: Keys) -> GAMState:
         """See `Matching.with_keys`."""
-        return replace(state, keys=keys, key=project(self.project.key, state.f16, keys.stored))
+        return replace(state, keys=keys, key=project(self.project.key, self.project.compared(state.f16), keys.stored))
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Encoded:
         """Frame encoder (section 3.2.2): B 3 H W -> features, key and value."""

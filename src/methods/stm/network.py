@@ -62,6 +62,7 @@ class STM(nn.Module):
         key_channels: compared; 128 as published.
         value_channels: carried; 512 as published.
         decoder_width: 256 as published.
+        centred: see `KeyValue`; suits training from random initialisation.
         memory_every: frames 0, k, 2k, … stay in the memory.
         memory_previous: the previous frame is always there too, until the next one is segmented.
         memory_bound: most frames that stay, at least 2: the first and the newest others; None: all.
@@ -86,6 +87,7 @@ class STM(nn.Module):
         key_channels: int = 128,
         value_channels: int = 512,
         decoder_width: int = 256,
+        centred: bool = False,
         memory_every: int = 5,
         memory_previous: bool = True,
         memory_bound: int | None = None,
@@ -103,8 +105,8 @@ class STM(nn.Module):
         self.encoder = ResNet(backbone, norm, width, layers=3)
         self.mask_encoder = MaskEncoder(backbone, norm, width)
         f4, f8, f16 = self.encoder.channels
-        self.query = KeyValue(f16, key_channels, value_channels)
-        self.memory = KeyValue(f16, key_channels, value_channels)
+        self.query = KeyValue(f16, key_channels, value_channels, centred)
+        self.memory = KeyValue(f16, key_channels, value_channels, centred)
         # As with encoder weights of one file: what a position is remembered by begins as what it is asked for by.
         self.mask_encoder.load_state_dict(self.encoder.state_dict(), strict=False)
         self.memory.load_state_dict(self.query.state_dict())
@@ -139,8 +141,10 @@ class STM(nn.Module):
 
     def compare(self, state: STMState) -> tuple[Compared, STMState]:
         """See `Matching.compare`. The memory encoder's features are not kept: its masks may still change."""
-        query = self.encoder(self.normalise(state.image))[-1]
-        return Compared(query, self._joined(state.image, state.masks), state.masks, state.keys), state
+        query = self.query.compared(self.encoder(self.normalise(state.image))[-1])
+        joined = self._joined(state.image, state.masks)
+        memory = torch.unflatten(self.memory.compared(joined.flatten(0, 1)), 0, joined.shape[:2])
+        return Compared(query, memory, state.masks, state.keys), state
 
     def with_keys(self, state: STMState, keys: Keys) -> STMState:
         """See `Matching.with_keys`."""
