@@ -11,8 +11,9 @@ from functools import partial
 from itertools import groupby
 
 from src.core import ConfigError
+from src.studies.claims import claims_table
 from src.studies.records import summarise
-from src.studies.study import Study, Table
+from src.studies.study import Study, Table, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def page(study: Study) -> str:
             f"*{one.caption}*\n\n{table(study, one)}" if one.caption else table(study, one)
             for one in study.all_tables()
         ),
+        *([claims_table(study)] if study.claims else []),
         *(f"![{one.caption}]({one.place(name)})\n\n*{one.caption}*" for name, one in study.figures.items()),
         *([notes(study)] if study.notes else []),
         "## How each row was made",
@@ -143,7 +145,7 @@ def _provenance(study: Study) -> list[str]:
             runs = study.runs(name)
             commands = [*study.rows[name].before, *dict.fromkeys(run.command for run in runs)]
             lines += [f"# {study.rows[name].label}", *commands]
-            records += [f"[{run.name}](records/{run.name}.json)" for run in runs]
+            records += [f"[{run.name}]({place(key)})" for key, run in zip(study.rows[name].records, runs, strict=True)]
         blocks += ["\n".join(("```", *lines, "```")), f"{circumstances}; records {', '.join(dict.fromkeys(records))}"]
     return blocks
 

@@ -82,6 +82,25 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A statement of a paper that two rows decide, by J&F.
+
+    Attributes:
+        text: the statement.
+        better: name of the row that it says is better;
+        worse: than this one,
+        margin: by more than so many points; negative where it may lose a little.
+        caveat: what the verdict does not cover.
+    """
+
+    text: str
+    better: str
+    worse: str
+    margin: float = 0.0
+    caveat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """What a page is made of.
 
@@ -94,8 +113,9 @@ class Study:
         columns: metrics of the first table.
         rows: by name, of all tables.
         tables: further ones, by name.
+        claims: by name.
         figures: by name, the name of their file.
-        records: of the folder, by name.
+        records: of the folder, by name, and those of others that rows name as `study/record`.
         notes: text with `{row[metric]}` for numbers.
     """
 
@@ -107,6 +127,7 @@ class Study:
     columns: list[str]
     rows: dict[str, Row]
     tables: dict[str, Table]
+    claims: dict[str, Claim]
     figures: dict[str, Figure]
     records: dict[str, Record]
     notes: str
@@ -119,6 +140,12 @@ class Study:
         """The first, without a caption, of the rows that no other shows; and the others."""
         elsewhere = {name for table in self.tables.values() for name in table.rows}
         return [Table("", self.columns, [name for name in self.rows if name not in elsewhere]), *self.tables.values()]
+
+
+def place(record: str) -> str:
+    """Where a record lies, seen from the study's folder, by the name that a row gives it."""
+    *study, name = record.split("/")
+    return "/".join([*(("..", study[0]) if study else ()), "records", f"{name}.json"])
 
 
 def study_folders(root: Path) -> list[Path]:
@@ -141,6 +168,7 @@ def read_study(folder: Path) -> Study:
         raise ConfigError(f"{path}: not a study")
     rows = {name: _made(Row, value, f"{path}: rows.{name}") for name, value in content.pop("rows", {}).items()}
     tables = {name: _made(Table, value, f"{path}: tables.{name}") for name, value in content.pop("tables", {}).items()}
+    claims = {name: _made(Claim, value, f"{path}: claims.{name}") for name, value in content.pop("claims", {}).items()}
     figures = {
         name: _made(Figure, value, f"{path}: figures.{name}") for name, value in content.pop("figures", {}).items()
     }
@@ -152,12 +180,22 @@ def read_study(folder: Path) -> Study:
         folder=folder,
         rows=rows,
         tables=tables,
+        claims=claims,
         figures=figures,
-        records=read_records(folder),
+        records=_records(folder, rows),
         notes=notes.read_text() if notes.is_file() else "",
     )
     _check(study)
     return study
+
+
+def _records(folder: Path, rows: Mapping[str, Row]) -> dict[str, Record]:
+    """The folder's own, and those of other studies that rows name."""
+    others = {name.split("/")[0] for row in rows.values() for name in row.records if "/" in name}
+    found = read_records(folder)
+    for other in sorted(others):
+        found |= {f"{other}/{name}": record for name, record in read_records(folder.parent / other).items()}
+    return found
 
 
 def _made(kind: type[T], values: Any, where: str, **parts: Any) -> T:
@@ -176,11 +214,15 @@ def _check(study: Study) -> None:
     for name, row in study.rows.items():
         for record in row.records:
             if record not in study.records:
-                raise ConfigError(f"{path}: rows.{name}: there is no records/{record}.json")
+                raise ConfigError(f"{path}: rows.{name}: there is no {place(record)}")
     for name, figure in study.figures.items():
         for shown in (*figure.rows, *(row for line in figure.lines.values() for row in line)):
             if shown not in study.rows:
                 raise ConfigError(f"{path}: figures.{name}: there is no row '{shown}'")
+    for name, claim in study.claims.items():
+        for named in (claim.better, claim.worse):
+            if named not in study.rows:
+                raise ConfigError(f"{path}: claims.{name}: there is no row '{named}'")
     for name, table in study.tables.items():
         if lost := [row for row in table.rows if row not in study.rows]:
             raise ConfigError(f"{path}: tables.{name}: there is no row '{lost[0]}'")

@@ -1,0 +1,92 @@
+"""A claim is held against the noise of sequences and seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.core import ConfigError, DataError
+from src.studies.claims import judge
+from src.studies.page import page
+from src.studies.study import read_study
+
+STUDY = """
+title: Claims
+question: Do they hold?
+columns: [J&F-Mean]
+rows:
+  with: {label: with, records: [a, other/b]}
+  without: {label: without, records: [c]}
+claims:
+  it: {text: It helps, better: with, worse: without, caveat: small}
+"""
+WITHOUT = {"dog": 0.5, "cow": 0.6, "car": 0.7, "bus": 0.4}
+
+
+def write(path: Path, scores: dict[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "command": ["python", "-m", "src.evaluate"],
+        "commit": "0123456789",
+        "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "gpus": []},
+        "data": None,
+        "metrics": {"J&F-Mean": sum(scores.values()) / len(scores)},
+        "config": {},
+        "per_sequence": [{"sequence": name, "object": 1, "J&F-Mean": score} for name, score in scores.items()],
+    }
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    plus = {"dog": 0.1, "cow": 0.12, "car": 0.08, "bus": -0.02}
+    write(tmp_path / "claims/records/a.json", {name: WITHOUT[name] + plus[name] for name in WITHOUT})
+    write(tmp_path / "other/records/b.json", {name: WITHOUT[name] + plus[name] + 0.02 for name in WITHOUT})
+    write(tmp_path / "claims/records/c.json", WITHOUT)
+    (tmp_path / "claims/study.yaml").write_text(STUDY)
+    return tmp_path / "claims"
+
+
+def test_a_difference_beyond_two_standard_errors_decides(folder: Path) -> None:
+    study = read_study(folder)
+    verdict = judge(study, study.claims["it"])
+    # Gains of 11, 13, 9 and -1 points; the two seeds are 2 points apart, so their mean has an error of 1 point.
+    assert verdict.difference == pytest.approx(8)
+    assert verdict.error == pytest.approx((116 / 3 / 4 + 1) ** 0.5)
+    assert (verdict.gains, verdict.sequences, verdict.word) == (3, 4, "confirmed")
+    text = page(study)
+    assert "| It helps | 63.0 | 55.0 | +8.0 ± 3.3 | 3 of 4 | **confirmed**; small |" in text
+    assert "[b](../other/records/b.json)" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("better: with, worse: without", "confirmed"),
+        ("better: without, worse: with", "not confirmed"),
+        ("better: with, worse: without, margin: 4", "within noise"),
+        ("better: without, worse: with, margin: -20", "confirmed"),
+        ("better: with, worse: with", "within noise"),
+    ],
+)
+def test_the_other_way_round_it_is_not_confirmed_and_a_margin_shifts_what_counts(
+    folder: Path, change: str, word: str
+) -> None:
+    (folder / "study.yaml").write_text(STUDY.replace("better: with, worse: without", change))
+    study = read_study(folder)
+    assert judge(study, study.claims["it"]).word == word
+
+
+def test_only_the_same_sequences_are_compared(folder: Path) -> None:
+    write(folder / "records/c.json", {"dog": 0.5})
+    study = read_study(folder)
+    with pytest.raises(DataError, match="rows with and without have different sequences"):
+        judge(study, study.claims["it"])
+    (folder / "study.yaml").write_text(STUDY.replace("worse: without", "worse: nothing"))
+    with pytest.raises(ConfigError, match=r"claims\.it: there is no row 'nothing'"):
+        read_study(folder)
+    (folder / "study.yaml").write_text(STUDY.replace("other/b", "other/d"))
+    with pytest.raises(ConfigError, match=r"rows\.with: there is no \.\./other/records/d\.json"):
+        read_study(folder)
