@@ -20,7 +20,7 @@ from src.launch.entry import entry
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model
 from src.launch.records import write_record
-from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence
+from src.launch.results import masks_hash, measured, per_sequence, write_metrics, write_per_sequence
 from src.launch.sheet import write_sheet
 from src.launch.words import following, places
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
@@ -48,7 +48,8 @@ def main(config: DictConfig) -> None:
     if config.record is not None:
         root = Path(config.paths.experiments)
         rows = per_sequence(module.table, videos)
-        record = write_record(root, config.record, "evaluate", results, config, videos, rows)
+        made = masks_hash(output / "masks") if config.predictions is None else None
+        record = write_record(root, config.record, "evaluate", results, config, videos, rows, made)
         print(f"record: {record}")
     if _lacks_truth(videos):
         # The scores, empty as they are, were gathered from all processes: all of them have written their masks.

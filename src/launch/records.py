@@ -38,11 +38,12 @@ def write_record(
     config: DictConfig,
     videos: Sequence[Video] = (),
     rows: Sequence[Mapping[str, Any]] | None = None,
+    masks: str | None = None,
 ) -> Path:
     """Append a run to `root/<study>/records/`; one file a run, so that nothing already written can be lost.
 
     Its `data` is null where nothing was looked at but generated pictures, and so is `per_sequence` without `rows`.
-    `kind` is the program, `NAME` of `src.NAME` or the whole name of another module.
+    `kind` is the program, `NAME` of `src.NAME` or the whole name of another module; `masks` the hash of what it wrote.
 
     Raises:
         ConfigError: for a study name that is no plain folder name.
@@ -61,6 +62,7 @@ def write_record(
         "data": _seen(videos) if videos else None,
         "metrics": finite(metrics),
         "per_sequence": None if rows is None else [finite(row) for row in rows],
+        **({} if masks is None else {"masks": masks}),
         "config": _without_places(config),
     }
     text = json.dumps(content, indent=2) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from src.data import Sequence as Video
 from src.launch.records import finite
 from src.metrics import ScoreTable, youtube_vos_score
 from src.training.evaluation import EvaluationModule
+from src.video import read_mask
 
 STATISTICS = ("mean", "recall", "decay")
 
@@ -35,6 +37,15 @@ def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
     path = folder / "metrics.json"
     atomic_write(path, json.dumps(finite(metrics), indent=2) + "\n")
     return path
+
+
+def masks_hash(folder: Path) -> str:
+    """A hash of all masks below a folder: names and pixels, whatever program packed them."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.png")):
+        ids = read_mask(path)
+        digest.update(f"{path.relative_to(folder)} {ids.shape} ".encode() + ids.astype("<i4").tobytes())
+    return digest.hexdigest()
 
 
 def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video]) -> Path:

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from src.core import ConfigError
 from src.studies.claims import claims_table
-from src.studies.records import summarise
+from src.studies.records import Record, summarise
 from src.studies.study import Study, Table, place
 
 
@@ -145,9 +145,15 @@ def _provenance(study: Study) -> list[str]:
             runs = study.runs(name)
             commands = [*study.rows[name].before, *dict.fromkeys(run.command for run in runs)]
             lines += [f"# {study.rows[name].label}", *commands]
-            records += [f"[{run.name}]({place(key)})" for key, run in zip(study.rows[name].records, runs, strict=True)]
+            records += [_told(key, run) for key, run in zip(study.rows[name].records, runs, strict=True)]
         blocks += ["\n".join(("```", *lines, "```")), f"{circumstances}; records {', '.join(dict.fromkeys(records))}"]
     return blocks
+
+
+def _told(key: str, run: Record) -> str:
+    """A record, and the hash of the masks that it scored, where it has one."""
+    masks = run.content.get("masks")
+    return f"[{run.name}]({place(key)})" + (f" (masks `{masks[:16]}`)" if masks else "")
 
 
 def _circumstances(study: Study, name: str) -> str:

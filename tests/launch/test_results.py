@@ -1,0 +1,38 @@
+"""What a run leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.launch.results import masks_hash
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for name in ("dog/00000", "dog/00001", "cow/00000"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(ids, "P").save(path, compress_level=9)
+    return tmp_path
+
+
+def test_a_hash_of_masks_is_of_their_names_and_pixels_alone(masks: Path) -> None:
+    before, path = masks_hash(masks), masks / "dog/00001.png"
+    ids = np.asarray(Image.open(path)).copy()
+    Image.fromarray(ids, "L").save(path, compress_level=0)
+    assert masks_hash(masks) == before
+    ids[2, 1] += 1
+    Image.fromarray(ids, "L").save(path)
+    assert masks_hash(masks) != before
+    ids[2, 1] -= 1
+    Image.fromarray(ids.T, "L").save(path)
+    assert masks_hash(masks) != before
+    Image.fromarray(ids, "L").save(path)
+    assert masks_hash(masks) == before
+    path.rename(masks / "cow/00001.png")
+    assert masks_hash(masks) != before
