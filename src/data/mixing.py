@@ -36,7 +36,7 @@ class Part:
     Attributes:
         source: videos, or a function that lists them, or something `Drawable`.
         repeats: how often an epoch goes through its videos or stills.
-        weight: instead of that, its share of the `clips_per_epoch`, against the weights of the others.
+        weight: instead of that, its share of the `clips_per_epoch`, against the weights of the others; 0 leaves it out.
         gap: as in `ClipSettings`, like the attributes below; None: as the other sources do.
         curriculum: replaces the most of `gap`.
         every: frames of the video from one frame of the source to the next; 5 for YouTube-VOS at 6 fps.
@@ -56,8 +56,8 @@ class Part:
     min_area: int | None = None
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or (self.weight is not None and self.weight <= 0):
-            raise ConfigError(f"data: repeats={self.repeats} and weight={self.weight} must be positive")
+        if self.repeats < 1 or (self.weight is not None and self.weight < 0):
+            raise ConfigError(f"data: repeats={self.repeats} must be positive, weight={self.weight} not negative")
 
     def settings(self, common: ClipSettings) -> ClipSettings:
         """Those of all sources, with what this one does its own way."""
@@ -95,6 +95,10 @@ def mix(
     weights = [part.weight for part in parts if part.weight is not None]
     if weights and (len(weights) < len(parts) or clips_per_epoch is None):
         raise ConfigError("data: weights need clips_per_epoch, and one for every source")
+    if weights and not any(weights):
+        raise ConfigError("data: all sources are left out, as their weights are 0")
+    parts = [part for part in parts if part.weight != 0]
+    weights = [weight for weight in weights if weight]
     sources = tuple(_open(part.source, part.settings(settings), skip_limit) for part in parts)
     natural = [len(source) * part.repeats for source, part in zip(sources, parts, strict=True)]
     if clips_per_epoch is None:

@@ -42,6 +42,7 @@ def test_repeats_and_weights_share_an_epoch(videos: tuple[Sequence, ...]) -> Non
     assert drawn(clips(*parts)) == Counter("ab" * 5 + "cde")
     assert clips(*parts, epoch=26).counts == (20, 6)
     assert clips(Part(videos[:1], weight=0.6), Part(videos[1:], weight=0.4), epoch=11).counts == (7, 4)
+    assert drawn(clips(Part((), weight=0), Part(videos[:2], weight=0.4), epoch=4)) == Counter("aabb")
 
 
 def test_a_part_of_an_epoch_goes_on_with_the_next(videos: tuple[Sequence, ...]) -> None:
@@ -75,8 +76,12 @@ def test_what_does_not_mix_is_said(videos: tuple[Sequence, ...]) -> None:
         clips(Part(videos, weight=1), videos, epoch=9)
     with pytest.raises(ConfigError, match="fewer than the 2 sources"):
         clips(videos, videos, epoch=1)
+    with pytest.raises(ConfigError, match="all sources are left out"):
+        clips(Part(videos, weight=0), epoch=9)
     with pytest.raises(ConfigError, match="repeats=0"):
         Part(videos, repeats=0)
+    with pytest.raises(ConfigError, match=r"weight=-0\.1 not negative"):
+        Part(videos, weight=-0.1)
     with pytest.raises(DataError, match="no videos"):
         clips(videos, ())
 
