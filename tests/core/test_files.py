@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,18 @@ def test_a_file_in_the_way_of_the_folder_is_a_write_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot be written"):
         atomic_write(tmp_path / "file" / "x.txt", "")
+
+
+def test_who_may_read_a_file_is_not_the_writers_choice(tmp_path: Path) -> None:
+    def write(name: str) -> int:
+        with atomic_path(tmp_path / name) as path:
+            path.write_text("whole")
+            if name == "secret":
+                path.chmod(0o600)
+        return (tmp_path / name).stat().st_mode
+
+    before = os.umask(0o027)
+    try:
+        assert write("secret") == write("plain") == 0o100640
+    finally:
+        os.umask(before)
