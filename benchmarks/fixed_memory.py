@@ -52,7 +52,7 @@ def main() -> None:
 
 def step(name: str, size: list[int], frames: int = 0, **parameters: Any) -> Callable[[], Any]:
     """A frame of a network, with so many frames in its memory."""
-    network: Any = registry.build(name, parameters)
+    network = registry.build(name, parameters)
     assert isinstance(network, nn.Module)
     for_inference(network)
     frame, state = started(network, (size[0], size[1]), 1)

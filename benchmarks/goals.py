@@ -83,7 +83,7 @@ class Peak:
 
     def __init__(self) -> None:
         self.convolution = nn.Conv2d(256, 256, 3, padding=1).requires_grad_(False)
-        self.convolution.to(memory_format=torch.channels_last)
+        self.convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.x = torch.rand(1, 256, 120, 216).contiguous(memory_format=torch.channels_last)
 
     def __call__(self) -> None:

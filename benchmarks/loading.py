@@ -115,16 +115,17 @@ def _watched(dataset: ClipDataset, reading: Clock, drawing: Clock, augmenting: C
 def _operations(config: DictConfig) -> float:
     """Floating-point operations of forward and backward pass for one clip, counted on a small one of equal length."""
     module = training_module(config).train()
-    module.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
     settings = instantiate(config.data.clip)
     size = 96
     labels = torch.zeros(1, settings.frames, size, size, dtype=torch.int64)
     labels[:, :, 20:60, 20:60] = 1
     valid = torch.ones(1, settings.max_objects, dtype=torch.bool)
     with FlopCounterMode(display=False) as counter:
-        module.training_step(Clip(torch.rand(1, settings.frames, 3, size, size), labels, valid, ("clip",))).backward()
+        clip = Clip(torch.rand(1, settings.frames, 3, size, size), labels, valid, ("clip",))
+        module.training_step(clip).backward()  # type: ignore[no-untyped-call]
     height, width = settings.augmentation.size
-    return counter.get_total_flops() * height * width / size**2
+    return float(counter.get_total_flops() * height * width / size**2)
 
 
 def _like_youtube(data: Path, root: Path) -> Path:

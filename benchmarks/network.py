@@ -111,7 +111,7 @@ def _read(name: str, frames: int, best: dict[str, float]) -> None:
 
 def _steps(name: str, objects: int, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
     """The kinds of steps that a method has behind its first frame."""
-    network: Any = registry.build(name, {})
+    network = registry.build(name, {})
     assert isinstance(network, nn.Module)
     for_inference(network)
     frame, state = started(network, size, objects)

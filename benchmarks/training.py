@@ -68,7 +68,7 @@ def _measure(recipe: str, variant: str, threads: str) -> dict[str, float]:
         batch = collate([clips[0, 1]])
         load = time.process_time() - begun
         module = training_module(config).train()
-    module.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
     for parameter in module.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
@@ -76,7 +76,7 @@ def _measure(recipe: str, variant: str, threads: str) -> dict[str, float]:
     begun = time.process_time()
     with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in on):
         loss = module.training_step(batch)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     step = time.process_time() - begun
     return {"step": step, "load": load, "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
 
