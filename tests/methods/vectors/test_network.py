@@ -1,0 +1,88 @@
+"""Masks follow vectors: against a loop over pixels, and through a real encoder's pan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from src.core import Coded, Frame, Masks
+from src.engine import Settings, run
+from src.engine.coding import Coding
+from src.methods.copy_first.network import CopyFirst
+from src.methods.vectors.network import Seen, Vectors, VectorsState, follow
+from src.video.encode import Encoding
+
+HEIGHT, WIDTH = 5, 8
+
+
+def slow(pictures: dict[int, Tensor], motion: Tensor, references: Tensor, unmoved: Tensor) -> Tensor:
+    out = unmoved.clone()
+    for y in range(HEIGHT):
+        for x in range(WIDTH):
+            for which in (0, 1):
+                index = int(references[0, which, y, x])
+                if index in pictures:
+                    dx, dy = motion[0, 2 * which : 2 * which + 2, y, x].tolist()
+                    row, column = min(max(round(y + dy), 0), HEIGHT - 1), min(max(round(x + dx), 0), WIDTH - 1)
+                    out[0, :, y, x] = pictures[index][0, :, row, column]
+                    break
+    return out
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_following_is_what_a_loop_over_pixels_gives(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    motion = torch.randint(-40, 41, (1, 4, HEIGHT, WIDTH), generator=rng) / 8
+    references = torch.tensor([-1, 0, 4, 7])[torch.randint(0, 4, (1, 2, HEIGHT, WIDTH), generator=rng)].short()
+    unmoved, *planes = (torch.randint(0, 2, (1, 3, HEIGHT, WIDTH), generator=rng).float() for _ in range(3))
+    moved = follow([Seen(0, planes[0]), Seen(4, planes[1])], Coded("B", motion, references), unmoved)
+    assert torch.equal(moved, slow({0: planes[0], 4: planes[1]}, motion, references, unmoved))
+
+
+def labels(network: Vectors, frame: Frame, state: VectorsState) -> tuple[list[list[int]], VectorsState]:
+    logits, state = network.step(frame, state)
+    return logits.argmax(1)[0].tolist(), state
+
+
+def test_what_no_vector_serves_stays_and_later_objects_follow_from_their_frame_on() -> None:
+    network, image = Vectors(), torch.zeros(1, 3, 1, 4)
+    used = torch.ones(1, 1, dtype=torch.bool)
+    state = network.begin(Frame(0, image), Masks(torch.tensor([[[[1.0, 0, 0, 0]]]]), used))
+    left = torch.tensor([-1.0, 0, 0, 0]).view(1, 4, 1, 1).expand(1, 4, 1, 4)
+    references = torch.tensor([[[[0, 0, -1, -1]], [[-1, -1, -1, 9]]]]).short()
+    found, state = labels(network, Frame(2, image, Coded("P", left, references)), state)
+    assert found == [[1, 1, 0, 0]]
+    state = network.add(Frame(2, image), Masks(torch.tensor([[[[0, 0, 0, 1.0]]]]), used), state)
+    found, state = labels(network, Frame(4, image, Coded("I")), state)
+    assert found == [[1, 1, 0, 2]]
+    both = torch.tensor([[[[0, 0, 0, 2]], [[4, 4, 4, 4]]]]).short()
+    found, _ = labels(network, Frame(3, image, Coded("B", left, both)), state)
+    assert found == [[1, 1, 0, 0]], "the past goes before the future; picture 0 has no second object"
+    assert len(Vectors(buffer=2).step(Frame(5, image), state)[1].pictures) == 2
+    with pytest.raises(ValueError, match="buffer=0"):
+        Vectors(buffer=0)
+
+
+def test_a_pan_carries_the_mask_along(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.integers(0, 255, (24, 60, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    truth = np.zeros(scene.shape[:2], np.int64)
+    truth[20:70, 80:140] = 1
+    views = [slice(4 * i, 4 * i + 160) for i in range(12)]
+    files = [tmp_path / f"{i:05d}.png" for i in range(12)]
+    for file, view in zip(files, views, strict=True):
+        Image.fromarray(scene[:, view]).save(file)
+    coding = Coding(tmp_path / "coded", Encoding(refs=1, b_pyramid="none", weightp=0))
+
+    def score(network: Vectors | CopyFirst) -> float:
+        found = list(run(network, coding.pictures(tuple(files)), {0: truth[:, views[0]]}, Settings()))[-1].ids == 1
+        last = truth[:, views[-1]] == 1
+        return float((found & last).sum() / (found | last).sum())
+
+    assert score(CopyFirst()) < 0.4
+    assert score(Vectors()) > 0.9
