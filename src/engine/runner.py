@@ -127,7 +127,8 @@ class _Session:
     def _segment(self, picture: Picture, key: bool, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
         with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
             image = self._working(_to_tensor(picture.image, self.device))
-            coded = None if picture.coded is None else resize_coded(picture.coded, (image.shape[-2], image.shape[-1]))
+            source, size = (picture.image.shape[0], picture.image.shape[1]), (image.shape[-2], image.shape[-1])
+            coded = None if picture.coded is None else resize_coded(picture.coded, source, size)
             masks = self._masks(labels, new) if labels is not None and new else None
             whole = Frame(picture.index, image, coded, key)
             frame, masks, pads = pad(whole, masks, self.segmenter.stride, self.segmenter.padding)

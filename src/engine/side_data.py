@@ -11,11 +11,17 @@ from torch.nn import functional as F
 from src.core import Coded
 
 
-def resize_coded(coded: Coded, size: tuple[int, int]) -> Coded:
-    """Side data for a frame that is resized to H W: nearest vectors, as long as the frame is now; smooth residual."""
+def resize_coded(coded: Coded, source: tuple[int, int], size: tuple[int, int]) -> Coded:
+    """Side data for a frame that is resized: nearest vectors, longer as it is larger; smooth residual.
+
+    Args:
+        coded: fields on any grid over the whole frame; displacements are in pixels of the frame whatever their grid.
+        source: H W of the frame as it was.
+        size: H W of the frame as it is now, and of the fields.
+    """
     motion, references, residual = coded.motion, coded.references, coded.residual
     if motion is not None:
-        scale = motion.new_tensor([size[1] / motion.shape[-1], size[0] / motion.shape[-2]] * 2)
+        scale = motion.new_tensor([size[1] / source[1], size[0] / source[0]] * 2)
         motion = _nearest(motion, size) * scale.view(4, 1, 1)
     if references is not None:
         references = _nearest(references, size)

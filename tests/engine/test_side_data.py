@@ -16,7 +16,7 @@ def coded(height: int = 16, width: int = 24) -> Coded:
 
 
 def test_resized_fields_point_to_the_same_places() -> None:
-    made = resize_coded(coded(), (8, 48))
+    made = resize_coded(coded(), (16, 24), (8, 48))
     assert made.motion is not None
     assert torch.equal(made.motion[:, 0], coded().motion[:, 0, ::2].repeat_interleave(2, 2) * 2)
     assert torch.equal(made.motion[:, 3], coded().motion[:, 3, ::2].repeat_interleave(2, 2) / 2)
@@ -25,7 +25,21 @@ def test_resized_fields_point_to_the_same_places() -> None:
     assert made.references.shape == (1, 2, 8, 48)
     assert made.residual is not None
     assert torch.allclose(made.residual, torch.full((1, 1, 8, 48), 0.25))
-    assert resize_coded(Coded("I"), (8, 48)) == Coded("I")
+    assert resize_coded(Coded("I"), (16, 24), (8, 48)) == Coded("I")
+
+
+def test_vectors_on_a_coarser_grid_are_as_long() -> None:
+    whole = coded()
+    assert whole.motion is not None
+    assert whole.references is not None
+    quarter = Coded("B", whole.motion[..., 2::4, 2::4], whole.references[..., 2::4, 2::4])
+    for size in ((16, 24), (8, 48)):
+        fine, coarse = (resize_coded(one, (16, 24), size) for one in (whole, quarter))
+        assert fine.motion is not None
+        assert coarse.motion is not None
+        assert torch.equal(coarse.motion, fine.motion)
+        assert coarse.references is not None
+        assert coarse.references.shape == (1, 2, *size)
 
 
 def test_nothing_refers_anywhere_from_the_padding() -> None:

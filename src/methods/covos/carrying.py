@@ -27,7 +27,7 @@ from src.methods.covos.network import CoVOS, CoVOSState
 from src.methods.covos.propagation import Propagated
 
 log = logging.getLogger(__name__)
-_VERSION = 1
+_VERSION = 2
 """Of the files; another number when the same settings give others."""
 
 Hand = Callable[[int, Propagated, tuple[int, int]], None]
