@@ -69,5 +69,5 @@ def test_b_frames_of_a_pan_have_the_masks_of_their_key_frames_moved(tmp_path: Pa
             found, truth = prediction.ids == 1, mask(prediction.index) == 1
             scores[prediction.index] = (found & truth).sum() / (found | truth).sum()
     assert len(scores) >= FRAMES // 2
-    # Cells are four pixels of the working size. Vectors twice as long give 0.4 to 0.5, vectors half as long 0.67 to 0.75.
+    # Cells are four pixels of the working size. Vectors twice as long give 0.5, half as long 0.7.
     assert min(scores.values()) > 0.75
