@@ -40,7 +40,9 @@ def encode(
     """Encode T H W 3 images at 25 frames/s; `times` in frames, `turn` = degrees, mirrored; `space` = matrix, range."""
     matrix, span = space or (None, None)
     with av.open(str(path), "w", options=muxer or {}) as container:
-        stream: Any = container.add_stream(codec, rate=Fraction(25), options={"crf": "4", "bf": "3", **options})
+        # With several threads x264 writes another stream now and then.
+        fixed = {"crf": "4", "bf": "3", "threads": "1", **options}
+        stream: Any = container.add_stream(codec, rate=Fraction(25), options=fixed)
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], pixels
         if space:
             stream.codec_context.colorspace, stream.codec_context.color_range = space
