@@ -56,8 +56,8 @@ class KeyValue(nn.Module):
             nn.init.zeros_(self.key.bias)
 
     def compared(self, x: Tensor) -> Tensor:
-        """What the key is made of, N inputs h w."""
-        return x - x.mean((2, 3), keepdim=True) if self.centred else x
+        """What the key is made of, … inputs h w."""
+        return x - x.mean((-2, -1), keepdim=True) if self.centred else x
 
     def forward(self, x: Tensor, own: Projection | None = None) -> tuple[Tensor, Tensor]:
         """N inputs h w -> key N Ck h w, by the clips' `own` projections where there are some, and value N Cv h w."""

@@ -11,6 +11,7 @@ from src.core import DataError
 from src.studies.records import summarise
 from src.studies.study import Claim, Study
 
+Word = Literal["confirmed", "not confirmed", "within noise"]
 SURE = 2.0
 """So many standard errors lie between a difference and its margin where a verdict is more than noise."""
 
@@ -31,7 +32,7 @@ class Verdict:
     error: float
     gains: int
     sequences: int
-    word: Literal["confirmed", "not confirmed", "within noise"]
+    word: Word
 
 
 def judge(study: Study, claim: Claim) -> Verdict:
@@ -52,7 +53,7 @@ def judge(study: Study, claim: Claim) -> Verdict:
     error = math.sqrt(variance)
     beyond = difference - claim.margin
     sure = abs(beyond) > SURE * error
-    word: Literal["confirmed", "not confirmed", "within noise"] = "confirmed" if beyond > 0 else "not confirmed"
+    word: Word = "confirmed" if beyond > 0 else "not confirmed"
     return Verdict(difference, error, sum(gain > 0 for gain in gains), len(gains), word if sure else "within noise")
 
 

@@ -142,8 +142,7 @@ class STM(nn.Module):
     def compare(self, state: STMState) -> tuple[Compared, STMState]:
         """See `Matching.compare`. The memory encoder's features are not kept: its masks may still change."""
         query = self.query.compared(self.encoder(self.normalise(state.image))[-1])
-        joined = self._joined(state.image, state.masks)
-        memory = torch.unflatten(self.memory.compared(joined.flatten(0, 1)), 0, joined.shape[:2])
+        memory = self.memory.compared(self._joined(state.image, state.masks))
         return Compared(query, memory, state.masks, state.keys), state
 
     def with_keys(self, state: STMState, keys: Keys) -> STMState:

@@ -178,8 +178,7 @@ class SwiftNet(nn.Module):
     def compare(self, state: SwiftNetState) -> tuple[Compared, SwiftNetState]:
         """See `Matching.compare`."""
         encoded = state.encoded or self._features(state.image)
-        joined = self._joined(encoded, state.masks)
-        memory = torch.unflatten(self.memory.compared(joined.flatten(0, 1)), 0, joined.shape[:2])
+        memory = self.memory.compared(self._joined(encoded, state.masks))
         compared = Compared(self.query.compared(encoded.pyramid.f16), memory, state.masks, state.keys)
         return compared, replace(state, encoded=encoded)
 

@@ -5,8 +5,6 @@ Shapes: B clips, O objects.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +20,7 @@ class Seen(State):
 
     Attributes:
         index: presentation index.
-        planes: B O H W, 0 or 1. Objects that were added later have none.
+        planes: B O H W, 0 or 1; 0 of objects that were added later.
     """
 
     index: int
@@ -62,13 +60,10 @@ class Vectors(nn.Module):
 
     def step(self, frame: Frame, state: VectorsState) -> tuple[Tensor, VectorsState]:
         """See `Segmenter.step`. Frames come in decode order."""
-        objects = state.valid.shape[1]
         earlier = [seen for seen in state.pictures if seen.index < frame.index] or state.pictures
-        planes = _wide(max(earlier, key=lambda seen: seen.index), objects)
+        planes = max(earlier, key=lambda seen: seen.index).planes
         if frame.coded is not None and frame.coded.motion is not None and frame.coded.references is not None:
-            planes = follow(
-                [replace(seen, planes=_wide(seen, objects)) for seen in state.pictures], frame.coded, planes
-            )
+            planes = follow(state.pictures, frame.coded, planes)
         pictures = [*state.pictures, Seen(frame.index, planes)][-self.buffer :]
         return aggregate_min((2 * planes - 1) * LIMIT, state.valid), VectorsState(pictures, state.valid)
 
@@ -76,7 +71,9 @@ class Vectors(nn.Module):
         """See `Segmenter.add`."""
         last = state.pictures[-1]
         joined = Masks(last.planes, state.valid).append(masks)
-        return VectorsState([*state.pictures[:-1], Seen(last.index, joined.planes)], joined.valid)
+        room = (0, 0, 0, 0, 0, masks.planes.shape[1])
+        before = [Seen(seen.index, F.pad(seen.planes, room)) for seen in state.pictures[:-1]]
+        return VectorsState([*before, Seen(last.index, joined.planes)], joined.valid)
 
 
 def follow(pictures: list[Seen], coded: Coded, unmoved: Tensor) -> Tensor:
@@ -102,10 +99,7 @@ def follow(pictures: list[Seen], coded: Coded, unmoved: Tensor) -> Tensor:
         place = (row * width + column).long().flatten(1).unsqueeze(1).expand(-1, out.shape[1], -1)
         for seen in pictures:
             named = (references[:, which] == seen.index).unsqueeze(1)
+            if not named.any():
+                continue
             out = torch.where(named, seen.planes.flatten(2).gather(2, place).view_as(out), out)
     return out
-
-
-def _wide(seen: Seen, objects: int) -> Tensor:
-    """Its planes, 0 for objects that were added later."""
-    return F.pad(seen.planes, (0, 0, 0, 0, 0, objects - seen.planes.shape[1]))
