@@ -170,7 +170,7 @@ def quote_path(argument: str) -> str:
     if not found:
         return argument
     value = found["value"]
-    plain = re.fullmatch(r"[\w./:~-]+", value, re.ASCII) and not _NO_TEXT.fullmatch(value)
+    plain = re.fullmatch(r"[\w./:-]+", value, re.ASCII) and not _NO_TEXT.fullmatch(value)
     sweep = "," in value and not Path(value).exists() and all(Path(part).exists() for part in value.split(","))
     if plain or sweep or value[0] in "'\"[{" or "${" in value:
         return argument

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
@@ -16,6 +16,7 @@ from src.launch.entry import CONFIGS, check_values, entry, explain, fail, quote_
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="$"), min_size=1, max_size=30))
+@example("0~")
 def test_any_path_arrives_as_it_is(path: str) -> None:
     if path.strip() != path or path[0] in "'\"[{" or path in ("~", "null", "true") or path.lower() in ("null", "nan"):
         return
