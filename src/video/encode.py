@@ -104,7 +104,7 @@ class Encoding:
             "keyint": self.keyint,
             "scenecut": self.scenecut,
             "threads": self.threads,
-            "asm": _instructions(),
+            "asm": instructions(),
         }
         texts = [f"{name}={int(v) if isinstance(v, bool) else v}" for name, v in named.items() if v is not None]
         return {"preset": self.preset, "crf": str(self.crf), "x264-params": ":".join(filter(None, [*texts, self.more]))}
@@ -114,7 +114,7 @@ PINNED = Encoding()
 
 
 @cache
-def _instructions() -> str | None:
+def instructions() -> str | None:
     """The older instruction set where there is AVX-512, with which x264 was seen to give another stream each time."""
     described = Path("/proc/cpuinfo")
     return "AVX2" if described.is_file() and " avx512" in described.read_text() else None

@@ -11,6 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from src.video.encode import instructions
+
 Images = NDArray[np.uint8]
 
 
@@ -40,8 +42,10 @@ def encode(
     """Encode T H W 3 images at 25 frames/s; `times` in frames, `turn` = degrees, mirrored; `space` = matrix, range."""
     matrix, span = space or (None, None)
     with av.open(str(path), "w", options=muxer or {}) as container:
-        # With several threads x264 writes another stream now and then.
-        fixed = {"crf": "4", "bf": "3", "threads": "1", **options}
+        fixed = {"crf": "4", "bf": "3", **options}
+        if codec == "libx264":  # The same stream each time: one thread, and no AVX-512.
+            named = (fixed.get("x264-params", ""), f"asm={found}" if (found := instructions()) else "")
+            fixed |= {"threads": "1", "x264-params": ":".join(filter(None, named))}
         stream: Any = container.add_stream(codec, rate=Fraction(25), options=fixed)
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], pixels
         if space:
