@@ -36,6 +36,9 @@ COLUMNS = {
     "parameters_m": Column("M parameters", 1, 1),
     "training_steps": Column("steps", 1, 0),
     "training_minutes": Column("minutes", 1, 0),
+    "seconds": Column("seconds a frame", 1, 2),
+    "memory_bytes": Column("MiB of the memory", 2**-20, 2),
+    "state_bytes": Column("MiB of the rest of the state", 2**-20, 0),
     "key_frames": Column("key frames, %", 100),
     "intra": Column("intra, %", 100),
     "error": Column("error, grey levels", 1, 1),
@@ -140,20 +143,25 @@ def _provenance(study: Study) -> list[str]:
     """Commands and circumstances, neighbours of the same circumstances together."""
     blocks = []
     for circumstances, group in groupby(study.rows, partial(_circumstances, study)):
-        lines, records = [], []
-        for name in group:
-            runs = study.runs(name)
-            commands = [*study.rows[name].before, *dict.fromkeys(run.command for run in runs)]
-            lines += [f"# {study.rows[name].label}", *commands]
-            records += [_told(key, run) for key, run in zip(study.rows[name].records, runs, strict=True)]
+        lines: list[str] = []
+        records: list[str] = []
+        for commands, names in groupby(group, partial(_commands, study)):
+            for name in names:
+                lines.append(f"# {study.rows[name].label}")
+                records += map(_told, study.rows[name].records, study.runs(name))
+            lines += commands
         blocks += ["\n".join(("```", *lines, "```")), f"{circumstances}; records {', '.join(dict.fromkeys(records))}"]
     return blocks
+
+
+def _commands(study: Study, name: str) -> list[str]:
+    return [*study.rows[name].before, *dict.fromkeys(run.command for run in study.runs(name))]
 
 
 def _told(key: str, run: Record) -> str:
     """A record, and the hash of the masks that it scored, where it has one."""
     masks = run.content.get("masks")
-    return f"[{run.name}]({place(key)})" + (f" (masks `{masks[:16]}`)" if masks else "")
+    return f"[{run.name.split('@')[0]}]({place(key)})" + (f" (masks `{masks[:16]}`)" if masks else "")
 
 
 def _circumstances(study: Study, name: str) -> str:

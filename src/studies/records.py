@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ class Record:
     """One run.
 
     Attributes:
-        name: of its file, without suffix.
+        name: of its file, without suffix; of a point of `src.benchmark` with it, as `@480x854-1-20`: height, width,
+            objects, frames in the memory.
         content: of its file: time, kind, command, commit, hardware, versions, data, metrics, config; where the run
             scored sequences also `per_sequence`.
     """
@@ -104,7 +105,20 @@ def read_records(folder: Path) -> dict[str, Record]:
     Raises:
         DataError: for a file that is no record.
     """
-    return {path.stem: _read(path) for path in sorted((folder / "records").glob("*.json"))}
+    paths = sorted((folder / "records").glob("*.json"))
+    return {record.name: record for path in paths for record in _points(_read(path))}
+
+
+def _points(record: Record) -> Iterator[Record]:
+    """A record per point of a benchmark, whose numbers are then its metrics; any other record as it is."""
+    points = record.content["metrics"].get("points")
+    if points is None:
+        yield record
+        return
+    for point in points:
+        numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
+        place = "{height}x{width}-{objects}-{memory_frames}".format(**point)
+        yield Record(f"{record.name}@{place}", {**record.content, "metrics": numbers})
 
 
 def _read(path: Path) -> Record:

@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         label: what it is, in markdown.
-        records: names of the runs; several differ in their seed alone and are averaged.
+        records: names of the runs, see `Record`; several differ in their seed alone and are averaged.
         before: further commands that its numbers need, such as the training; shown as they are.
         paper: what the paper, or `Study.source`, says, by metric, in the unit of the page.
     """
@@ -144,7 +144,7 @@ class Study:
 
 def place(record: str) -> str:
     """Where a record lies, seen from the study's folder, by the name that a row gives it."""
-    *study, name = record.split("/")
+    *study, name = record.split("@")[0].split("/")
     return "/".join([*(("..", study[0]) if study else ()), "records", f"{name}.json"])
 
 

@@ -157,6 +157,26 @@ def test_sequences_are_means_over_their_objects(study: Path) -> None:
     assert found["a"].sequences() == {}
 
 
+def test_a_point_of_a_benchmark_is_a_record(study: Path) -> None:
+    points = [
+        {"height": 480, "width": 854, "objects": 1, "memory_frames": frames, "seconds": seconds, "error": error}
+        for frames, seconds, error in ((1, 0.5, None), (20, None, "out of memory"))
+    ]
+    content = {**record(0.0), "metrics": {"points": points}}
+    (study / "records" / "d.json").write_text(json.dumps(content))
+    rows = {
+        "few": {"label": "few", "records": ["d@480x854-1-1"]},
+        "many": {"label": "many", "records": ["d@480x854-1-20"]},
+    }
+    (study / "study.yaml").write_text(json.dumps({"title": "T", "question": "Q", "columns": ["seconds"], "rows": rows}))
+    (study / "notes.md").write_text("{few[seconds]} s at {few[height]}")
+    text = page(read_study(study))
+    assert "| few | 0.50 |\n| many | - |" in text
+    assert "0.50 s at 480" in text
+    assert "# few\n# many\npython -m src.evaluate model=stcn seed=0\n```" in text
+    assert "records [d](records/d.json)\n" in text
+
+
 @pytest.mark.parametrize("name", ["bars", "speed", "curves", "against"])
 def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> None:
     first = draw(read_study(study), name).read_bytes()
