@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from itertools import repeat, takewhile
+from typing import TypeVar, cast
 
+_END = object()
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -28,3 +30,10 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 8, th
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def prefetched(items: Iterable[Item], most: int = 2) -> Iterator[Item]:
+    """The same items, up to `most` of them made in a thread before they are asked for. An error comes in its place."""
+    source = iter(items)
+    made = ahead(lambda _: next(source, _END), repeat(None), most, threads=1)
+    return cast("Iterator[Item]", takewhile(lambda item: item is not _END, made))

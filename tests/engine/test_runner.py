@@ -120,7 +120,9 @@ def test_before_the_first_mask_everything_is_background() -> None:
     assert set(np.unique(predictions[2].ids)) == {0, 4}
 
 
-def test_any_iterable_of_pictures_and_lazily() -> None:
+@pytest.mark.parametrize("spare", [False, True])
+def test_any_iterable_of_pictures_and_lazily(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.engine.runner._core_to_spare", lambda _: spare)
     pulled = []
 
     def camera() -> Iterator[Picture]:
@@ -129,9 +131,9 @@ def test_any_iterable_of_pictures_and_lazily() -> None:
             yield Picture(index, image)
 
     predictions = run(Bright(), camera(), {0: first_mask(16, 16, 1)}, Settings())
-    next(predictions)
-    next(predictions)
-    assert pulled == [0, 1]
+    assert [next(predictions).index for _ in range(2)] == [0, 1]
+    assert pulled in ([[0, 1], [0, 1, 2]] if spare else [[0, 1]])
+    assert [prediction.index for prediction in predictions] == [2, 3, 4]
 
 
 @pytest.mark.parametrize(
