@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from src.launch import sweep as sweeps
 from src.launch.entry import CONFIGS, entry
+from src.launch.models import load_model
 from src.launch.sweep import register_names
 from src.launch.sweep_table import grid
 
@@ -88,6 +89,15 @@ def test_every_job_of_every_sweep_composes_and_differs(path: Path, tmp_path: Pat
     for job in jobs:
         keys = [part.partition("=")[0] for part in job.command]
         assert len(set(keys)) == len(keys), f"job {job.number} says something twice: {job.command}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if program_of(path) == "evaluate"], ids=lambda path: path.stem)
+def test_every_job_of_an_evaluation_has_weights_that_fit(path: Path, tmp_path: Path) -> None:
+    register_names()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        jobs = grid(compose("evaluate", [f"sweep={path.stem}"], return_hydra_config=True), tmp_path)
+        for job in jobs:
+            load_model(compose("evaluate", [*job.command, f"paths.cache={tmp_path}"]))
 
 
 def test_a_grid_is_a_process_and_a_folder_per_job(
