@@ -54,10 +54,12 @@ class CropSettings:
     Attributes:
         size: H W of a crop in pixels, multiples of 4; smaller frames are padded with void.
         max_objects: slots. So many objects at most, in random slots; the others are background.
+        cut: probability that an object is cut in two by a line, so that data with one object a video shows several.
     """
 
     size: tuple[int, int] = (384, 384)
     max_objects: int = 10
+    cut: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.size) < CELL or any(n % CELL for n in self.size) or not 1 <= self.max_objects < VOID:
@@ -65,6 +67,8 @@ class CropSettings:
                 f"crop: size={self.size} must be multiples of {CELL},"
                 f" max_objects={self.max_objects} from 1 to {VOID - 1}"
             )
+        if not 0 <= self.cut <= 1:
+            raise ConfigError(f"crop: cut={self.cut} must be from 0 to 1")
 
 
 class CarriedItem(NamedTuple):
@@ -102,6 +106,8 @@ class CarriedCrops(Dataset[CarriedItem]):
         folder, frames = self.videos[int(rng.integers(len(self.videos)))]
         index = frames[int(rng.integers(len(frames)))]
         picture = read_carried(frame_path(folder, index), self.settings.size, rng)
+        if self.settings.cut and rng.random() < self.settings.cut:
+            picture = _cut(picture, rng)
         picture, valid = _in_slots(picture, self.settings.max_objects, rng)
         return CarriedItem(_padded(picture, self.settings.size), valid, f"{folder.name} {index}")
 
@@ -119,6 +125,34 @@ def collate_carried(items: ListOf[CarriedItem]) -> CarriedBatch:
         valid=torch.stack([item.valid for item in items]),
         names=tuple(item.name for item in items),
     )
+
+
+def _cut(picture: CarriedPicture, rng: np.random.Generator) -> CarriedPicture:
+    """An object's part on one side of a line through one of its cells becomes another object."""
+    inside = np.argwhere(picture.planes.amax(0).numpy() > 0.5)
+    if not len(inside):
+        return picture
+    y, x = inside[int(rng.integers(len(inside)))]
+    chosen, angle = int(picture.planes[:, y, x].argmax()), float(rng.uniform(0, 2 * np.pi))
+    height, width = picture.labels.shape
+    # In pixels; a cell is where its centre is.
+    rows, columns = torch.arange(height) - CELL * (y + 0.5), torch.arange(width) - CELL * (x + 0.5)
+    beyond = rows[:, None] * np.cos(angle) + columns * np.sin(angle) > 0
+    coarse = beyond[CELL // 2 :: CELL, CELL // 2 :: CELL]
+    planes, corrected = (
+        torch.cat([_without(x, chosen, coarse), (x[chosen] * coarse)[None]])
+        for x in (picture.planes, picture.corrected)
+    )
+    labels = picture.labels.clone()
+    labels[(labels == chosen + 1) & beyond] = len(planes)
+    return picture._replace(planes=planes, corrected=corrected, labels=labels)
+
+
+def _without(planes: Tensor, chosen: int, where: Tensor) -> Tensor:
+    """One of the planes is zero there."""
+    planes = planes.clone()
+    planes[chosen] *= ~where
+    return planes
 
 
 def _in_slots(picture: CarriedPicture, slots: int, rng: np.random.Generator) -> tuple[CarriedPicture, Tensor]:

@@ -71,6 +71,34 @@ def test_small_frames_are_padded_with_void(tmp_path: Path) -> None:
     assert (item.picture.labels[:40, :56] != VOID).all()
 
 
+def test_an_object_is_cut_in_two_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    given = picture(objects=2)
+    planes = torch.zeros_like(given.planes)
+    planes[0, 1:9, 1:7], planes[1, 3:6, 9:12] = 1, 1
+    labels = (planes * torch.tensor([1, 2]).view(-1, 1, 1)).sum(0)
+    given = given._replace(
+        planes=planes, corrected=planes / 2, labels=labels.repeat_interleave(4, 0).repeat_interleave(4, 1).byte()
+    )
+    write_carried(frame_path(tmp_path, 0), given)
+    finish(tmp_path, range(1))
+    crops = CarriedCrops((Video(tmp_path, (0,)),), CropSettings((40, 56), 10, cut=1.0))
+    halves = []
+    for index in range(20):
+        found, valid = crops[0, index].picture, crops[0, index].valid
+        assert valid.sum() == 3
+        assert torch.equal(found.planes.sum(0), planes.sum(0))
+        assert torch.equal(found.corrected, found.planes / 2)
+        assert torch.equal(found.labels > 0, given.labels > 0)
+        # Pixels belong to the object that has their cell, but for those that the line itself crosses.
+        owner = torch.cat([found.planes.new_zeros(1, *GRID), found.planes]).argmax(0)
+        same = found.labels == owner.repeat_interleave(4, 0).repeat_interleave(4, 1)
+        assert same.float().mean() > 0.95
+        halves.append(float(found.planes[valid].sum((1, 2)).min()))
+    assert max(halves) > 4
+    with pytest.raises(ConfigError, match="cut=2"):
+        CropSettings(cut=2)
+
+
 def test_objects_keep_their_masks_in_whatever_slots(tmp_path: Path) -> None:
     written(tmp_path, objects=4)
     crops = CarriedCrops((Video(tmp_path, (0, 1, 2)),), CropSettings((40, 56), 10))
