@@ -107,6 +107,7 @@ class _Session:
         self.settings = settings
         self.device = device_of(segmenter)
         self.table = ObjectTable()
+        self.starts: list[int] = []
         self.state: Any = None
         self.size: tuple[int, int] | None = None
 
@@ -121,6 +122,7 @@ class _Session:
             given = "x".join(map(str, labels.shape))
             raise DataError(f"the mask of frame {picture.index} is {given}, the frame is {height}x{width}")
         new = [] if labels is None else self.table.add(np.unique(labels).tolist())
+        self.starts += [picture.index] * len(new)
         started = now(self.device)
         slots = self._segment(picture, key, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
         ids = self.table.to_ids(slots)
@@ -142,7 +144,7 @@ class _Session:
                 slots: NDArray[np.integer] = np.zeros(picture.image.shape[:2], np.int64)
             else:
                 logits, self.state = self.segmenter.step(frame, self.state)
-                slots = self._slots(logits, pads)
+                slots = self._slots(self._begun(logits, picture.index), pads)
                 if masks is not None:
                     self.state = self.segmenter.add(frame, masks, self.state)
         if labels is None or not new:
@@ -164,6 +166,11 @@ class _Session:
         if size != tuple(tensor.shape[-2:]):
             tensor = F.interpolate(tensor, size, mode="nearest-exact")
         return Masks(tensor, torch.ones(1, len(new), dtype=torch.bool, device=self.device))
+
+    def _begun(self, logits: Tensor, index: int) -> Tensor:
+        """Frames that are decoded behind an object's first frame but shown before it have nothing of that object."""
+        early = [slot for slot, start in enumerate(self.starts, 1) if start > index]
+        return logits.index_fill(1, torch.tensor(early, device=logits.device), -torch.inf) if early else logits
 
     def _slots(self, logits: Tensor, pads: Pads) -> NDArray[np.integer]:
         """Softmax, crop, to the source size, argmax."""

@@ -4,6 +4,7 @@ import gc
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from src.engine import Settings, Throughput, drain, run
 from src.methods.copy_first.network import CopyFirst
 from src.methods.crvos.network import CRVOS
 from src.nn.aggregation import aggregate_min
+from src.video.coded import coded_pictures
+from tests.video.clips import encode
+from tests.video.test_coded import PAN
 
 
 @state
@@ -118,6 +122,18 @@ def test_before_the_first_mask_everything_is_background() -> None:
     assert (predictions[0].ids == 0).all()
     assert np.array_equal(predictions[1].ids, first_mask(16, 16, 4))
     assert set(np.unique(predictions[2].ids)) == {0, 4}
+
+
+def test_objects_are_not_in_frames_before_their_first_however_late_those_are_decoded(tmp_path: Path) -> None:
+    options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3:scenecut=0"
+    path = encode(tmp_path / "a.mp4", PAN[:13], **{"x264-params": options})
+    pictures = list(coded_pictures(path))
+    assert [p.index for p in pictures][:5] == [0, 4, 1, 2, 3], "frames 1 to 3 are decoded behind frame 4"
+    masks = {4: first_mask(64, 96, 5), 8: first_mask(64, 96, 5, 9)}
+    found = {prediction.index: set(np.unique(prediction.ids)) for prediction in run(CopyFirst(), pictures, masks)}
+    assert [found[index] for index in range(4)] == [{0}] * 4
+    assert [found[index] for index in range(4, 8)] == [{0, 5}] * 4
+    assert [found[index] for index in range(8, 13)] == [{0, 5, 9}] * 5
 
 
 @pytest.mark.parametrize("spare", [False, True])
