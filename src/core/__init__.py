@@ -4,7 +4,7 @@ from src.core.errors import CheckpointError, ConfigError, DataError, ExportError
 from src.core.files import atomic_path, atomic_write
 from src.core.objects import ObjectTable
 from src.core.random import generator
-from src.core.segmenter import Compared, Keys, LowLevel, Matching, Projection, Segmenter
+from src.core.segmenter import Compared, Keys, LowLevel, Matching, Projection, Referring, Segmenter
 from src.core.state import State, state
 from src.core.types import VOID, Clip, Coded, Frame, Masks, Picture
 
@@ -25,6 +25,7 @@ __all__ = [
     "ObjectTable",
     "Picture",
     "Projection",
+    "Referring",
     "Segmenter",
     "State",
     "VOSError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
@@ -57,6 +58,15 @@ class LowLevel(Protocol):
 
     def features(self, frame: Frame) -> Tensor:
         """B C H/4 W/4 features of the frame, computed once."""
+        ...
+
+
+@runtime_checkable
+class Referring(Protocol[S]):
+    """A segmenter whose state holds pictures because later ones may refer to them."""
+
+    def keep(self, state: S, indices: Collection[int]) -> S:
+        """Forget pictures but those of these presentation indices, and what else it needs."""
         ...
 
 

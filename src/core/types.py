@@ -30,12 +30,15 @@ class Coded:
             reference lies at the pixel's own position plus it; 0 where a list is unused.
         references: B 2 H W, int16, presentation indices of past and future reference; -1 where a list is unused.
         residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
+        alive: presentation indices of the pictures that those decoded later may refer to, itself among them or not;
+            None: not known.
     """
 
     type: str
     motion: Tensor | None = None
     references: Tensor | None = None
     residual: Tensor | None = None
+    alive: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.core import DataError, Frame, Masks, ObjectTable, Picture, Segmenter
+from src.core import DataError, Frame, Masks, ObjectTable, Picture, Referring, Segmenter
 from src.core.ahead import prefetched
 from src.engine.padding import Pads, crop, pad
-from src.engine.schedule import in_order, scheduled
+from src.engine.schedule import Scheduled, in_order, scheduled
 from src.engine.settings import Settings
 from src.engine.side_data import resize_coded
 
@@ -91,7 +91,7 @@ def run(
     named = (item if isinstance(item, Picture) else Picture(place, item) for place, item in enumerate(coming))
     turns = scheduled(named, masks)
     last = -1
-    for prediction in in_order(session.advance(*turn, masks.get(turn.picture.index)) for turn in turns):
+    for prediction in in_order(session.advance(turn, masks.get(turn.picture.index)) for turn in turns):
         last = prediction.index
         yield prediction
     late = [index for index in masks if index > last]
@@ -111,7 +111,8 @@ class _Session:
         self.state: Any = None
         self.size: tuple[int, int] | None = None
 
-    def advance(self, picture: Picture, key: bool, labels: Labels | None) -> Prediction:
+    def advance(self, turn: Scheduled, labels: Labels | None) -> Prediction:
+        picture, key, needed = turn
         height, width = picture.image.shape[:2]
         if self.size is not None and self.size != (height, width):
             raise DataError(
@@ -125,6 +126,8 @@ class _Session:
         self.starts += [picture.index] * len(new)
         started = now(self.device)
         slots = self._segment(picture, key, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
+        if needed is not None and self.state is not None and isinstance(self.segmenter, Referring):
+            self.state = self.segmenter.keep(self.state, needed)
         ids = self.table.to_ids(slots)
         return Prediction(picture.index, picture.image, ids, now(self.device) - started, key)
 

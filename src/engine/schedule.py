@@ -29,10 +29,24 @@ T = TypeVar("T", bound=Indexed)
 
 
 class Scheduled(NamedTuple):
-    """A picture whose turn it is, and whether the base model must look at it."""
+    """A picture whose turn it is.
+
+    Attributes:
+        picture: itself.
+        key: whether the base model must look at it.
+        needed: presentation indices of the pictures that later turns may refer to; None: not known.
+    """
 
     picture: Picture
     key: bool
+    needed: frozenset[int] | None = None
+
+
+class _Held(NamedTuple):
+    """A picture that waits, and those that it refers to."""
+
+    picture: Picture
+    references: frozenset[int]
 
 
 def scheduled(pictures: Iterable[Picture], given: Collection[int]) -> Iterator[Scheduled]:
@@ -47,21 +61,22 @@ def scheduled(pictures: Iterable[Picture], given: Collection[int]) -> Iterator[S
         pictures: each behind those that it refers to.
         given: presentation indices of frames with given masks.
     """
-    held: list[Picture] = []
+    held: list[_Held] = []
     done: set[int] = set()
     anchors: list[int] = []
     marked = sorted(given)
     for picture in pictures:
-        held.append(picture)
+        alive = None if picture.coded is None else picture.coded.alive
+        held.append(_Held(picture, _references(picture)))
         if picture.coded is None or picture.coded.type != "B":
             anchors = [*anchors[-_REMEMBERED:], picture.index]
         while (ready := _ready(held, done, anchors, marked)) is not None:
-            held.remove(ready.picture)
+            held = [one for one in held if one.picture is not ready.picture]
             done = {index for index in done if index > ready.picture.index - _REMEMBERED} | {ready.picture.index}
-            yield ready
+            yield ready._replace(needed=None if alive is None else alive.union(*(one.references for one in held)))
     # Whatever waits for pictures that are missing.
-    for picture in sorted(held, key=lambda picture: picture.index):
-        yield Scheduled(picture, True)
+    for one in sorted(held, key=lambda one: one.picture.index):
+        yield Scheduled(one.picture, True)
 
 
 def in_order(things: Iterable[T]) -> Iterator[T]:
@@ -79,10 +94,10 @@ def in_order(things: Iterable[T]) -> Iterator[T]:
         yield heapq.heappop(waiting)[2]
 
 
-def _ready(held: list[Picture], done: set[int], anchors: list[int], given: list[int]) -> Scheduled | None:
+def _ready(held: list[_Held], done: set[int], anchors: list[int], given: list[int]) -> Scheduled | None:
     """The next held picture whose turn it is."""
     waiting_key = False
-    for picture in sorted(held, key=lambda picture: picture.index):
+    for picture, references in sorted(held, key=lambda one: one.picture.index):
         index = picture.index
         before = max((anchor for anchor in anchors if anchor < index), default=-1)
         anchor, born = index in anchors, next((i for i in given if before < i <= index), index)
@@ -90,13 +105,14 @@ def _ready(held: list[Picture], done: set[int], anchors: list[int], given: list[
             if not waiting_key and done.issuperset(range(born, index)):
                 return Scheduled(picture, True)
             waiting_key = True
-        elif done.issuperset(_references(picture)):
+        elif done.issuperset(references):
             return Scheduled(picture, False)
     return None
 
 
-def _references(picture: Picture) -> set[int]:
+def _references(picture: Picture) -> frozenset[int]:
+    """Of a B-frame: other pictures come after those they refer to as it is."""
     coded = picture.coded
-    if coded is None or coded.references is None:
-        return set()
-    return {index for index in np.unique(coded.references.numpy()).tolist() if index >= 0}
+    if coded is None or coded.references is None or coded.type != "B":
+        return frozenset()
+    return frozenset(index for index in np.unique(coded.references.numpy()).tolist() if index >= 0)

@@ -54,10 +54,12 @@ def coded_pictures(
             if size and (size[0] > shown.luma.shape[0] or size[1] > shown.luma.shape[1]):
                 raise VideoError(f"{path}: frame {shown.index} has shape {shown.luma.shape}, less than {tuple(size)}")
             found, cells = memory.compensated(access, residual)
-            coded = _coded(shown, found, cells, size or shown.luma.shape, resolution)
+            memory.advance(access)
+            coded = _coded(shown, found, cells, size or shown.luma.shape, resolution, memory.alive)
             height, width = size or shown.luma.shape
             yield Picture(shown.index, np.ascontiguousarray(shown.image[:height, :width]), coded)
-        memory.advance(access)
+        else:
+            memory.advance(access)
 
 
 def with_vectors(path: Path | str, folder: Path | str, settings: Encoding = PINNED) -> Path:
@@ -99,6 +101,11 @@ class _Memory:
         )
         return found, cells
 
+    @property
+    def alive(self) -> frozenset[int]:
+        """Presentation indices of the pictures that the next one may refer to."""
+        return self._buffer.indices() - {HIDDEN}
+
     def advance(self, access: Access) -> None:
         """Go on behind a picture."""
         shown, index = access.shown, access.shown.index if access.shown else HIDDEN
@@ -112,7 +119,14 @@ class _Memory:
             self._pictures[index] = Interpolated(shown.luma, 6 if access.slices else 2)
 
 
-def _coded(shown: Shown, found: Compensated, cells: Cells, size: tuple[int, ...], resolution: Resolution) -> Coded:
+def _coded(
+    shown: Shown,
+    found: Compensated,
+    cells: Cells,
+    size: tuple[int, ...],
+    resolution: Resolution,
+    alive: frozenset[int],
+) -> Coded:
     height, width = size
     side, grid = cells.side, (height, width)
     residual = None if found.residual is None else found.residual[:height, :width] / np.float32(255)
@@ -127,4 +141,5 @@ def _coded(shown: Shown, found: Compensated, cells: Cells, size: tuple[int, ...]
         motion=torch.from_numpy(dense(motion.reshape(4, *motion.shape[2:]), side, grid)[None]),
         references=torch.from_numpy(dense(found.references, side, grid)[None]),
         residual=None if residual is None else torch.from_numpy(residual[None, None]),
+        alive=alive,
     )

@@ -72,7 +72,8 @@ def by_flow(picture: Picture, coded: Coded, references: dict[int, Luma]) -> Code
         named[place] = index
         predicted += _displaced(reference, flow) / len(references)
     left = on_grid((luma - predicted) / np.float32(255), grid) if references else np.zeros(grid, np.float32)
-    return Coded("B", *(torch.from_numpy(field[None]) for field in (motion, named, left[None])))
+    vectors, indices, residual = (torch.from_numpy(field[None]) for field in (motion, named, left[None]))
+    return Coded("B", vectors, indices, residual, coded.alive)
 
 
 def _by_vectors(index: int, coded: Coded, key: int) -> Coded:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -56,6 +56,21 @@ def test_a_mask_on_an_anchor_changes_nothing() -> None:
 
 def test_what_waits_for_a_missing_picture_comes_last_as_key() -> None:
     assert order([picture(0, "I"), picture(2, "P", 0), picture(1, "B", 0, 9)], {0}) == [(0, True), (2, True), (1, True)]
+
+
+def test_each_turn_tells_what_later_ones_need() -> None:
+    alive = {0: {0}, 4: {0, 4}, 2: {0, 2, 4}, 1: {2, 4}, 3: {4}, 8: {4, 8}, 6: {4, 6, 8}, 5: {6, 8}, 7: {8}}
+    pictures = [
+        replace(one, coded=replace(one.coded, alive=frozenset(alive[one.index])))
+        for one in PYRAMID
+        if one.coded is not None
+    ]
+    assert {one.picture.index: one.needed for one in scheduled(pictures, {0})} == alive
+    # Frames 1 and 2 wait until frame 3, which is decoded last, and frame 4 were there.
+    turns = {one.picture.index: one.needed for one in scheduled(pictures, {0, 3})}
+    assert list(turns)[:5] == [0, 3, 4, 2, 1]
+    assert turns[3] == turns[4] == {0, 2, 4}
+    assert {one.needed for one in scheduled(PYRAMID, {0})} == {None}
 
 
 def test_pictures_are_taken_no_earlier_than_needed() -> None:

@@ -64,7 +64,7 @@ class CoVOS(nn.Module):
         dilation: of the foreground within which cells are corrected, in cells.
         clip: whether corrected masks are clipped to 1.
         refine: whether the decoder does; else the corrected masks are the result.
-        buffer: pictures held beside the two newest key frames; no H.264 stream refers to more. `keep` holds fewer.
+        buffer: pictures held beside the two newest key frames, where nobody says by `keep` which are still referred to.
 
     Raises:
         ValueError: for features that the base has not, or a negative number.

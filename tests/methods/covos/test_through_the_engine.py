@@ -15,7 +15,8 @@ from src.core import Frame, Masks, State, state
 from src.core.segmenter import Padding
 from src.engine import Settings, run
 from src.engine.coding import Coding
-from src.methods.covos.network import CoVOS
+from src.methods.covos.network import CoVOS, CoVOSState
+from src.methods.covos.propagation import Propagated
 from src.nn.aggregation import LIMIT, aggregate_product
 from src.video.encode import Encoding
 
@@ -38,7 +39,7 @@ class Knows(nn.Module):
 
     def step(self, frame: Frame, state: Nothing) -> tuple[Tensor, Nothing]:
         height, width = frame.image.shape[-2:]
-        truth = torch.from_numpy(mask(frame.index)).float().view(1, 1, HEIGHT, WIDTH)
+        truth = torch.from_numpy(mask(min(frame.index, FRAMES))).float().view(1, 1, HEIGHT, WIDTH)
         planes = nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
         return aggregate_product((2 * planes - 1) * LIMIT, torch.ones(1, 1, dtype=torch.bool)), state
 
@@ -71,3 +72,45 @@ def test_b_frames_of_a_pan_have_the_masks_of_their_key_frames_moved(tmp_path: Pa
     assert len(scores) >= FRAMES // 2
     # Cells are four pixels of the working size. Vectors twice as long give 0.5, half as long 0.7.
     assert min(scores.values()) > 0.75
+
+
+class Watched(CoVOS):
+    """Notes what a B-frame refers to and what is held then."""
+
+    def __init__(self) -> None:
+        super().__init__(Knows(), refine=False, correction=False)
+        self.lost: list[tuple[int, set[int]]] = []
+        self.held: list[int] = []
+
+    def propagate(self, frame: Frame, state: CoVOSState) -> tuple[Propagated, CoVOSState]:
+        assert frame.coded is not None
+        assert frame.coded.references is not None
+        held = {picture.index for picture in state.pictures}
+        if lost := {i for i in frame.coded.references.unique().tolist() if i >= 0} - held:
+            self.lost.append((frame.index, lost))
+        self.held.append(len(held))
+        return super().propagate(frame, state)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "most"),
+    [
+        (Encoding(bframes=8, b_adapt=0, refs=16, b_pyramid="normal", weightp=0, preset="veryslow"), 18),
+        (Encoding(bframes=3, b_adapt=0, refs=1, b_pyramid="none", weightp=0), 3),
+    ],
+)
+def test_what_b_frames_refer_to_is_held_and_no_more(tmp_path: Path, encoding: Encoding, most: int) -> None:
+    # A picture that flickers is predicted from pictures far away.
+    rng = np.random.default_rng(0)
+    kinds = [np.kron(rng.integers(30, 220, (16, 24, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(13)]
+    files = [tmp_path / f"{index:05d}.png" for index in range(60)]
+    for index, file in enumerate(files):
+        Image.fromarray(kinds[(7 * index) % 13]).save(file)
+    network = Watched()
+    first = np.zeros((HEIGHT, WIDTH), np.int64)
+    first[40:88, 100:160] = 1
+    count = sum(1 for _ in run(network, Coding(tmp_path, encoding, fill="none").pictures(files), {0: first}))
+    assert count == len(files)
+    assert len(network.held) > 30
+    assert not network.lost
+    assert max(network.held) <= most
