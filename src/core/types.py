@@ -28,7 +28,7 @@ class Coded:
         type: picture type, `"I"`, `"P"` or `"B"`.
         motion: B 4 H W, displacement in pixels (x, y) to the past and (x, y) to the future reference, so that the
             reference lies at the pixel's own position plus it; 0 where a list is unused.
-        references: B 2 H W, int16, presentation indices of past and future reference; -1 where a list is unused.
+        references: B 2 H W, int32, presentation indices of past and future reference; -1 where a list is unused.
         residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
         alive: presentation indices of the pictures that those decoded later may refer to, itself among them or not;
             None: not known.

@@ -54,7 +54,7 @@ class Seen:
     type: str
     key: bool
     motion: NDArray[np.float16] | None = None
-    references: NDArray[np.int16] | None = None
+    references: NDArray[np.int32] | None = None
     large: NDArray[np.bool_] | None = None
     planes: Tensor | None = None
     corrected: Tensor | None = None
@@ -70,7 +70,9 @@ class Watcher:
 
     def __init__(self, segmenter: Segmenter[Any]) -> None:
         if not isinstance(segmenter, Propagates):
-            raise ConfigError(f"inspect=true: {type(segmenter).__name__} carries nothing by motion vectors")
+            raise ConfigError(
+                f"inspect=true: {type(segmenter).__name__} has no carried and corrected masks to show, as covos has"
+            )
         self._segmenter: Any = segmenter
         self._seen: dict[int, Seen] = {}
 

@@ -193,7 +193,7 @@ def explain(error: Exception) -> str:
         keys = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
         groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if "." not in key else []
         wrong = str(cause.key) if isinstance(cause, OmegaConfBaseException) else key
-        return f"{key}: there is no '{wrong}' here{nearest(wrong, [*keys, *groups])}"
+        return f"{key}: there is no '{wrong}' here{nearest(wrong, {*keys, *groups} - {wrong})}"
     if isinstance(error, ValueError) and "Config group override" in text:
         nothing = ", ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
         return f"{nothing}: a group must name one of its choices"

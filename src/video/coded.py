@@ -20,8 +20,6 @@ from src.video.references import HIDDEN, Buffer, Reference, after, reference_lis
 
 Resolution = Literal["full", "quarter"]
 
-_MOST = 1 << 15
-
 
 def coded_pictures(
     path: Path | str, *, resolution: Resolution = "full", residual: bool = True, size: tuple[int, int] | None = None
@@ -43,14 +41,12 @@ def coded_pictures(
     Raises:
         NoVectorsError: another codec; interlaced, turned or cropped video, hidden frames, pixels other than 8-bit
             planar ones, MPEG-4 with B-frames.
-        VideoError: not a video, or damaged; then after the pictures before the damage. Above 32768 frames.
+        VideoError: not a video, or damaged; then after the pictures before the damage.
     """
     path = Path(path)
     memory = _Memory()
     for access in accesses(path):
         if (shown := access.shown) is not None:
-            if shown.index >= _MOST:
-                raise VideoError(f"{path}: frame {shown.index}: references reach up to frame {_MOST - 1} only")
             if size and (size[0] > shown.luma.shape[0] or size[1] > shown.luma.shape[1]):
                 raise VideoError(f"{path}: frame {shown.index} has shape {shown.luma.shape}, less than {tuple(size)}")
             found, cells = memory.compensated(access, residual)

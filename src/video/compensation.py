@@ -20,9 +20,9 @@ Option = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Compensated:
-    """Per cell: `references` 2 h w, int16, -1 where a list is unused; `residual` H W, float32, grey levels, or None."""
+    """Per cell: `references` 2 h w, int32, -1 where a list is unused; `residual` H W, float32, grey levels, or None."""
 
-    references: NDArray[np.int16]
+    references: NDArray[np.int32]
     residual: NDArray[np.float32] | None
 
 
@@ -62,7 +62,7 @@ def compensate(
         parts = np.where(used[0], cells.block[0].ravel(), cells.block[1].ravel())
         error = _Errors(luma, cells, pictures, dict(zip(options, shares, strict=True)))
         chosen[doubt] = _choose(options, allowed[:, doubt], parts[doubt], doubt.nonzero()[0], error)
-    references = np.array([*options, (HIDDEN, HIDDEN)], np.int16)[chosen].T
+    references = np.array([*options, (HIDDEN, HIDDEN)], np.int32)[chosen].T
     found = references.reshape(2, *cells.block.shape[1:])
     if not residual:
         return Compensated(found, None)
@@ -122,7 +122,7 @@ class _Errors:
 def _residual(
     own: NDArray[np.uint8],
     cells: Cells,
-    references: NDArray[np.int16],
+    references: NDArray[np.int32],
     shares: NDArray[np.float32],
     pictures: Mapping[int, Interpolated],
 ) -> NDArray[np.float32]:

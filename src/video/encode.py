@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.core import ConfigError, VideoError, WriteError
+from src.core import ConfigError, DataError, VideoError, WriteError
 from src.video.decode import DEFAULT_RATE
 from src.video.images import image_files, read_image
 from src.video.reader import Video, open_video
@@ -164,13 +164,23 @@ def encoded(source: Video | Sequence[Path], folder: Path | str, settings: Encodi
         files = [Path(file) for file in source]
         if not files:
             raise VideoError("no image files were given to encode")
-        images, rate, name = (read_image(file) for file in files), DEFAULT_RATE, files[0].parent.name
+        images, rate, name = _of_one_size(files), DEFAULT_RATE, files[0].parent.name
     if settings.rate is None:
         settings = replace(settings, rate=rate)
     target = Path(folder) / f"{name[:80]}-{_key(files, settings)}.mp4"
     if not target.is_file():
         encode(images, target, settings)
     return target
+
+
+def _of_one_size(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    size: tuple[int, ...] | None = None
+    for file in files:
+        image = read_image(file)
+        size = size or image.shape[:2]
+        if image.shape[:2] != size:
+            raise DataError(f"{file}: is {image.shape[0]}x{image.shape[1]}, the first picture {size[0]}x{size[1]}")
+        yield image
 
 
 def transcoded(path: Path | str, folder: Path | str, settings: Encoding = PINNED) -> Path:

@@ -63,7 +63,7 @@ def by_flow(picture: Picture, coded: Coded, references: dict[int, Luma]) -> Code
     grid = (coded.motion.shape[-2], coded.motion.shape[-1])
     luma = luma_of(picture)
     motion = np.zeros((4, *grid), np.float32)
-    named = np.full((2, *grid), -1, np.int16)
+    named = np.full((2, *grid), -1, np.int32)
     predicted = np.zeros(luma.shape, np.float32)
     for index, reference in references.items():
         place = int(index > picture.index)

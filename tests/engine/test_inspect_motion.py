@@ -55,7 +55,7 @@ class Carries(nn.Module):
 def picture(index: int, kind: str, past: int = -1, future: int = -1) -> Picture:
     """Vectors (40, 0) in the lower half, none in the upper one; a large residual at the right."""
     cells = (1, -(-SIZE[0] // 4), -(-SIZE[1] // 4))
-    motion, references = torch.zeros(1, 4, *cells[1:]), torch.full((1, 2, *cells[1:]), -1, dtype=torch.int16)
+    motion, references = torch.zeros(1, 4, *cells[1:]), torch.full((1, 2, *cells[1:]), -1, dtype=torch.int32)
     for place, other in enumerate((past, future)):
         references[:, place, cells[1] // 2 :] = other
         motion[:, 2 * place, cells[1] // 2 :] = 40 * (other >= 0)
@@ -137,5 +137,5 @@ def test_nothing_is_kept_of_what_was_taken_nor_left_in_the_network() -> None:
 
 
 def test_a_method_that_carries_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="CopyFirst carries nothing by motion vectors"):
+    with pytest.raises(ConfigError, match="CopyFirst has no carried and corrected masks"):
         MotionSink(tmp_path / "a.mp4", Fraction(25), SIZE, CopyFirst(), Settings(), {})

@@ -18,7 +18,7 @@ IMAGE = np.zeros((2, 2, 3), np.uint8)
 def picture(index: int, kind: str = "plain", *references: int) -> Picture:
     if kind == "plain":
         return Picture(index, IMAGE)
-    fields = torch.full((1, 2, 2, 2), -1, dtype=torch.int16)
+    fields = torch.full((1, 2, 2, 2), -1, dtype=torch.int32)
     for place, reference in enumerate(references):
         fields.view(-1)[place] = reference
     return Picture(index, IMAGE, Coded(kind, references=fields))

@@ -21,7 +21,7 @@ def test_resized_fields_point_to_the_same_places() -> None:
     assert torch.equal(made.motion[:, 0], coded().motion[:, 0, ::2].repeat_interleave(2, 2) * 2)
     assert torch.equal(made.motion[:, 3], coded().motion[:, 3, ::2].repeat_interleave(2, 2) / 2)
     assert made.references is not None
-    assert made.references.dtype == torch.int16
+    assert made.references.dtype == torch.int32
     assert made.references.shape == (1, 2, 8, 48)
     assert made.residual is not None
     assert torch.allclose(made.residual, torch.full((1, 1, 8, 48), 0.25))

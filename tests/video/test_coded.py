@@ -176,7 +176,7 @@ def test_a_quarter_holds_every_fourth_pixel(tmp_path: Path) -> None:
         assert motion.shape == (1, 4, 46, 70)
         assert references.shape == (1, 2, 46, 70)
         assert residual.shape == (1, 1, 46, 70)
-        assert (motion.dtype, references.dtype, residual.dtype) == (torch.float32, torch.int16, torch.float32)
+        assert (motion.dtype, references.dtype, residual.dtype) == (torch.float32, torch.int32, torch.float32)
         assert torch.equal(fields(quarter)[0], motion[..., ::4, ::4])
         assert torch.equal(fields(quarter)[1], references[..., ::4, ::4])
         middle = residual[..., :44, :68].unfold(2, 4, 4).unfold(3, 4, 4)[..., 1:3, 1:3].mean((-1, -2))

@@ -28,6 +28,14 @@ def images_in(folder: Path, images: np.ndarray = IMAGES) -> list[Path]:
     return files
 
 
+def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
+    files = images_in(tmp_path / "images")
+    assert cv2.imwrite(str(files[2]), np.zeros((50, 64, 3), np.uint8))
+    with pytest.raises(DataError, match=r"00002\.png: is 50x64, the first picture 48x64"):
+        encoded(files, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.mp4"))
+
+
 def types(path: Path) -> str:
     return "".join(p.coded.type for p in sorted(coded_pictures(path), key=lambda p: p.index) if p.coded)
 

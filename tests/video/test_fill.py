@@ -83,7 +83,7 @@ def test_the_nearest_cell_is_the_nearest(path: Path) -> None:
     picture = next(p for p in coded_pictures(path, resolution="quarter") if p.coded and p.coded.type == "B")
     assert picture.coded is not None
     motion = torch.from_numpy(random.normal(size=(1, 4, 16, 24)).astype(np.float32))
-    references = torch.from_numpy(np.where(random.random((1, 1, 16, 24)) < 0.2, 0, -1).astype(np.int16)).repeat(
+    references = torch.from_numpy(np.where(random.random((1, 1, 16, 24)) < 0.2, 0, -1).astype(np.int32)).repeat(
         1, 2, 1, 1
     )
     coded = replace(picture.coded, motion=motion, references=references, residual=None)

@@ -39,7 +39,7 @@ def test_a_pan_gives_the_pan_and_leads_to_the_key_frames_around(
         assert after.image is before.image
         moved, references, residual = fields(after)
         assert moved.shape == fields(before)[0].shape
-        assert references.dtype == torch.int16
+        assert references.dtype == torch.int32
         past, future = max(k for k in keys if k < after.index), min(k for k in keys if k > after.index)
         assert set(references[:, 0].unique().tolist()) == {past}
         assert set(references[:, 1].unique().tolist()) == {future if motion == "flow" else -1}
@@ -60,7 +60,7 @@ def test_the_codec_s_own_is_passed_on(path: Path) -> None:
 def test_flow_carries_the_picture_it_was_made_of() -> None:
     images = pan(3)
     motion = torch.zeros(1, 4, 64, 96)
-    nothing = Coded("B", motion, torch.zeros(1, 2, 64, 96, dtype=torch.int16))
+    nothing = Coded("B", motion, torch.zeros(1, 2, 64, 96, dtype=torch.int32))
     pictures = [Picture(0, images[0], Coded("I")), Picture(2, images[2], Coded("P")), Picture(1, images[1], nothing)]
     *_, last = with_motion(pictures, "flow")
     values = {i: torch.from_numpy(images[i]).permute(2, 0, 1)[None].float() for i in (0, 2)}

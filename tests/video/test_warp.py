@@ -14,7 +14,7 @@ SIZE = (6, 7)
 def field(seed: int) -> tuple[Coded, dict[int, torch.Tensor]]:
     random = torch.Generator().manual_seed(seed)
     motion = torch.randint(-24, 25, (2, 4, *SIZE), generator=random) / 4
-    references = torch.tensor([-1, 3, 5])[torch.randint(3, (2, 2, *SIZE), generator=random)].to(torch.int16)
+    references = torch.tensor([-1, 3, 5])[torch.randint(3, (2, 2, *SIZE), generator=random)].to(torch.int32)
     values = {index: torch.rand(2, 3, *SIZE, generator=random) for index in (3, 5, 9)}
     return Coded("B", motion * (references >= 0).repeat_interleave(2, 1), references), values
 

@@ -53,7 +53,6 @@ class CoVOS(nn.Module):
         backbone: of F, up to its first layer; the paper's is `resnet50`.
         norm: of F.
         width: of F; 64 is the published one.
-        base_channels: of the base's features, where they are used.
         bidirectional: both references are averaged; else the past alone where there are two.
         multi_hop: B-frames can be referred to; else a list that points to one counts as unused.
         bilinear: warping between cells; else the nearest.
@@ -80,7 +79,6 @@ class CoVOS(nn.Module):
         backbone: str = "resnet50",
         norm: Norm = "batch",
         width: int = 64,
-        base_channels: int = 256,
         bidirectional: bool = True,
         multi_hop: bool = True,
         bilinear: bool = False,
@@ -115,10 +113,9 @@ class CoVOS(nn.Module):
         self.normalise = Normalise()
         needed = correction or refine
         self.encoder = ResNet(backbone, norm, width, layers=1) if needed and features == "own" else None
-        channels = base_channels if self.encoder is None else self.encoder.channels[0]
-        self.decoder = Decoder(channels, confidence) if refine else None
         for frozen in self._frozen():
-            frozen.requires_grad_(False)
+            frozen.requires_grad_(False).eval()
+        self.decoder = Decoder(self._channels(), confidence) if refine else None
         self.train()
 
     def begin(self, frame: Frame, masks: Masks) -> CoVOSState:
@@ -227,6 +224,13 @@ class CoVOS(nn.Module):
 
     def _frozen(self) -> list[nn.Module]:
         return [part for part in (self.base, self.encoder) if isinstance(part, nn.Module)]
+
+    def _channels(self) -> int:
+        """Of F's features."""
+        if self.encoder is not None:
+            return self.encoder.channels[0]
+        assert isinstance(self.base, LowLevel), "the constructor refuses other bases"
+        return self.base.features(Frame(0, torch.zeros(1, 3, self.stride, self.stride))).shape[1]
 
     def _key(self, frame: Frame, probabilities: Tensor) -> Carried:
         return Carried(frame.index, True, reduce(probabilities, self.hard), image=frame.image)

@@ -98,7 +98,7 @@ def test_soft_key_masks_are_carried_as_probabilities() -> None:
 
 @torch.no_grad()
 def test_features_of_the_base_take_the_place_of_the_encoder() -> None:
-    network = covos(features="base", base_channels=6)
+    network = covos(features="base")
     assert network.encoder is None
     outputs, state = video(network)
     assert state.pictures[0].features is not None

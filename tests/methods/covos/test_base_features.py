@@ -39,7 +39,7 @@ def test_every_method_with_an_encoder_offers_features() -> None:
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
 def test_features_of_the_base_are_those_of_a_light_encoder_initialised_from_it(name: str) -> None:
-    own, tied = covos(name), covos(name, features="base", base_channels=8)
+    own, tied = covos(name), covos(name, features="base")
     load_light_encoder(own, "covos", "base")
     tied.load_state_dict({key: own.state_dict()[key] for key in tied.state_dict()})
     assert tied.encoder is None
@@ -51,7 +51,7 @@ def test_features_of_the_base_are_those_of_a_light_encoder_initialised_from_it(n
 
 @torch.no_grad()
 def test_they_are_computed_once_per_frame_and_not_without_b_frames() -> None:
-    network = covos("stcn", features="base", base_channels=8)
+    network = covos("stcn", features="base")
     seen, features = [], network.base.features
 
     def counted(frame: Frame) -> Tensor:

@@ -37,7 +37,7 @@ def coded(index: int) -> Coded:
         return Coded("P" if index else "I", residual=torch.zeros(1, 1, HEIGHT, WIDTH))
     inside = square(index)[0, 0] > 0
     motion = torch.zeros(1, 4, HEIGHT, WIDTH)
-    references = torch.full((1, 2, HEIGHT, WIDTH), -1, dtype=torch.int16)
+    references = torch.full((1, 2, HEIGHT, WIDTH), -1, dtype=torch.int32)
     for which, to in enumerate(REFERENCES[index]):
         hidden = ~inside & (square(to)[0, 0] > 0)
         references[0, which][~hidden] = to
