@@ -11,7 +11,7 @@ def coded(height: int = 16, width: int = 24) -> Coded:
     """Every block of 4x4 pixels moves by its own vector, in whole pixels."""
     cells = torch.arange(4 * (height // 4) * (width // 4)).view(1, 4, height // 4, width // 4).float() - 40
     motion = cells.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    references = torch.tensor([0, 4]).view(1, 2, 1, 1).expand(1, 2, height, width).short()
+    references = torch.tensor([0, 4]).view(1, 2, 1, 1).expand(1, 2, height, width).int()
     return Coded("B", motion, references, torch.full((1, 1, height, width), 0.25))
 
 

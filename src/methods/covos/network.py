@@ -230,7 +230,8 @@ class CoVOS(nn.Module):
         if self.encoder is not None:
             return self.encoder.channels[0]
         assert isinstance(self.base, LowLevel), "the constructor refuses other bases"
-        return self.base.features(Frame(0, torch.zeros(1, 3, self.stride, self.stride))).shape[1]
+        features: Tensor = self.base.features(Frame(0, torch.zeros(1, 3, self.stride, self.stride)))
+        return int(features.shape[1])
 
     def _key(self, frame: Frame, probabilities: Tensor) -> Carried:
         return Carried(frame.index, True, reduce(probabilities, self.hard), image=frame.image)
