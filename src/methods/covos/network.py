@@ -228,10 +228,10 @@ class CoVOS(nn.Module):
     def _channels(self) -> int:
         """Of F's features."""
         if self.encoder is not None:
-            return self.encoder.channels[0]
+            return int(self.encoder.channels[0])
         assert isinstance(self.base, LowLevel), "the constructor refuses other bases"
         features: Tensor = self.base.features(Frame(0, torch.zeros(1, 3, self.stride, self.stride)))
-        return int(features.shape[1])
+        return features.shape[1]
 
     def _key(self, frame: Frame, probabilities: Tensor) -> Carried:
         return Carried(frame.index, True, reduce(probabilities, self.hard), image=frame.image)
