@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
 from omegaconf import DictConfig
 
-from src.core import CheckpointError, ConfigError, VOSError
+from src.core import CheckpointError, ConfigError, VOSError, claimed
 from src.core.weights import read_archive
 from src.data.datamodule import VOSDataModule
 from src.launch.entry import entry, plain
@@ -43,22 +44,8 @@ def main(config: DictConfig) -> None:
         logger=[instantiate(logger) for logger in config.logger.values() if logger is not None],
     )
     try:
-        data.check(trainer.world_size)
-        if resume is not None:
-            check_resumed(resume, module.identity)
-        _prepare_loggers(trainer, config, resume)
-        if trainer.is_global_zero:
-            print(places(output, training_places(config)), flush=True)
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-        results = module.results
-        if config.test is not None:
-            results = _test(trainer, module, data, output, config.test)
-        if trainer.is_global_zero:
-            write_metrics(output, results)
-            _record(config, results, data, module.table)
-            _report(output, results, _best(output))
-            # The last, as it may want a network.
-            publish(trainer.loggers, output, _best(output))
+        with claimed(output) if trainer.is_global_zero else nullcontext():
+            _run(trainer, module, data, config, resume)
     except NotFiniteError as error:
         if trainer.is_global_zero:
             print(f"error: {error}", file=sys.stderr)
@@ -69,6 +56,29 @@ def main(config: DictConfig) -> None:
         for logger in trainer.loggers:
             logger.finalize("finished")
         await_children(trainer)
+
+
+def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: DictConfig, resume: Path | None) -> None:
+    output = Path(config.paths.output)
+    data.check(trainer.world_size)
+    if resume is not None:
+        check_resumed(resume, module.identity)
+    _prepare_loggers(trainer, config, resume)
+    if trainer.is_global_zero:
+        print(places(output, training_places(config)), flush=True)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    results = validated = dict(module.results)
+    if config.test is not None:
+        results = _test(trainer, module, data, output, config.test)
+    # What a search may go by: the test set is not for choosing.
+    results |= {f"val/{name}": value for name, value in validated.items() if name.endswith("Mean")}
+    if trainer.is_global_zero:
+        write_metrics(output, results)
+        _record(config, results, data, module.table)
+        checkpoint = _checkpoint(output, config.test)
+        _report(output, results, checkpoint)
+        # The last, as it may want a network.
+        publish(trainer.loggers, output, checkpoint)
 
 
 def _prepare_loggers(trainer: L.Trainer, config: DictConfig, resume: Path | None) -> None:
@@ -83,7 +93,7 @@ def _prepare_loggers(trainer: L.Trainer, config: DictConfig, resume: Path | None
 def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:
     # Processes that Lightning did not start may have folders of their own.
     folder: Path = trainer.strategy.broadcast(output) / "checkpoints"
-    checkpoint = _best(folder.parent) if which == "best" else folder / f"{which}.ckpt"
+    checkpoint = _checkpoint(folder.parent, which)
     if not checkpoint.is_file():
         raise ConfigError(f"test={which}: there is no {checkpoint}")
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
@@ -92,10 +102,10 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
     return measured(module, data.test_videos, read_archive(checkpoint)["vos"]["training"])
 
 
-def _best(output: Path) -> Path:
-    """The best checkpoint of a run, or its last where nothing was validated."""
-    best = output / "checkpoints" / "best.ckpt"
-    return best if best.is_file() else best.with_name("last.ckpt")
+def _checkpoint(output: Path, which: str | None) -> Path:
+    """What is tested of a run: `last`, or `best`, which is the last where nothing was validated; best for None."""
+    best, last = (output / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    return last if which == "last" or not best.is_file() else best
 
 
 def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, table: ScoreTable) -> None:

@@ -94,7 +94,8 @@ def test_a_run_folder_holds_everything(world: World) -> None:
     metrics = json.loads((world.run / "metrics.json").read_text())
     names = ["J&F-Mean", *(f"{m}-{s}" for m in "JF" for s in ("Mean", "Recall", "Decay"))]
     speed = {"frames_per_second", "begin_seconds", "peak_memory_mb"}
-    assert set(metrics) == {*names, *speed, "parameters_m", "training_steps", "training_minutes"}
+    validated = {f"val/{name}" for name in names if name.endswith("Mean")}
+    assert set(metrics) == {*names, *speed, *validated, "parameters_m", "training_steps", "training_minutes"}
     assert all(isinstance(value, float) for value in metrics.values())
     assert metrics["frames_per_second"] > 0
     losses = [row["train/loss"] for row in table(world.run / "logs" / "metrics.csv")]
@@ -122,7 +123,7 @@ def test_a_training_says_what_will_lie_where_how_it_goes_and_what_comes_next(wor
         if expected == "dashboard":
             assert config.runs == str(world.run)
             continue
-        assert Path(config.checkpoint) == world.run / "checkpoints" / "best.ckpt"
+        assert Path(config.checkpoint) == world.run / "checkpoints" / "last.ckpt", "what was tested"
         if expected == "evaluate":
             assert (config.paths.data, config.data.test.year) == (str(world.data), 2017)
 

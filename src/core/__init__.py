@@ -1,7 +1,7 @@
 """What every room shares: frames, masks, state, the Segmenter contract, ids, errors, keyed randomness, files."""
 
 from src.core.errors import CheckpointError, ConfigError, DataError, ExportError, VideoError, VOSError, WriteError
-from src.core.files import atomic_path, atomic_write
+from src.core.files import atomic_path, atomic_write, claimed
 from src.core.objects import ObjectTable
 from src.core.random import generator
 from src.core.segmenter import Compared, Keys, LowLevel, Matching, Projection, Referring, Segmenter
@@ -33,6 +33,7 @@ __all__ = [
     "WriteError",
     "atomic_path",
     "atomic_write",
+    "claimed",
     "generator",
     "state",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -41,3 +42,25 @@ def atomic_write(target: Path | str, content: str | bytes) -> None:
     """Write a whole file atomically (UTF-8 for text). Raises `WriteError` like `atomic_path`."""
     with atomic_path(target) as path:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Have a folder to oneself while the block runs; the system ends the claim of a process that is killed.
+
+    Raises:
+        WriteError: if another process has it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    with file:
+        # Some network file systems know no locks.
+        with suppress(OSError):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise WriteError(f"{folder}: another process is writing there") from error
+        yield

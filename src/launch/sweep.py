@@ -41,6 +41,12 @@ PARENT = (
     "+hydra.callbacks.sweep._target_=src.launch.sweep_table.Sweep",
 )
 """Overrides of the process that only starts others: it leaves no configuration and no log in their folders."""
+_PASSED: dict[int, signal.Signals] = {
+    signal.SIGINT: signal.SIGINT,
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGHUP: signal.SIGTERM,
+}
+"""Signals, and what a job gets of them: where a terminal closes, jobs save what they have and end."""
 _OURS = re.compile(r"^[+~]*(sweep|point|output)(=|$)")
 _PARENTS = re.compile(r"^[+~]*hydra[./](mode|sweep|launcher|run|callbacks|output_subdir|job_logging|hydra_logging)")
 
@@ -181,10 +187,10 @@ def _run(command: list[str], log: Path) -> tuple[int, int | None]:
     def pass_on(number: int, _: FrameType | None) -> None:
         received.append(number)
         for child in children:
-            child.send_signal(number)
+            child.send_signal(_PASSED[number])
 
     # A launcher may run jobs in threads, which no signal reaches.
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    numbers = tuple(_PASSED) if threading.current_thread() is threading.main_thread() else ()
     before: dict[int, Any] = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         with log.open("ab") as file:
@@ -193,7 +199,7 @@ def _run(command: list[str], log: Path) -> tuple[int, int | None]:
             )
         children.append(child)
         for number in received[:1]:
-            child.send_signal(number)
+            child.send_signal(_PASSED[number])
         code = child.wait()
     finally:
         for number, handler in before.items():

@@ -22,6 +22,8 @@ from src.core import VOSError, atomic_write
 from src.launch.sweep import Job, planned, points_of, read_jobs, varying
 
 SCORES = ("J&F-Mean", "J-Mean", "F-Mean")
+MORE = ("val/J&F-Mean", "frames_per_second", "begin_seconds", "peak_memory_mb")
+"""Columns where a job has such a number."""
 
 
 class Sweep(Callback):
@@ -63,19 +65,18 @@ def write_table(sweep: Path) -> list[dict[str, Any]]:
     jobs = list(read_jobs(sweep).values())
     told = [dict(part.lstrip("+").split("=", 1) for part in varying(jobs, job) if "=" in part) for job in jobs]
     keys = list(dict.fromkeys(key for one in told for key in one))
-    rows = []
-    for job, values in zip(jobs, told, strict=True):
-        metrics = sweep / str(job.number) / "metrics.json"
-        scores = json.loads(metrics.read_text()) if job.state == "finished" and metrics.is_file() else {}
-        rows.append(
-            {
-                "job": job.number,
-                **{key: values.get(key) for key in keys},
-                **{name: scores.get(name) for name in SCORES},
-                "seconds": job.seconds,
-                "state": job.state,
-            }
-        )
+    found = [_scores(sweep, job) for job in jobs]
+    names = [*SCORES, *(name for name in MORE if any(name in scores for scores in found))]
+    rows = [
+        {
+            "job": job.number,
+            **{key: values.get(key) for key in keys},
+            **{name: scores.get(name) for name in names},
+            "seconds": job.seconds,
+            "state": job.state,
+        }
+        for job, values, scores in zip(jobs, told, found, strict=True)
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*rows[0], "command"] if rows else ["job"], lineterminator="\n")
     writer.writeheader()
@@ -83,6 +84,11 @@ def write_table(sweep: Path) -> list[dict[str, Any]]:
         writer.writerow({**row, "command": shlex.join(job.command)})
     atomic_write(sweep / "sweep.csv", text.getvalue())
     return rows
+
+
+def _scores(sweep: Path, job: Job) -> dict[str, Any]:
+    metrics = sweep / str(job.number) / "metrics.json"
+    return dict(json.loads(metrics.read_text())) if job.state == "finished" and metrics.is_file() else {}
 
 
 def grid(config: DictConfig, sweep: Path) -> list[Job]:
@@ -101,4 +107,10 @@ def grid(config: DictConfig, sweep: Path) -> list[Job]:
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) and value < 1 else str(value)
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float) and value < 1
+        else f"{value:.1f}"
+        if isinstance(value, float)
+        else str(value)
+    )

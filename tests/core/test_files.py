@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from src.core import WriteError, atomic_path, atomic_write
+from src.core import WriteError, atomic_path, atomic_write, claimed
 
 
 def test_writes_and_makes_folders(tmp_path: Path) -> None:
@@ -58,3 +60,20 @@ def test_who_may_read_a_file_is_not_the_writers_choice(tmp_path: Path) -> None:
         assert write("secret") == write("plain") == 0o100640
     finally:
         os.umask(before)
+
+
+def test_a_folder_is_claimed_by_one_process_until_it_ends_however_it_does(tmp_path: Path) -> None:
+    waits = (
+        "import sys, pathlib, time; from src.core import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", waits, f"{tmp_path}/run"], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"1\n"
+        with pytest.raises(WriteError, match="run: another process is writing there"), claimed(tmp_path / "run"):
+            pass
+        other.kill()
+    with claimed(tmp_path / "run"), pytest.raises(OSError, match="passes by"):
+        raise OSError("passes by")
+    with claimed(tmp_path / "run"):
+        pass

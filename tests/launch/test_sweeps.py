@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from omegaconf import DictConfig, OmegaConf
 
 from src.launch import sweep as sweeps
 from src.launch.entry import CONFIGS, entry
@@ -19,7 +21,8 @@ from src.launch.models import load_model
 from src.launch.sweep import register_names
 from src.launch.sweep_table import grid
 
-FILES = sorted((CONFIGS / "sweep").glob("*.yaml"))
+FILES = sorted(path for path in (CONFIGS / "sweep").glob("*.yaml") if not path.stem.startswith("search_"))
+SEARCHES = sorted((CONFIGS / "sweep").glob("search_*.yaml"))
 COPY = ("model=copy_first", "data=generated", "trainer=cpu")
 Children = list[list[str]]
 
@@ -98,6 +101,28 @@ def test_every_job_of_an_evaluation_has_weights_that_fit(path: Path, tmp_path: P
         jobs = grid(compose("evaluate", [f"sweep={path.stem}"], return_hydra_config=True), tmp_path)
         for job in jobs:
             load_model(compose("evaluate", [*job.command, f"paths.cache={tmp_path}"]))
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_every_end_of_a_search_space_composes_and_nothing_is_chosen_by_the_test_set(path: Path) -> None:
+    program = program_of(path)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        params = compose(program, [f"sweep={path.stem}"], return_hydra_config=True).hydra.sweeper.params
+        for key, space in params.items():
+            [override] = OverridesParser.create().parse_overrides([f"{key}={space}"])
+            value = override.value()
+            ends = (
+                value.list
+                if isinstance(value, ChoiceSweep)
+                else [value.start, value.end]
+                if override.is_sweep_override()
+                else [value]
+            )
+            for end in ends:
+                made = compose(program, [f"sweep={path.stem}", f"{key}={end}"])
+                assert key == "experiment" or OmegaConf.select(made, key) == end
+        assert made.objective.startswith("val/")
+        assert made.test is None
 
 
 def test_a_grid_is_a_process_and_a_folder_per_job(
