@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from src.core import DataError
 from src.studies.records import summarise
 from src.studies.study import Claim, Study
 
 Word = Literal["confirmed", "not confirmed", "within noise"]
-SURE = 2.0
-"""So many standard errors lie between a difference and its margin where a verdict is more than noise."""
+SURE = 0.975
+"""Quantile of the t distribution beyond which a difference, less its margin, is more than noise."""
+Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,8 @@ class Verdict:
 
     Attributes:
         difference: of J&F, better less worse, in points; a mean over sequences, and over each row's seeds.
-        error: its standard error, over sequences and, where rows have several, over seeds.
+        error: its standard error, over sequences and, where rows have several, over seeds;
+        freedom: the error's degrees of freedom (Satterthwaite).
         gains: sequences on which the better row is better,
         sequences: of so many.
         word: what that makes of the claim.
@@ -30,6 +35,7 @@ class Verdict:
 
     difference: float
     error: float
+    freedom: float
     gains: int
     sequences: int
     word: Word
@@ -41,20 +47,22 @@ def judge(study: Study, claim: Claim) -> Verdict:
     Raises:
         DataError: a row has no scores of single sequences, or the two were measured on different ones.
     """
-    better, worse = (_sequences(study, row) for row in (claim.better, claim.worse))
-    if better.keys() != worse.keys():
+    (names, better), (others, worse) = (_scores(study, row) for row in (claim.better, claim.worse))
+    if names != others:
         raise DataError(f"{study.folder}: rows {claim.better} and {claim.worse} have different sequences")
-    gains = [better[name] - worse[name] for name in sorted(better)]
-    difference = sum(gains) / len(gains)
-    variance = statistics.variance(gains) / len(gains) if len(gains) > 1 else math.inf
-    for row in (claim.better, claim.worse):
-        deviation = summarise(study.runs(row), "J&F-Mean").deviation
-        variance += 0.0 if math.isnan(deviation) else (100 * deviation) ** 2 / len(study.runs(row))
-    error = math.sqrt(variance)
+    gains = better.mean(0) - worse.mean(0)
+    count = len(gains)
+    # Each with its degrees of freedom.
+    parts = [(gains.var(ddof=1) / count if count > 1 else math.inf, count - 1)]
+    parts += [(_of_seeds(row), len(row) - 1) for row in (better, worse) if len(row) > 1]
+    variance = sum(part for part, _ in parts)
+    spread = sum(part**2 / freedom for part, freedom in parts if 0 < part < math.inf)
+    freedom = variance**2 / spread if spread else float(max(1, count - 1))
+    difference, error = float(gains.mean()), math.sqrt(variance)
     beyond = difference - claim.margin
-    sure = abs(beyond) > SURE * error
+    sure = abs(beyond) > stdtrit(freedom, SURE) * error
     word: Word = "confirmed" if beyond > 0 else "not confirmed"
-    return Verdict(difference, error, sum(gain > 0 for gain in gains), len(gains), word if sure else "within noise")
+    return Verdict(difference, error, freedom, int((gains > 0).sum()), count, word if sure else "within noise")
 
 
 def claims_table(study: Study) -> str:
@@ -72,9 +80,19 @@ def claims_table(study: Study) -> str:
     return "\n".join(lines)
 
 
-def _sequences(study: Study, row: str) -> dict[str, float]:
-    """J&F of every sequence in points, mean over a row's runs."""
+def _of_seeds(scores: Scores) -> float:
+    """What seeds add to the variance of a row's mean, scores R S, beyond what sequences show of it already."""
+    runs, sequences = scores.shape
+    left = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    noise = float((left**2).sum()) / max(1, (runs - 1) * (sequences - 1))
+    beyond = float(scores.mean(1).var(ddof=1)) - noise / sequences
+    return float(max(0.0, beyond) / runs)
+
+
+def _scores(study: Study, row: str) -> tuple[list[str], Scores]:
+    """Sequences, and their J&F in points in each of a row's runs, R S."""
     runs = [run.sequences() for run in study.runs(row)]
     if not all(runs) or any(run.keys() != runs[0].keys() for run in runs):
         raise DataError(f"{study.folder}: row {row} has no scores of the same single sequences")
-    return {name: 100 * sum(run[name] for run in runs) / len(runs) for name in runs[0]}
+    names = sorted(runs[0])
+    return names, np.array([[100 * run[name] for name in names] for run in runs])

@@ -93,10 +93,14 @@ class Page:
         found = [run for run in self.runs if metric in run.summary]
         if not found:
             return []
-        best = max(found, key=lambda run: run.summary[metric])
         unit = _column(metric).heading
-        value = f'<div class="number">{_shown(best, metric)} <small>{escape(unit)}</small></div>'
-        return [_card(panel.title, f"{value}<p>{escape(best.name)} · {escape(best.group)}</p>")]
+        cards = []
+        # Runs of other groups may have seen other data.
+        for group in dict.fromkeys(run.group for run in found):
+            best = max((run for run in found if run.group == group), key=lambda run: run.summary[metric])
+            value = f'<div class="number">{_shown(best, metric)} <small>{escape(unit)}</small></div>'
+            cards.append(_card(panel.title, f"{value}<p>{escape(best.name)} · {escape(group)}</p>"))
+        return cards
 
     def _lines(self, panel: Panel) -> list[str]:
         """One chart with a colour per run; where a run has several of the metrics, a chart per run."""

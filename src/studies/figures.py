@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from src.core import ConfigError, atomic_path
 from src.studies.curves import points, read_table, thinned
 from src.studies.page import column
-from src.studies.records import summarise
+from src.studies.records import sequence_scores, summarise
 from src.studies.study import Figure, Study
 
 
@@ -43,7 +43,7 @@ def curves(study: Study, figure: Figure) -> Canvas:
 def sequences(study: Study, figure: Figure) -> Canvas:
     """J&F of every sequence, a bar per row, sorted by the first row that is shown."""
     names = figure.rows or list(study.rows)
-    found = {name: study.runs(name)[0].sequences() for name in names}
+    found = {name: sequence_scores(study.runs(name)) for name in names}
     if empty := [name for name, scores in found.items() if not scores]:
         raise ConfigError(f"{study.folder / 'study.yaml'}: the record of '{empty[0]}' holds no sequences")
     order = sorted(found[names[0]], key=lambda sequence: found[names[0]][sequence])

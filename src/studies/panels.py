@@ -65,7 +65,6 @@ VIEWS = (
         "Is it learning, what does it cost, and what came of it?",
         (
             Panel("Best J&F", "number", (SCORE,), "Result"),
-            Panel("Fastest", "number", (SPEED,), "Result"),
             Panel("Training loss", "lines", ("train/loss",), "Learning", log=True),
             Panel("J&F of validation", "lines", ("val/J&F-Mean",), "Learning"),
             Panel("J of validation", "lines", ("val/J-Mean",), "Learning"),

@@ -93,6 +93,13 @@ def sequence_means(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in scores.items()}
 
 
+def sequence_scores(records: Sequence[Record]) -> dict[str, float]:
+    """J&F of every sequence that all runs have, mean over them; empty where one does not hold them."""
+    scores = [record.sequences() for record in records]
+    names = set[str].intersection(*(set(one) for one in scores)) if scores else set[str]()
+    return {name: statistics.mean(one[name] for one in scores) for name in sorted(names)}
+
+
 def summarise(records: Sequence[Record], metric: str) -> Summary:
     """Mean and sample standard deviation of a metric over runs that differ in nothing but their seed."""
     values = [record.metric(metric) for record in records]

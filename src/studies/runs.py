@@ -11,7 +11,7 @@ from pathlib import Path
 
 from src.core import ConfigError, DataError
 from src.studies.curves import Values, points, read_table
-from src.studies.records import sequence_means, summarise
+from src.studies.records import sequence_means, sequence_scores, summarise
 from src.studies.study import Study, read_study
 
 CURVES = Path("logs", "metrics.csv")
@@ -88,7 +88,7 @@ def _study(study: Study) -> Iterator[Run]:
             study.title,
             summary={metric: one.mean for metric, one in summaries.items() if math.isfinite(one.mean)},
             spread={metric: one.deviation for metric, one in summaries.items() if math.isfinite(one.deviation)},
-            sequences=runs[0].sequences() if runs else {},
+            sequences=sequence_scores(runs),
         )
     if pictures:
         yield Run(study.title, study.title, pictures=pictures)

@@ -49,24 +49,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "claims"
 
 
-def test_a_difference_beyond_two_standard_errors_decides(folder: Path) -> None:
+def test_a_difference_has_an_error_of_sequences_and_one_of_seeds(folder: Path) -> None:
     study = read_study(folder)
     verdict = judge(study, study.claims["it"])
     # Gains of 11, 13, 9 and -1 points; the two seeds are 2 points apart, so their mean has an error of 1 point.
     assert verdict.difference == pytest.approx(8)
     assert verdict.error == pytest.approx((116 / 3 / 4 + 1) ** 0.5)
-    assert (verdict.gains, verdict.sequences, verdict.word) == (3, 4, "confirmed")
+    # Their parts of the variance, 116 / 12 with three degrees of freedom and 1 with one.
+    assert verdict.freedom == pytest.approx((29 / 3 + 1) ** 2 / ((29 / 3) ** 2 / 3 + 1))
+    assert (verdict.gains, verdict.sequences, verdict.word) == (3, 4, "within noise")
     text = page(study)
-    assert "| It helps | 63.0 | 55.0 | +8.0 ± 3.3 | 3 of 4 | **confirmed**; small |" in text
+    assert "| It helps | 63.0 | 55.0 | +8.0 ± 3.3 | 3 of 4 | **within noise**; small |" in text
     assert "[b](../other/records/b.json)" in text
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ("better: with, worse: without", "confirmed"),
-        ("better: without, worse: with", "not confirmed"),
-        ("better: with, worse: without, margin: 4", "within noise"),
+        ("better: with, worse: without", "within noise"),
+        ("better: with, worse: without, margin: -5", "confirmed"),
+        ("better: without, worse: with, margin: 5", "not confirmed"),
         ("better: without, worse: with, margin: -20", "confirmed"),
         ("better: with, worse: with", "within noise"),
     ],
@@ -77,6 +79,17 @@ def test_the_other_way_round_it_is_not_confirmed_and_a_margin_shifts_what_counts
     (folder / "study.yaml").write_text(STUDY.replace("better: with, worse: without", change))
     study = read_study(folder)
     assert judge(study, study.claims["it"]).word == word
+
+
+def test_what_seeds_do_to_single_sequences_is_counted_once(folder: Path) -> None:
+    """Two seeds that agree on the whole: all their noise is in the spread of the gains."""
+    for file, sign in ((folder / "records/a.json", 1), (folder.parent / "other/records/b.json", -1)):
+        shift = dict(zip(WITHOUT, (0.05, -0.05, 0.05, -0.05), strict=True))
+        write(file, {name: score + 0.1 + sign * shift[name] for name, score in WITHOUT.items()})
+    study = read_study(folder)
+    verdict = judge(study, study.claims["it"])
+    assert verdict.difference == pytest.approx(10)
+    assert verdict.error == pytest.approx(0, abs=1e-6)
 
 
 def test_only_the_same_sequences_are_compared(folder: Path) -> None:
