@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -70,11 +70,12 @@ class ScoreTable:
             "F-Decay": self.boundary.decay,
         }
 
-    def sequences(self) -> dict[int, float]:
-        """J&F of every sequence that has one, mean over its objects."""
+    def sequences(self, measure: Literal["J&F", "J", "F"] = "J&F") -> dict[int, float]:
+        """The mean of every sequence that has one, over its objects."""
         found: dict[int, list[float]] = {}
         for row in self.objects:
-            found.setdefault(row.sequence, []).append((row.region.mean + row.boundary.mean) / 2)
+            both = {"J": row.region.mean, "F": row.boundary.mean}
+            found.setdefault(row.sequence, []).append(both.get(measure, sum(both.values()) / 2))
         means = {sequence: sum(values) / len(values) for sequence, values in found.items()}
         return {sequence: mean for sequence, mean in means.items() if np.isfinite(mean)}
 

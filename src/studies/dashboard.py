@@ -190,7 +190,7 @@ def _line(run: Run, metric: str, label: str, colour: int) -> Line:
 
 def _column(metric: str) -> Column:
     place, _, name = metric.rpartition("/")
-    return column("J&F-Mean" if place == "val/sequences" else name)
+    return column("J&F-Mean" if place in ("val/sequences", "val/J", "val/F") else name)
 
 
 def _shown(run: Run, metric: str) -> str:

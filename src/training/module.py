@@ -144,15 +144,21 @@ class VOSModule(EvaluationModule):
         self.evaluate_item(item)
 
     def on_validation_epoch_end(self) -> None:
-        """Log under `val/`, J&F on the progress bar; of each sequence under `val/sequences/`."""
+        """Log under `val/`, J&F on the progress bar; of each sequence under `val/sequences/`, `val/J/` and `val/F/`."""
         metrics = {f"val/{key}": value for key, value in self.conclude().items()}
         # Equal in all processes already; averaging them keeps Lightning quiet.
         self.log("val/J&F-Mean", metrics.pop("val/J&F-Mean"), prog_bar=True, sync_dist=True)
         self.log_dict(metrics, sync_dist=True)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, VOSDataModule):
-            means = {data.val_videos[index].name: mean for index, mean in self.table.sequences().items()}
-            self.log_dict({f"val/sequences/{name}": mean for name, mean in means.items()}, sync_dist=True)
+            tables = {
+                "sequences": self.table.sequences(),
+                "J": self.table.sequences("J"),
+                "F": self.table.sequences("F"),
+            }
+            for place, means in tables.items():
+                named = {f"val/{place}/{data.val_videos[index].name}": mean for index, mean in means.items()}
+                self.log_dict(named, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam or whatever the recipe says, over what is not frozen."""
