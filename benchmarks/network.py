@@ -10,6 +10,7 @@ compares reading a memory with the bare products (and choice of the best) of its
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -42,6 +43,8 @@ def main() -> None:
     given = options(DEFAULTS)
     rounds = int(given["rounds"])
     height, width = (int(side) for side in given["size"].split("x"))
+    if unknown := [name for name in given["methods"].split(",") if name not in GOALS]:
+        sys.exit(f"error: methods={unknown[0]}: there are goals for {', '.join(GOALS)}")
     objects = [int(count) for count in given["objects"].split(",")]
     print(f"{height}x{width}, {torch.get_num_threads()} threads, best of {rounds}; share of the peak")
     with torch.no_grad():
