@@ -48,7 +48,7 @@ def main(config: DictConfig) -> None:
     if config.record is not None:
         root = Path(config.paths.experiments)
         rows = per_sequence(module.table, videos)
-        made = masks_hash(output / "masks") if config.predictions is None else None
+        made = masks_hash(output / "masks", videos) if config.predictions is None else None
         record = write_record(root, config.record, "evaluate", results, config, videos, rows, made)
         print(f"record: {record}")
     if _lacks_truth(videos):

@@ -20,8 +20,8 @@ def main(config: DictConfig) -> None:
     root = Path(config.paths.experiments)
     folders = {folder.name: folder for folder in study_folders(root)}
     if config.study is not None and config.study not in folders:
-        known = f"{nearest(config.study, folders)} (there are {', '.join(folders) or 'none'})"
-        raise ConfigError(f"study={config.study}: no {root / config.study / 'study.yaml'}{known}")
+        known = f"{nearest(str(config.study), folders)} (there are {', '.join(folders) or 'none'})"
+        raise ConfigError(f"study={config.study}: no {root / str(config.study) / 'study.yaml'}{known}")
     for folder in [folders[config.study]] if config.study is not None else folders.values():
         study = read_study(folder)
         text, table = page(study), table_csv(study)

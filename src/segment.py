@@ -24,7 +24,9 @@ from src.video import open_video, read_masks
 def main(config: DictConfig) -> None:
     """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and if asked to `inspect.mp4` or `maps/`."""
     video = open_video(Path(config.video))
-    masks = read_masks(Path(config.mask), count=video.count if video.names else None, names=video.names)
+    masks = read_masks(
+        Path(config.mask), count=video.count if video.names else None, names=video.names, size=video.size
+    )
     objects = next((ids for labels in masks.values() if (ids := sorted(set(np.unique(labels).tolist()) - {0}))), [])
     if not objects:
         raise DataError(f"{config.mask}: there is no object in it, every pixel is 0")
@@ -33,7 +35,11 @@ def main(config: DictConfig) -> None:
         model.segmenter.to(find_device(config.engine.device))
 
     output = Path(config.output)
-    sinks: list[Sink] = [mask_sink(output / "masks")]
+    # Numbered images keep their numbers, by which masks of theirs are given.
+    numbered = video.names if video.names and any(name.isdecimal() for name in video.names) else None
+    sinks: list[Sink] = [mask_sink(output / "masks", None if numbered is None else dict(enumerate(numbered)))]
+    if old := sorted((output / "masks").glob("*.png")):
+        print(f"{output / 'masks'}: {len(old)} masks of another run lie there; those of other names stay")
     if config.overlay:
         sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
     inspection = output / ("maps" if model.coding is None else "inspect.mp4")

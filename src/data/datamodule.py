@@ -128,6 +128,8 @@ class VOSDataModule(L.LightningDataModule):
         """
         share = self.batch_per_process(world)
         if self.clip is not None:
+            if self.clip.frames < 2:
+                raise ConfigError(f"clip: frames={self.clip.frames} must be at least 2 to train, as the first is given")
             self._dataset = self.training_clips()
             TrainSampler(len(self._dataset), self.seed, world=world, batch=share)
 

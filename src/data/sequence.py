@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,7 +73,8 @@ class Sequence:
     def labels(self, index: int) -> NDArray[np.int32] | None:
         """Label map of frame `index`, H W int32: 0 background, object ids, `VOID` where the source declares void.
 
-        A map whose only value but 0 is 255, in a source without void, is one object: id 1. None: not annotated.
+        Where no mask holds a value but 0 and 255, in a source without void, white is one object: id 1. None: not
+        annotated.
 
         Raises:
             DataError: the mask is missing, damaged, or of another size than its image.
@@ -92,7 +94,7 @@ class Sequence:
         if self.merge:
             labels = objects.astype(np.int32)
         elif self.void is None:
-            labels = white_is_one(raw) if isinstance(mask, Path) else raw
+            labels = white_is_one(raw) if isinstance(mask, Path) and _all_white(self.masks) else raw
         elif self.void != VOID and (raw == VOID).any():
             raise DataError(f"{source}: id {VOID} is kept for void in a source whose void is {self.void}")
         else:
@@ -102,6 +104,11 @@ class Sequence:
         return (
             labels if size is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
         )
+
+    def as_predicted(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """A mask that some tool made of this video: white on black is object 1, unless 255 is one of its objects."""
+        known = any((mask == _WHITE).any() for mask in self.given().values()) if (labels == _WHITE).any() else True
+        return labels if known else white_is_one(labels)
 
     def given(self) -> dict[int, NDArray[np.int32]]:
         """The masks that a semi-supervised method is given, by frame, without void, each with its new objects only.
@@ -145,5 +152,13 @@ class EvaluationItem:
 
 def white_is_one(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """A label map whose only value but 0 is 255 is one object, id 1; any other is returned as it is."""
-    only = labels.max() == _WHITE and not ((labels != 0) & (labels != _WHITE)).any()
-    return labels // _WHITE if only else labels
+    return labels // _WHITE if _is_white(labels) else labels
+
+
+@lru_cache(maxsize=1024)
+def _all_white(masks: tuple[Path | Runs | None, ...]) -> bool:
+    return all(_is_white(read_mask(mask)) for mask in masks if isinstance(mask, Path))
+
+
+def _is_white(labels: NDArray[np.int32]) -> bool:
+    return not ((labels != 0) & (labels != _WHITE)).any()

@@ -18,7 +18,6 @@ from PIL import Image, UnidentifiedImageError
 
 from src.core import DataError, atomic_path
 from src.data.sequence import Sequence as Video
-from src.data.sequence import white_is_one
 from src.video import palette, read_mask
 
 _SHOWN = 10
@@ -69,7 +68,7 @@ def write_submission(target: Path, folder: Path, videos: Sequence[Video]) -> int
                 if path.is_file():
                     entry = zipfile.ZipInfo(_name(video, frame))  # of 1980, whenever it is made
                     entry.external_attr = 0o644 << 16
-                    archive.writestr(entry, _palette_png(path))
+                    archive.writestr(entry, _palette_png(path, video))
                     written += 1
     return written
 
@@ -117,8 +116,8 @@ def _folder(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _palette_png(path: Path) -> bytes:
-    labels = white_is_one(read_mask(path))
+def _palette_png(path: Path, video: Video) -> bytes:
+    labels = video.as_predicted(read_mask(path))
     if labels.max() > 255:
         raise DataError(f"{path}: id {labels.max()} does not fit into a palette PNG (0 to 255), which servers ask for")
     image = Image.fromarray(labels.astype(np.uint8))

@@ -45,6 +45,9 @@ class Grid:
     repeats: int = 2
 
     def __post_init__(self) -> None:
+        for name in ("sizes", "objects", "memory"):
+            if not isinstance(getattr(self, name), (list, tuple)):
+                raise ConfigError(f"{name}={getattr(self, name)}: must be a list")
         _at_least(1, "repeats", self.repeats)
         _at_least(0, "objects", *self.objects)
         _at_least(1, "memory", *self.memory)

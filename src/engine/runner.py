@@ -87,9 +87,8 @@ def run(
             behind the video's last frame.
     """
     session = _Session(segmenter, settings or Settings())
-    coming = prefetched(pictures) if _core_to_spare(session.device) else pictures
-    named = (item if isinstance(item, Picture) else Picture(place, item) for place, item in enumerate(coming))
-    turns = scheduled(named, masks)
+    named = (item if isinstance(item, Picture) else _plain(place, item) for place, item in enumerate(pictures))
+    turns = scheduled(prefetched(named) if _core_to_spare(session.device) else named, masks)
     last = -1
     for prediction in in_order(session.advance(turn, masks.get(turn.picture.index)) for turn in turns):
         last = prediction.index
@@ -97,6 +96,18 @@ def run(
     late = [index for index in masks if index > last]
     if late:
         raise DataError(f"mask given for frame {min(late)}, but the video ends with frame {last}")
+
+
+def _plain(index: int, image: Any) -> Picture:
+    """A picture of its own: cameras may fill one array again and again.
+
+    Raises:
+        DataError: for an image that is not H W 3 uint8.
+    """
+    array = np.array(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise DataError(f"frame {index} is {array.dtype} of shape {array.shape}, a frame is H W 3 uint8 (RGB)")
+    return Picture(index, array)
 
 
 class _Session:
@@ -167,7 +178,12 @@ class _Session:
         tensor = torch.from_numpy(planes).to(self.device, torch.float32)
         size = self.settings.working_size((tensor.shape[-2], tensor.shape[-1]))
         if size != tuple(tensor.shape[-2:]):
+            shares = F.interpolate(tensor, size, mode="area")[0]
             tensor = F.interpolate(tensor, size, mode="nearest-exact")
+            for plane, share in zip(tensor[0], shares, strict=True):
+                # An object that falls between the pixels has the one that it has most of.
+                if not plane.any():
+                    plane.view(-1)[share.argmax()] = 1
         return Masks(tensor, torch.ones(1, len(new), dtype=torch.bool, device=self.device))
 
     def _begun(self, logits: Tensor, index: int) -> Tensor:

@@ -24,6 +24,7 @@ from src.core import ConfigError, VOSError
 from src.core.parameters import check_parameters, fits, nearest
 from src.engine.settings import Settings
 from src.launch.processor import prepare_processor
+from src.launch.records import check_study
 from src.launch.sweep import PARENT, register_names, run_job
 from src.launch.usage import usage
 
@@ -138,11 +139,15 @@ def check_values(name: str, config: DictConfig) -> None:
         value = config[key] if key in config and not OmegaConf.is_missing(config, key) else usual
         if key in _NEEDED and (value is None or value == ""):
             raise ConfigError(f"{key}={value}: must name a file or folder")
+        if _PATH.match(f"{key}=x") and OmegaConf.is_config(value):
+            raise ConfigError(f"{key}={value}: must be one file or folder, and there is none of that name")
         if isinstance(usual, bool | int) and not fits(value, type(usual)):
             kind = "true or false" if isinstance(usual, bool) else "a whole number"
             raise ConfigError(f"{key}={value}: must be {kind}")
     if not 0 <= config.get("seed", 0) <= _LARGEST_SEED:
         raise ConfigError(f"seed={config.seed}: must be from 0 to {_LARGEST_SEED}")
+    if config.get("record") is not None:
+        check_study(config.record)
     engine = plain(config.get("engine", {}))
     if not isinstance(engine, dict):
         raise ConfigError(f"engine={engine}: must hold size and precision")
@@ -172,7 +177,8 @@ def quote_path(argument: str) -> str:
     value = found["value"]
     plain = re.fullmatch(r"[\w./:-]+", value, re.ASCII) and not _NO_TEXT.fullmatch(value)
     sweep = "," in value and not Path(value).exists() and all(Path(part).exists() for part in value.split(","))
-    if plain or sweep or value[0] in "'\"[{" or "${" in value:
+    grammar = value[0] in "'\"[{" and not Path(value).exists()
+    if plain or sweep or grammar or "${" in value:
         return argument
     # Hydra takes backslashes literally, except before a quote.
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)

@@ -48,8 +48,7 @@ def write_record(
     Raises:
         ConfigError: for a study name that is no plain folder name.
     """
-    if study in ("", ".", "..") or Path(study).name != study:
-        raise ConfigError(f"record={study}: a study is a plain folder name")
+    check_study(study)
     now = datetime.now(UTC)
     program = kind if "." in kind else f"src.{kind}"
     content = {
@@ -67,9 +66,15 @@ def write_record(
     }
     text = json.dumps(content, indent=2) + "\n"
     name = f"{now:%Y%m%dT%H%M%S}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
-    path = root / study / "records" / name
+    path = root / str(study) / "records" / name
     atomic_write(path, text)
     return path
+
+
+def check_study(study: Any) -> None:
+    """Raise `ConfigError` for a study name that is no plain folder name."""
+    if study in ("", ".", "..") or Path(str(study)).name != str(study):
+        raise ConfigError(f"record={study}: a study is a plain folder name")
 
 
 def _without_places(config: DictConfig) -> Any:

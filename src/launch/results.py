@@ -39,10 +39,10 @@ def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
     return path
 
 
-def masks_hash(folder: Path) -> str:
-    """A hash of all masks below a folder: names and pixels, whatever program packed them."""
+def masks_hash(folder: Path, videos: Sequence[Video]) -> str:
+    """A hash of the masks of sequences below a folder: names and pixels, whatever program packed them."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.png")):
+    for path in sorted(folder / video.name / f"{video.images[i].stem}.png" for video in videos for i in video.asked):
         ids = read_mask(path)
         digest.update(f"{path.relative_to(folder)} {ids.shape} ".encode() + ids.astype("<i4").tobytes())
     return digest.hexdigest()

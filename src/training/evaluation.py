@@ -17,7 +17,6 @@ from src.core import DataError, Segmenter
 from src.core.ahead import ahead
 from src.data import EvaluationItem
 from src.data import Sequence as Video
-from src.data.sequence import white_is_one
 from src.engine import Prediction, Settings, Sink, Throughput, drain, mask_sink, run
 from src.engine.coding import Coding
 from src.metrics import DAVISScore, davis_score, score_frame, scored_frames
@@ -56,7 +55,7 @@ def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
         path = folder / video.name / f"{video.images[index].stem}.png"
         if not path.is_file():
             raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
-        return Prediction(index, empty, white_is_one(read_mask(path)).astype(np.int64), 0.0)
+        return Prediction(index, empty, video.as_predicted(read_mask(path)).astype(np.int64), 0.0)
 
     return ahead(read, video.asked)
 

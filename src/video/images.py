@@ -25,6 +25,11 @@ _COLOUR = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RG
 _DEEP_GREY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION, _FIRST_TURNED = 0x0112, 5  # EXIF orientations from here on swap height and width
 # A real mask may hold this many objects that are too small to have an inside; more of them are an anti-aliased edge.
+_LOSSY = {".jpg", ".jpeg"}
+_NEARLY = 64
+"""Grey levels from black or white that a JPEG of a black and white mask stays within, but for its edges."""
+_BETWEEN = 0.02
+"""Share of the picture that those may take."""
 _THIN_IDS = 8
 # What Pillow's decoders raise on damaged files, besides OSError; found by flipping bits.
 _DAMAGE = (
@@ -53,20 +58,26 @@ def read_mask(path: Path | str) -> NDArray[np.int32]:
     """Read a mask file as a label map, H W int32, 0 for background.
 
     Palette images give their indices, grey ones of 1, 8, 16 or 32 bits their values, RGB ones the index of each palette
-    colour (or 0 and 255 for plain black and white). Alpha is ignored.
+    colour (or 0 and 255 for plain black and white); what is wholly transparent is background. A JPEG can only be black
+    and white.
 
     Raises:
-        DataError: as `read_image`; an RGB colour that is not in the palette; the soft edges of an anti-aliased mask.
+        DataError: as `read_image`; an RGB colour that is not in the palette; the soft edges of an anti-aliased mask;
+            a palette whose black is another entry than 0.
     """
     image = _load(path)
+    if image.mode in {"RGB", "L"} and Path(path).suffix.lower() in _LOSSY:
+        return _black_and_white(path, np.asarray(image.convert("L")))
     if image.mode in {"RGB", "RGBA"}:
-        return _from_colours(path, np.asarray(image.convert("RGB")))
+        return _from_colours(path, np.asarray(image.convert("RGB")) * _opaque(image)[..., None])
     if image.mode not in {"1", "L", "LA", "P", "PA"} | _DEEP_GREY:
         raise DataError(f"{path}: an image of mode {image.mode} is no mask; save it as a palette or grey PNG")
     labels = np.asarray(image)
-    labels = labels[..., 0] if labels.ndim == 3 else labels
+    labels = (labels[..., 0] if labels.ndim == 3 else labels) * _opaque(image)
     if image.mode in {"L", "LA"}:
         _refuse_soft_edges(path, labels)
+    if image.mode in {"P", "PA"}:
+        _refuse_swapped(path, image, labels)
     if int(labels.min()) < 0:
         raise DataError(f"{path}: mask with the negative id {labels.min()}")
     return labels.astype(np.int32)
@@ -138,6 +149,35 @@ def opened_image(path: Path | str) -> Iterator[Image.Image]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except _DAMAGE as error:
         raise DataError(f"{path}: damaged image ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _opaque(image: Image.Image) -> NDArray[np.bool_]:
+    """H W, false where nothing would be seen."""
+    if image.mode in {"LA", "PA", "RGBA"}:
+        return np.asarray(image.getchannel("A")) > 0
+    return np.ones((image.height, image.width), np.bool_)
+
+
+def _black_and_white(path: Path | str, grey: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """0 and 255 of what a lossy format left of them."""
+    between = ((grey >= _NEARLY) & (grey <= 255 - _NEARLY)).mean()
+    if between > _BETWEEN:
+        raise DataError(
+            f"{path}: a JPEG changes the ids of a mask, and {between:.0%} of this one is neither black nor white;"
+            " save it as PNG"
+        )
+    return np.where(grey > 127, 255, 0).astype(np.int32)
+
+
+def _refuse_swapped(path: Path | str, image: Image.Image, labels: NDArray[np.integer]) -> None:
+    """A picture that a program gave a palette of its own: background is where it is black, whatever its entry."""
+    colours = np.array(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
+    black = [int(i) for i in np.unique(labels) if i < len(colours) and not colours[i].any()]
+    if colours[0].any() and black:
+        raise DataError(
+            f"{path}: entry 0 of the palette, which stands for background, is the colour {colours[0].tolist()}, and"
+            f" entry {black[0]} is black; save the mask with background as entry 0"
+        )
 
 
 def _refuse_soft_edges(path: Path | str, labels: NDArray[np.uint8]) -> None:

@@ -16,12 +16,13 @@ class MaskFiles(Mapping[int, NDArray[np.int32]]):
     """Label maps (H W) by presentation index, each read from its file when it is asked for, so that many fit.
 
     Raises:
-        DataError: on access, for a file that `read_mask` refuses or whose size is not the first one's.
+        DataError: on access, for a file that `read_mask` refuses or whose size is not the video's, or the first one's.
     """
 
-    def __init__(self, files: Mapping[int, Path]) -> None:
+    def __init__(self, files: Mapping[int, Path], size: tuple[int, int] | None = None) -> None:
         self._files = dict(sorted(files.items()))
-        self._size: tuple[int, ...] | None = None
+        self._size: tuple[int, ...] | None = size
+        self._of = "the ones before" if size is None else "the video"
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         labels = read_mask(self._files[index])
@@ -29,7 +30,7 @@ class MaskFiles(Mapping[int, NDArray[np.int32]]):
         if labels.shape != self._size:
             (height, width), (first_height, first_width) = labels.shape, self._size
             raise DataError(
-                f"{self._files[index]}: the mask is {width} x {height}, the ones before {first_width} x {first_height}"
+                f"{self._files[index]}: the mask is {width} x {height}, {self._of} {first_width} x {first_height}"
             )
         return labels
 
@@ -40,7 +41,12 @@ class MaskFiles(Mapping[int, NDArray[np.int32]]):
         return len(self._files)
 
 
-def read_masks(path: Path | str, count: int | None = None, names: Sequence[str] | None = None) -> MaskFiles:
+def read_masks(
+    path: Path | str,
+    count: int | None = None,
+    names: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+) -> MaskFiles:
     """Find the given masks, by presentation index, in the order of the frames.
 
     Args:
@@ -49,6 +55,7 @@ def read_masks(path: Path | str, count: int | None = None, names: Sequence[str] 
         count: number of frames, where it is known for sure; a mask behind the end is then an error.
         names: stems of the video's images (`Video.names`). If one of them is a number, masks must go by these names,
             as `00005` need not be frame 5.
+        size: H, W of the video, which every mask has to have.
 
     Raises:
         DataError: a missing path, an empty folder, a name that fits no frame or the same frame as another.
@@ -57,7 +64,7 @@ def read_masks(path: Path | str, count: int | None = None, names: Sequence[str] 
     if not path.is_dir():
         if not path.is_file():
             raise DataError(f"{path}: no such mask file or folder")
-        return MaskFiles({0: path})
+        return MaskFiles({0: path}, size)
     files: dict[int, Path] = {}
     for file in image_files(path):
         index = _index(file, names)
@@ -66,7 +73,7 @@ def read_masks(path: Path | str, count: int | None = None, names: Sequence[str] 
         if count is not None and index >= count:
             raise DataError(f"{file}: mask for frame {index}, but the video has {count} frames, counted from 0")
         files[index] = file
-    return MaskFiles(files)
+    return MaskFiles(files, size)
 
 
 def _index(file: Path, names: Sequence[str] | None) -> int:

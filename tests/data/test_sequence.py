@@ -35,6 +35,14 @@ def test_white_alone_is_object_one_but_beside_others_it_is_itself(tmp_path: Path
     np.testing.assert_array_equal(video(tmp_path / "b", ids=(3, 255)).labels(0), labels(0, ids=(3, 255)))
 
 
+def test_white_is_itself_in_all_masks_where_one_has_another_id(tmp_path: Path) -> None:
+    sequence = video(tmp_path / "a", ids=(3, 255))
+    alone = np.where(labels(1, ids=(3, 255)) == 255, 255, 0).astype(np.uint8)
+    assert isinstance(sequence.masks[1], Path)
+    save_mask(sequence.masks[1], alone, "P")
+    np.testing.assert_array_equal(sequence.labels(1), alone)
+
+
 def test_declared_void_is_kept_for_scoring_and_not_given(tmp_path: Path) -> None:
     white = video(tmp_path / "a", ids=(3, 255), void=255)
     np.testing.assert_array_equal(white.labels(0), labels(0, ids=(3, VOID)))

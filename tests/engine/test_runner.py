@@ -152,9 +152,39 @@ def test_any_iterable_of_pictures_and_lazily(spare: bool, monkeypatch: pytest.Mo
     assert [prediction.index for prediction in predictions] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("spare", [False, True])
+def test_a_camera_may_fill_one_array_again_and_again(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.engine.runner._core_to_spare", lambda _: spare)
+
+    def camera() -> Iterator[np.ndarray]:
+        buffer = np.zeros((16, 16, 3), np.uint8)
+        for index in range(8):
+            buffer[:] = index
+            yield buffer
+
+    predictions = list(run(Bright(), camera(), {0: first_mask(16, 16, 1)}, Settings()))
+    assert [int(prediction.image[0, 0, 0]) for prediction in predictions] == list(range(8))
+
+
+def test_an_object_that_falls_between_the_pixels_of_the_working_size_keeps_one(tmp_path: Path) -> None:
+    labels = np.zeros((64, 96), np.int64)
+    labels[20:22, 41:43], labels[40:60, 50:80] = 3, 5
+    given = run(CopyFirst(), video(2, 64, 96), {0: labels}, Settings(size=16))
+    second = list(given)[1].ids
+    assert set(np.unique(second)) == {0, 3, 5}
+    assert 0 < (second == 3).sum() <= 36
+    assert (second[16:28, 36:48] == 3).any(), "it is where it was"
+
+
 @pytest.mark.parametrize(
     ("frames", "masks", "reason"),
     [
+        ([np.zeros((16, 16, 3), np.float32)], {0: first_mask(16, 16, 1)}, "frame 0 is float32 of shape"),
+        (
+            [np.zeros((16, 16), np.uint8)],
+            {0: first_mask(16, 16, 1)},
+            r"frame 0 is uint8 of shape \(16, 16\), a frame is",
+        ),
         (video(2, 16, 16), {0: first_mask(16, 17, 1)}, "mask of frame 0 is 16x17, the frame is 16x16"),
         ([*video(1, 16, 16), *video(1, 16, 20)], {0: first_mask(16, 16, 1)}, "frame 1 is 16x20"),
         (video(2, 16, 16), {0: first_mask(16, 16, 1), 9: first_mask(16, 16, 2)}, "frame 9, but .* ends with frame 1"),

@@ -105,6 +105,8 @@ def test_a_slip_of_the_pen_gets_the_nearest_name(argument: str, message: str) ->
         ("segment", ["video=''", "mask=m.png"], "video=: must name"),
         ("segment", ["video=a.mp4", "mask=m.png", "overlay=maybe"], "overlay=maybe: must be true or false"),
         ("segment", ["video=a.mp4", "mask=m.png", "output=null"], "output=None: must name"),
+        ("segment", ["video=[a.mp4]", "mask=m.png"], "video=['a.mp4']: must be one file or folder"),
+        ("train", ["record=a/b"], "record=a/b: a study is a plain folder name"),
     ],
 )
 def test_values_of_the_wrong_kind_are_refused_before_anything_starts(

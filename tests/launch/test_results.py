@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.data import Sequence
 from src.launch.results import masks_hash
 
 
@@ -22,17 +23,21 @@ def masks(tmp_path: Path) -> Path:
 
 
 def test_a_hash_of_masks_is_of_their_names_and_pixels_alone(masks: Path) -> None:
-    before, path = masks_hash(masks), masks / "dog/00001.png"
+    videos = [
+        Sequence(name, tuple(Path(f"{i:05}.jpg") for i in range(count)), (None,) * count)
+        for name, count in (("dog", 2), ("cow", 1))
+    ]
+    before, path = masks_hash(masks, videos), masks / "dog/00001.png"
     ids = np.asarray(Image.open(path)).copy()
     Image.fromarray(ids, "L").save(path, compress_level=0)
-    assert masks_hash(masks) == before
+    Image.fromarray(ids, "L").save(masks / "dog/00002.png")
+    assert masks_hash(masks, videos) == before, "what is left of another run does not count"
     ids[2, 1] += 1
     Image.fromarray(ids, "L").save(path)
-    assert masks_hash(masks) != before
+    assert masks_hash(masks, videos) != before
     ids[2, 1] -= 1
     Image.fromarray(ids.T, "L").save(path)
-    assert masks_hash(masks) != before
+    assert masks_hash(masks, videos) != before
     Image.fromarray(ids, "L").save(path)
-    assert masks_hash(masks) == before
-    path.rename(masks / "cow/00001.png")
-    assert masks_hash(masks) != before
+    assert masks_hash(masks, videos) == before
+    assert masks_hash(masks, videos[:1]) != before

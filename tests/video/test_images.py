@@ -208,6 +208,34 @@ def test_palette_masks_give_indices_not_colours(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(save(tmp_path / "a.png", image)), GREY)
 
 
+def test_what_is_transparent_is_background(tmp_path: Path) -> None:
+    shape = disc()
+    white = np.full_like(shape, 255)
+    assert np.array_equal(read_mask(save(tmp_path / "a.png", np.dstack([white, shape]))), shape)
+    assert np.array_equal(read_mask(save(tmp_path / "b.png", np.dstack([white, white, white, shape]))), shape)
+
+
+def test_a_jpeg_is_black_and_white_or_no_mask(tmp_path: Path) -> None:
+    for name, quality in (("a.jpg", 75), ("b.jpeg", 95)):
+        for image in (Image.fromarray(disc()), Image.fromarray(disc()).convert("RGB")):
+            image.save(tmp_path / name, quality=quality)
+            found = read_mask(tmp_path / name)
+            assert set(np.unique(found)) == {0, 255}
+            assert (found != disc()).mean() < 0.01
+    Image.fromarray(disc() // 3).save(tmp_path / "c.jpg")
+    with pytest.raises(DataError, match=r"c\.jpg: a JPEG changes the ids of a mask, and 3\d% of this one"):
+        read_mask(tmp_path / "c.jpg")
+
+
+def test_a_palette_whose_background_is_another_entry_is_refused(tmp_path: Path) -> None:
+    image = Image.fromarray(disc() // 255)
+    image.putpalette([255, 0, 0, 0, 0, 0])
+    with pytest.raises(DataError, match=r"entry 0 of the palette.*\[255, 0, 0\], and entry 1 is black"):
+        read_mask(save(tmp_path / "a.png", image))
+    image.putpalette([255, 255, 255, 255, 0, 0])
+    assert np.array_equal(read_mask(save(tmp_path / "b.png", image)), disc() // 255)
+
+
 def test_a_foreign_colour_is_named_with_its_pixels(tmp_path: Path) -> None:
     image = palette()[GREY % 3].copy()
     image[0, :3] = (1, 2, 3)

@@ -65,6 +65,8 @@ def test_masks_must_agree_in_size(tmp_path: Path) -> None:
     folder_of(folder_of(tmp_path, ["0.png"]), ["2.png", "9.png"], (3, 5))
     with pytest.raises(DataError, match=r"2\.png: the mask is 5 x 3, the ones before 4 x 3"):
         dict(read_masks(tmp_path))
+    with pytest.raises(DataError, match=r"0\.png: the mask is 4 x 3, the video 5 x 3"):
+        dict(read_masks(tmp_path, size=(3, 5)))
 
 
 def test_missing_paths_and_damaged_masks_are_named(tmp_path: Path) -> None:
