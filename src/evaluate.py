@@ -18,7 +18,7 @@ from src.data.datamodule import VOSDataModule
 from src.data.submission import check_submission, write_submission
 from src.launch.entry import entry
 from src.launch.instantiate import instantiate
-from src.launch.models import load_model
+from src.launch.models import load_model, warn_of_random
 from src.launch.records import write_record
 from src.launch.results import masks_hash, measured, per_sequence, write_metrics, write_per_sequence
 from src.launch.sheet import write_sheet
@@ -122,6 +122,7 @@ def _module(config: DictConfig, output: Path) -> tuple[EvaluationModule, dict[st
     if config.predictions is not None:
         return EvaluationModule(partial(from_files, Path(config.predictions))), {}
     model = load_model(config)
+    warn_of_random(config, model)
     predict = partial(segmented, model.segmenter, model.settings, coding=model.coding)
     return EvaluationModule(predict, mask_sinks(output), model.segmenter).eval(), model.training
 

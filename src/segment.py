@@ -15,7 +15,7 @@ from src.engine.inspect import MapSink
 from src.engine.inspect_motion import MotionSink
 from src.launch.device import find_device
 from src.launch.entry import entry
-from src.launch.models import load_model
+from src.launch.models import load_model, warn_of_random
 from src.launch.words import places
 from src.video import open_video, read_masks
 
@@ -31,6 +31,7 @@ def main(config: DictConfig) -> None:
     if not objects:
         raise DataError(f"{config.mask}: there is no object in it, every pixel is 0")
     model = load_model(config)
+    warn_of_random(config, model)
     if isinstance(model.segmenter, nn.Module):
         model.segmenter.to(find_device(config.engine.device))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from src.launch.loading import (
 from src.methods import registry
 from src.nn.inference import for_inference
 
+_log = logging.getLogger(__name__)
 LIGHT_ENCODER = ("backbone", "norm", "width")
 """What a wrapper's own encoder is built from."""
 CACHE = Path(".cache")
@@ -80,6 +82,13 @@ def load_model(config: DictConfig, as_trained: bool = False) -> Model:
         model = Model(config.model.name, _evaluating(segmenter, as_trained), settings, coding, network)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
+
+
+def warn_of_random(config: DictConfig, model: Model) -> None:
+    """Say so where nobody gave weights to a network that has some: what it makes is noise."""
+    given = config.get("model") is None or config.weights is not None or config.get("base_weights") is not None
+    if not given and isinstance(model.segmenter, nn.Module) and next(model.segmenter.parameters(), None) is not None:
+        _log.warning("model=%s without weights=FILE is a network of random numbers", model.name)
 
 
 def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -> Model:
