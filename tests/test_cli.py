@@ -236,6 +236,21 @@ def test_validation_evaluate_and_segment_write_the_same_bytes(world: World, eval
     assert len(np.unique(np.asarray(Image.open(folders[0] / names[0])))) == 3
 
 
+def test_masks_of_numbered_images_have_their_numbers_and_go_back_in(world: World, tmp_path: Path) -> None:
+    frames, mask = tmp_path / "frames", np.zeros((65, 97), np.uint8)
+    frames.mkdir()
+    mask[10:30, 10:40] = 4
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for index, path in enumerate(sorted(world.frames("val_000").iterdir())):
+        Image.open(path).resize((97, 65)).save(frames / f"{5 * index:05}.png")
+    segment = ("segment", f"video={frames}", "model=copy_first")
+    program(*segment, f"mask={tmp_path / 'mask.png'}", f"output={tmp_path / 'one'}")
+    made = sorted(path.name for path in (tmp_path / "one" / "masks").iterdir())
+    assert made == sorted(path.name for path in frames.iterdir())
+    again = program(*segment, f"mask={tmp_path / 'one' / 'masks'}", f"output={tmp_path / 'one'}")
+    assert "5 masks of another run lie there" in again.stdout
+
+
 def test_segment_a_video_file_with_late_objects_and_white_masks(world: World, tmp_path: Path) -> None:
     clip, masks = tmp_path / "clip (1), new.mp4", tmp_path / "given masks"
     masks.mkdir()
