@@ -273,5 +273,5 @@ def test_what_cannot_be_exported_is_one_line(run: Run, tmp_path: Path, arguments
 
 def test_missing_packages_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    line = run("export", f"checkpoint={ROOT}/weights/crvos_scratch.safetensors", f"output={tmp_path}")
+    line = run("export", f"checkpoint={ROOT}/weights/scratch_crvos.safetensors", f"output={tmp_path}")
     assert line == "export needs onnxruntime: pip install .[export]"

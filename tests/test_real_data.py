@@ -69,7 +69,7 @@ def test_stills_then_videos(method: str, vos_data: Path, tmp_path: Path) -> None
     assert first.keys() == second.keys()
 
 
-@pytest.mark.parametrize(("name", "least"), [("crvos_scratch", 0.6), ("scratch_stcn", 0.8), ("scratch_stcn_long", 0.8)])
+@pytest.mark.parametrize(("name", "least"), [("scratch_crvos", 0.6), ("scratch_stcn", 0.8), ("scratch_stcn_long", 0.8)])
 def test_committed_weights_follow_a_real_object(name: str, least: float, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["dog"])
@@ -80,7 +80,7 @@ def test_committed_weights_follow_a_real_object(name: str, least: float, vos_dat
 
 
 def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
-    model = from_checkpoint(ROOT / "weights" / "crvos_scratch.safetensors")
+    model = from_checkpoint(ROOT / "weights" / "scratch_crvos.safetensors")
     folder = vos_data / "multi_object"
     video = open_video(folder / "JPEGImages" / "gold-fish")
     masks = read_masks(folder / "Annotations" / "gold-fish" / "00000.png")
