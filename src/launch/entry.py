@@ -139,7 +139,7 @@ def check_values(name: str, config: DictConfig) -> None:
         value = config[key] if key in config and not OmegaConf.is_missing(config, key) else usual
         if key in _NEEDED and (value is None or value == ""):
             raise ConfigError(f"{key}={value}: must name a file or folder")
-        if _PATH.match(f"{key}=x") and OmegaConf.is_config(value):
+        if key != "runs" and _PATH.match(f"{key}=x") and OmegaConf.is_config(value):
             raise ConfigError(f"{key}={value}: must be one file or folder, and there is none of that name")
         if isinstance(usual, bool | int) and not fits(value, type(usual)):
             kind = "true or false" if isinstance(usual, bool) else "a whole number"

@@ -22,7 +22,7 @@ from src.studies.runs import Run, grouped
 TEMPLATE = Path(__file__).with_suffix(".html")
 POINTS = 200
 """Most points of a curve."""
-PICTURES, PIXELS = 24, 1100
+PICTURES, PIXELS = 24, 900
 """Most pictures of a page, and their largest width."""
 
 
