@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 def main(config: DictConfig) -> None:
     """Compose, train, test the checkpoint that `test` names, write `metrics.json`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
-    _checkpoint(Path(), config.test)
+    if config.test not in ("last", "best", None):
+        raise ConfigError(f"test={config.test}: choose from last, best, null")
     output = Path(config.paths.output)
     resume = _last_checkpoint(config.resume, output)
     data: VOSDataModule = instantiate(config.data)
@@ -104,13 +105,7 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
 
 
 def _checkpoint(output: Path, which: str | None) -> Path:
-    """What is tested of a run: `last`, or `best`, which is the last where nothing was validated; best for None.
-
-    Raises:
-        ConfigError: for another word.
-    """
-    if which not in ("last", "best", None):
-        raise ConfigError(f"test={which}: choose from last, best, null")
+    """What is tested of a run: `last`, or `best`, which is the last where nothing was validated; best for None."""
     best, last = (output / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     return last if which == "last" or not best.is_file() else best
 

@@ -180,10 +180,12 @@ class _Session:
         if size != tuple(tensor.shape[-2:]):
             shares = F.interpolate(tensor, size, mode="area")[0]
             tensor = F.interpolate(tensor, size, mode="nearest-exact")
-            for plane, share in zip(tensor[0], shares, strict=True):
-                # An object that falls between the pixels has the one that it has most of.
+            flat = tensor[0].flatten(1)
+            # An object that falls between the pixels has the one that it has most of, unless that is all of another.
+            for plane, share in zip(flat, shares, strict=True):
                 if not plane.any():
-                    plane.view(-1)[share.argmax()] = 1
+                    flat[flat.sum(1) > 1, share.argmax()] = 0
+                    plane[share.argmax()] = 1
         return Masks(tensor, torch.ones(1, len(new), dtype=torch.bool, device=self.device))
 
     def _begun(self, logits: Tensor, index: int) -> Tensor:

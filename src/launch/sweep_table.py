@@ -105,12 +105,6 @@ def grid(config: DictConfig, sweep: Path) -> list[Job]:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float) and value < 1
-        else f"{value:.1f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.4f}" if value < 1 else f"{value:.1f}"
+    return "-" if value is None else str(value)
