@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,7 @@ def main(config: DictConfig) -> None:
         model.segmenter.to(find_device(config.engine.device))
 
     output = Path(config.output)
-    # Numbered images keep their numbers, by which masks of theirs are given.
-    numbered = video.names if video.names and any(name.isdecimal() for name in video.names) else None
-    sinks: list[Sink] = [mask_sink(output / "masks", None if numbered is None else dict(enumerate(numbered)))]
+    sinks: list[Sink] = [mask_sink(output / "masks", _numbers(video.names))]
     if old := sorted((output / "masks").glob("*.png")):
         print(f"{output / 'masks'}: {len(old)} masks of another run lie there; those of other names stay")
     if config.overlay:
@@ -65,6 +64,13 @@ def main(config: DictConfig) -> None:
     if config.inspect:
         print(f"{inspection.stem}: {inspection}")
     print("next: for objects that come later, mask=FOLDER with a mask per such frame, named by its number")
+
+
+def _numbers(names: Sequence[str] | None) -> dict[int, str] | None:
+    """Numbered images keep their numbers, as masks of theirs are given by them; None: frames are counted."""
+    numbers = [int(name) for name in names or () if name.isdecimal()]
+    distinct = names is not None and len(set(numbers)) == len(names)
+    return {index: f"{number:05d}" for index, number in enumerate(numbers)} if distinct else None
 
 
 def _contents(config: DictConfig, inspection: Path) -> dict[str, str]:

@@ -130,7 +130,7 @@ def test_masks_of_strangers(run: Run, tmp_path: Path, clip: Path) -> None:
     square[8:24, 4:30] = 255
     soft = Image.fromarray(square).resize((70, 50), Image.Resampling.BICUBIC).resize((64, 48), Image.Resampling.BICUBIC)
     for name, labels, reason in (
-        ("small.png", square[:40], "40x64"),
+        ("small.png", square[:40], "small.png: the mask is 64 x 40, the video 64 x 48"),
         ("none.png", square * 0, "no object in it"),
         ("soft.png", np.asarray(soft), "anti-aliased"),
         ("many.tif", np.where(square, 70_000, 0).astype(np.int32), "id 70000 does not fit"),

@@ -53,8 +53,8 @@ def read_masks(
         path: one mask file, taken for frame 0, or a folder of masks. Each is named as the image it belongs to (if the
             video is a folder of images), or by the number of its frame, from 0 (`00012.png` or `12.png`).
         count: number of frames, where it is known for sure; a mask behind the end is then an error.
-        names: stems of the video's images (`Video.names`). If one of them is a number, masks must go by these names,
-            as `00005` need not be frame 5.
+        names: stems of the video's images (`Video.names`). If one of them is a number, masks must go by these names, or
+            by their numbers, as `00005` need not be frame 5.
         size: H, W of the video, which every mask has to have.
 
     Raises:
@@ -80,6 +80,13 @@ def _index(file: Path, names: Sequence[str] | None) -> int:
     if names is not None and file.stem in names:
         return names.index(file.stem)
     if names is not None and any(name.isdecimal() for name in names):
+        same = [
+            i
+            for i, name in enumerate(names)
+            if name.isdecimal() and file.stem.isdecimal() and int(name) == int(file.stem)
+        ]
+        if len(same) == 1:
+            return same[0]
         raise DataError(f"{file}: no image of the video has this name (they are {names[0]} to {names[-1]})")
     if not file.stem.isdecimal():
         raise DataError(f"{file}: a mask must be named by the number of its frame, such as 00012.png")
