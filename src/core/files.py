@@ -57,10 +57,10 @@ def claimed(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise WriteError(f"{folder}: cannot be written ({error.strerror or error})") from error
     with file:
-        # Some network file systems know no locks.
+        # Some network file systems know no locks. Workers that are forked meanwhile do not inherit this kind.
         with suppress(OSError):
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
                 raise WriteError(f"{folder}: another process is writing there") from error
         yield
