@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,7 +94,8 @@ class Sequence:
         if self.merge:
             labels = objects.astype(np.int32)
         elif self.void is None:
-            labels = white_is_one(raw) if isinstance(mask, Path) and _all_white(self.masks) else raw
+            one = isinstance(mask, Path) and (raw == _WHITE).any() and self._white_alone
+            labels = white_is_one(raw) if one else raw
         elif self.void != VOID and (raw == VOID).any():
             raise DataError(f"{source}: id {VOID} is kept for void in a source whose void is {self.void}")
         else:
@@ -107,8 +108,7 @@ class Sequence:
 
     def as_predicted(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         """A mask that some tool made of this video: white on black is object 1, unless 255 is one of its objects."""
-        known = any((mask == _WHITE).any() for mask in self.given().values()) if (labels == _WHITE).any() else True
-        return labels if known else white_is_one(labels)
+        return white_is_one(labels) if (labels == _WHITE).any() and not self._white_given else labels
 
     def given(self) -> dict[int, NDArray[np.int32]]:
         """The masks that a semi-supervised method is given, by frame, without void, each with its new objects only.
@@ -123,6 +123,16 @@ class Sequence:
             frames.setdefault(frame, []).append(identity)
         masks = {frame: (self._given(frame), ids) for frame, ids in sorted(frames.items())}
         return {frame: np.where(np.isin(labels, ids), labels, np.int32(0)) for frame, (labels, ids) in masks.items()}
+
+    @cached_property
+    def _white_alone(self) -> bool:
+        """Whether no mask file holds a value but 0 and 255."""
+        return all(_is_white(read_mask(mask)) for mask in self.masks if isinstance(mask, Path))
+
+    @cached_property
+    def _white_given(self) -> bool:
+        """Whether 255 is one of the objects."""
+        return any((mask == _WHITE).any() for mask in self.given().values())
 
     def _given(self, index: int) -> NDArray[np.int32]:
         labels = self.labels(index)
@@ -153,11 +163,6 @@ class EvaluationItem:
 def white_is_one(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """A label map whose only value but 0 is 255 is one object, id 1; any other is returned as it is."""
     return labels // _WHITE if _is_white(labels) else labels
-
-
-@lru_cache(maxsize=1024)
-def _all_white(masks: tuple[Path | Runs | None, ...]) -> bool:
-    return all(_is_white(read_mask(mask)) for mask in masks if isinstance(mask, Path))
 
 
 def _is_white(labels: NDArray[np.int32]) -> bool:

@@ -178,14 +178,13 @@ class _Session:
         tensor = torch.from_numpy(planes).to(self.device, torch.float32)
         size = self.settings.working_size((tensor.shape[-2], tensor.shape[-1]))
         if size != tuple(tensor.shape[-2:]):
-            shares = F.interpolate(tensor, size, mode="area")[0]
-            tensor = F.interpolate(tensor, size, mode="nearest-exact")
+            whole, tensor = tensor, F.interpolate(tensor, size, mode="nearest-exact")
             flat = tensor[0].flatten(1)
             # An object that falls between the pixels has the one that it has most of, unless that is all of another.
-            for plane, share in zip(flat, shares, strict=True):
-                if not plane.any():
-                    flat[flat.sum(1) > 1, share.argmax()] = 0
-                    plane[share.argmax()] = 1
+            for slot in torch.nonzero(~flat.any(1)).flatten().tolist():
+                place = F.interpolate(whole[:, slot : slot + 1], size, mode="area").argmax()
+                flat[flat.sum(1) > 1, place] = 0
+                flat[slot, place] = 1
         return Masks(tensor, torch.ones(1, len(new), dtype=torch.bool, device=self.device))
 
     def _begun(self, logits: Tensor, index: int) -> Tensor:

@@ -24,12 +24,12 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"
 _COLOUR = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
 _DEEP_GREY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION, _FIRST_TURNED = 0x0112, 5  # EXIF orientations from here on swap height and width
-# A real mask may hold this many objects that are too small to have an inside; more of them are an anti-aliased edge.
 _LOSSY = {".jpg", ".jpeg"}
 _NEARLY = 64
 """Grey levels from black or white that a JPEG of a black and white mask stays within, but for its edges."""
 _BETWEEN = 0.02
 """Share of the picture that those may take."""
+# A real mask may hold this many objects that are too small to have an inside; more of them are an anti-aliased edge.
 _THIN_IDS = 8
 # What Pillow's decoders raise on damaged files, besides OSError; found by flipping bits.
 _DAMAGE = (
