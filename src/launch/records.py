@@ -12,13 +12,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src.core import ConfigError, atomic_write
-from src.data import Sequence as Video
+
+if TYPE_CHECKING:  # every program reads this file, few read data sets
+    from src.data import Sequence as Video
 
 PLACES = ("output=", "paths.", "hydra.run.dir=")
 """Arguments that say where things lie on one machine; a record leaves them out."""
