@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.goals import options
-from src.core.graphs import Graph
+from src.engine import Settings
+from src.export import graphs_of, sizes_of
+from src.launch.models import Model
 from src.launch.onnx import check_packages, compare, write_graph
 from src.methods import registry
 from src.nn.inference import for_inference
@@ -37,11 +38,11 @@ def main() -> None:
         network.eval()
         fast = deepcopy(network)
         for_inference(fast)
-        rows, columns = -(-height // network.stride), -(-width // network.stride)
-        cells = rows * columns
-        sizes = {"rows": rows, "columns": columns, "objects": 1, "memory": int(given["memory"]) * cells, "cells": cells}
+        settings = Settings(size=None)
+        sizes = sizes_of([height, width], 1, int(given["memory"]), network, settings)
+        pairs = (graphs_of(Model(name, one, settings)).graphs for one in (network, fast))
         theirs = ours = 0.0
-        for written, graph in zip(_graphs(name, network), _graphs(name, fast), strict=True):
+        for written, graph in zip(*pairs, strict=True):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "graph.onnx"
                 write_graph(network, written, path, None)
@@ -49,13 +50,6 @@ def main() -> None:
             theirs, ours = theirs + found.seconds, ours + found.ours
             _show(f"{name} {graph.name}", found.seconds, found.ours)
         _show(f"{name}, all", theirs, ours)
-
-
-def _graphs(name: str, network: nn.Module) -> tuple[Graph, ...]:
-    graphs = registry.method(name).graphs()
-    if graphs is None:
-        raise SystemExit(f"error: {name} has no graphs")
-    return graphs(network).graphs
 
 
 def _show(name: str, theirs: float, ours: float) -> None:

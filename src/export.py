@@ -49,7 +49,10 @@ def main(config: DictConfig) -> None:
     for_inference(fast)
     # What a file is compared with, in numbers and speed, is the network as other programs here run it.
     ours = graphs_of(replace(model, segmenter=fast)).graphs
-    output, sizes = Path(config.output), _sizes(plain(config.size), config.objects, config.memory, segmenter, settings)
+    output, sizes = (
+        Path(config.output),
+        sizes_of(plain(config.size), config.objects, config.memory, segmenter, settings),
+    )
     print(f"{model.name}: {', '.join(f'{name} {count}' for name, count in sizes.items())}, threads {threads}")
     (output / "manifest.json").unlink(missing_ok=True)
     told = {"method": model.name, "network": model.network, "engine": asdict(settings)}
@@ -96,7 +99,9 @@ def _checked(config: DictConfig) -> int:
     return threads
 
 
-def _sizes(size: list[int], objects: int, frames: int, segmenter: Segmenter[Any], settings: Settings) -> dict[str, int]:
+def sizes_of(
+    size: list[int], objects: int, frames: int, segmenter: Segmenter[Any], settings: Settings
+) -> dict[str, int]:
     """Sizes of all axes for pictures of a size."""
     rows, columns = (-(-side // segmenter.stride) for side in settings.working_size((size[0], size[1])))
     cells = rows * columns

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.launch import sweep as sweeps
 from src.launch.entry import CONFIGS, entry
-from src.launch.models import load_model
+from src.launch.models import load_model, warn_of_random
 from src.launch.sweep import register_names
 from src.launch.sweep_table import grid
 
@@ -95,12 +95,16 @@ def test_every_job_of_every_sweep_composes_and_differs(path: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if program_of(path) == "evaluate"], ids=lambda path: path.stem)
-def test_every_job_of_an_evaluation_has_weights_that_fit(path: Path, tmp_path: Path) -> None:
+def test_every_job_of_an_evaluation_has_weights_that_fit(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     register_names()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         jobs = grid(compose("evaluate", [f"sweep={path.stem}"], return_hydra_config=True), tmp_path)
         for job in jobs:
-            load_model(compose("evaluate", [*job.command, f"paths.cache={tmp_path}"]))
+            config = compose("evaluate", [*job.command, f"paths.cache={tmp_path}"])
+            warn_of_random(config, load_model(config))
+    assert not caplog.messages, "a job runs a network of random numbers"
 
 
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
