@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -253,7 +254,7 @@ def _drop_hidden(labels: NDArray[np.uint8], count: int, min_area: int) -> tuple[
     table = np.zeros(VOID + 1, np.uint8)
     table[stay + 1] = np.arange(1, len(stay) + 1)
     table[VOID] = VOID
-    return table[labels], areas[stay]
+    return np.stack([cv2.LUT(frame, table) for frame in labels]), areas[stay]
 
 
 def collate(items: ListOf[ClipItem]) -> Clip:
