@@ -38,6 +38,7 @@ COLUMNS = {
     "training_minutes": Column("minutes", 1, 0),
     "seconds": Column("seconds a frame", 1, 2),
     "memory_bytes": Column("MiB of the memory", 2**-20, 2),
+    "peak_bytes": Column("peak MiB on the GPU", 2**-20, 0),
     "state_bytes": Column("MiB of the rest of the state", 2**-20, 0),
     "key_frames": Column("key frames, %", 100),
     "intra": Column("intra, %", 100),
