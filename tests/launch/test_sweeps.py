@@ -85,6 +85,8 @@ def test_every_job_of_every_sweep_composes_and_differs(path: Path, tmp_path: Pat
         choices, params = config.hydra.runtime.choices, config.hydra.sweeper.params
         for group in {"experiment", "model", "data"} & set(params):
             assert params[group] == choices[group], "a job is not what the sweep's own overrides are checked against"
+        alone = set(OmegaConf.load(path)) - {"defaults", "points", "point", "hydra"}
+        assert not alone, f"jobs are told the sweeper's params, and never see {alone}"
         jobs = grid(config, tmp_path)
         assert len(jobs) > 1
         made = [compose(program, job.command) for job in jobs]
@@ -123,8 +125,10 @@ def test_every_end_of_a_search_space_composes_and_nothing_is_chosen_by_the_test_
                 else [value]
             )
             for end in ends:
-                made = compose(program, [f"sweep={path.stem}", f"{key}={end}"])
+                made = compose(program, [f"experiment={params.experiment}", f"{key}={'null' if end is None else end}"])
                 assert key == "experiment" or OmegaConf.select(made, key) == end
+        fixed = [f"{key}={space}" for key, space in params.items() if not re.search(r"interval|choice", str(space))]
+        made = compose(program, fixed)
         assert made.objective.startswith("val/")
         assert made.test is None
 
