@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO ?= outputs/demo
 GENERATED = .cache/generated
-WEIGHTS = weights/scratch_stcn_long.safetensors
+WEIGHTS = weights/gpu_stcn.safetensors
 
 .PHONY: demo test test-slow lint format setup lock clean
 
