@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -54,6 +55,10 @@ def main(config: DictConfig) -> None:
         sys.exit(3)
     except (VOSError, RuntimeError) as error:
         raise as_own(trainer, error) from error
+    except ValueError as error:
+        if not _by_lightning(error):
+            raise
+        raise as_own(trainer, ConfigError(f"trainer: {' '.join(str(error).split())}")) from error
     finally:
         for logger in trainer.loggers:
             logger.finalize("finished")
@@ -123,6 +128,12 @@ def _report(output: Path, results: dict[str, float], checkpoint: Path) -> None:
     print(f"{shown}\nrun folder: {output}")
     if checkpoint.is_file():
         print(after_training(output, checkpoint), flush=True)
+
+
+def _by_lightning(error: Exception) -> bool:
+    """Whether Lightning itself refuses, which then is about the trainer's settings, as they meet the data."""
+    raised = traceback.extract_tb(error.__traceback__)[-1].filename
+    return Path(raised).is_relative_to(Path(L.__file__).parent)
 
 
 def _last_checkpoint(folder: str | None, output: Path) -> Path | None:

@@ -184,6 +184,10 @@ def test_what_was_written_before_an_error_is_whole_and_stays(run: Run, tmp_path:
         (["sede=1"], "sede: there is no 'sede' here; did you mean 'seed'?"),
         (["data=null"], "data=null: a group must name one of its choices"),
         (["seed=-1"], "seed=-1: must be from 0"),
+        (
+            ["trainer.val_check_interval=1000", "data.num_workers=0"],
+            "trainer: `val_check_interval` (1000) must be less than or equal",
+        ),
         (["+engine.sise=2"], "engine.sise: Settings takes no 'sise'; did you mean 'size'?"),
     ],
 )
