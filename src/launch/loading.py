@@ -88,6 +88,8 @@ def load_weights(segmenter: Segmenter[Any], method: str, path: Path, keep_base: 
         path: the file.
         keep_base: a wrapper keeps the base it has, whatever the file holds.
 
+    What the file has of a part that this network's `switched` names and its switches left out is not looked at.
+
     Raises:
         CheckpointError: for a file of another method, naming it where it is one of ours.
     """
@@ -106,7 +108,9 @@ def load_weights(segmenter: Segmenter[Any], method: str, path: Path, keep_base: 
         if hasattr(segmenter, "base"):
             # Published weights of a wrapper come without its base.
             tensors = {**segmenter.state_dict(), **tensors}
-    load_tensors(segmenter, tensors, path)
+    own = segmenter.state_dict()
+    off = tuple(part for part in getattr(segmenter, "switched", ()) if not any(key.startswith(part) for key in own))
+    load_tensors(segmenter, {key: value for key, value in tensors.items() if not key.startswith(off)}, path)
 
 
 def load_light_encoder(segmenter: Segmenter[Any], method: str, source: str) -> None:

@@ -135,6 +135,28 @@ def test_weights_alone_bring_their_own_base(tmp_path: Path) -> None:
     assert same(again.segmenter, segmenter)
 
 
+def test_weights_are_taken_without_the_parts_that_a_switch_leaves_out(tmp_path: Path) -> None:
+    segmenter, path = trained(tmp_path)
+    asked = ("model=covos", f"weights={path}", "data=generated", "output=x")
+    ungated: Any = load_model(composed("evaluate", *asked, "model.network.confidence=false")).segmenter
+    assert ungated.decoder.confidence is None
+    assert same(ungated.decoder.predict, segmenter.get_submodule("decoder.predict"))
+    unrefined: Any = load_model(composed("evaluate", *asked, "model.network.refine=false")).segmenter
+    assert unrefined.decoder is None
+    assert same(unrefined, segmenter, "encoder")
+    without = save_without(path, "segmenter.decoder.predict.")
+    with pytest.raises(CheckpointError, match=r"decoder\.predict"):
+        load_model(composed("evaluate", "model=covos", f"weights={without}", "data=generated", "output=x"))
+
+
+def save_without(path: Path, prefix: str) -> Path:
+    """A copy of a checkpoint without some of its tensors."""
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] = {key: value for key, value in content["state_dict"].items() if not key.startswith(prefix)}
+    torch.save(content, path.with_name("without.ckpt"))
+    return path.with_name("without.ckpt")
+
+
 def test_what_is_frozen_must_be_trained_and_fit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model=covos trains over a base that is trained: say base_weights=FILE"):
         training_module(composed("train", "model=covos"))

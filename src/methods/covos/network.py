@@ -71,6 +71,8 @@ class CoVOS(nn.Module):
 
     padding: Padding
     stages: ClassVar[tuple[str, ...]] = ("encode", "propagate", "correct", "decode")
+    switched: ClassVar[tuple[str, ...]] = ("encoder.", "decoder.", "decoder.confidence.")
+    """Parts that a switch leaves out; weights that have them are taken without."""
 
     def __init__(
         self,
