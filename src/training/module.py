@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from src.core import Clip, ConfigError, Frame, Masks, Segmenter
+from src.core import CheckpointError, Clip, ConfigError, Frame, Masks, Segmenter
 from src.data import EvaluationItem
 from src.data.datamodule import VOSDataModule
 from src.engine import Settings, crop, pad
@@ -206,7 +206,8 @@ class VOSModule(EvaluationModule):
         checkpoint["vos"] = {"format": self.FORMAT, "engine": engine, "training": training, **self.identity}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Go on counting. Raises `CheckpointError` where the run began with another optimizer."""
+        self._check_optimizer(checkpoint.get("optimizer_states", []))
         self.cost = Cost(checkpoint["vos"].get("training", {}).get("minutes", 0.0) * 60)
 
     def conclude(self) -> dict[str, float]:
@@ -214,6 +215,13 @@ class VOSModule(EvaluationModule):
         results = super().conclude()
         self._predict_with(self.segmenter)
         return results
+
+    def _check_optimizer(self, states: list[dict[str, Any]]) -> None:
+        for before in (group for state in states for group in state["param_groups"]):
+            [now] = self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad]).param_groups
+            # A scheduler adds where it began.
+            if set(before) - {"initial_lr"} != set(now) or len(before["params"]) != len(now["params"]):
+                raise CheckpointError("resume: the run began with another optimizer, or with other parts frozen")
 
     def _take_final(self) -> None:
         """Predict with a copy that is made ready as `src.evaluate` makes it, so that both give the same bits."""

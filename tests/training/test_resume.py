@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
+from src.core import CheckpointError
 from src.data import Sequence
 from tests.training.small import checkpoint, data, digest, module, trainer, videos
 
@@ -120,3 +123,17 @@ def test_crashes_are_no_matter_however_often_something_is_done(
     sequences: tuple[Sequence, ...], tmp_path: Path, options: dict[str, Any]
 ) -> None:
     crashed_and_resumed(tmp_path, sequences, (4, 6), **options)
+
+
+def test_a_run_goes_on_with_the_optimizer_that_it_began_with(sequences: tuple[Sequence, ...], tmp_path: Path) -> None:
+    run(tmp_path, sequences, at=5)
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    other = module()
+    other.on_load_checkpoint(content)
+    other.recipe = replace(other.recipe, optimizer=partial(torch.optim.SGD, lr=0.1))
+    with pytest.raises(CheckpointError, match="resume: the run began with another optimizer"):
+        other.on_load_checkpoint(content)
+    frozen = module()
+    next(frozen.segmenter.parameters()).requires_grad_(False)  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointError, match="or with other parts frozen"):
+        frozen.on_load_checkpoint(content)
