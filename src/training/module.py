@@ -162,10 +162,7 @@ class VOSModule(EvaluationModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam or whatever the recipe says, over what is not frozen."""
-        try:
-            optimizer = self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad])
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"model.training.optimizer: {error}") from error
+        optimizer = self._optimizer()
         if not self.pretrained:
             for group in optimizer.param_groups:
                 group["lr"] = self.recipe.scratch_lr
@@ -207,7 +204,8 @@ class VOSModule(EvaluationModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting. Raises `CheckpointError` where the run began with another optimizer."""
-        self._check_optimizer(checkpoint.get("optimizer_states", []))
+        if states := checkpoint.get("optimizer_states"):
+            self._check_optimizer(states)
         self.cost = Cost(checkpoint["vos"].get("training", {}).get("minutes", 0.0) * 60)
 
     def conclude(self) -> dict[str, float]:
@@ -216,9 +214,15 @@ class VOSModule(EvaluationModule):
         self._predict_with(self.segmenter)
         return results
 
+    def _optimizer(self) -> torch.optim.Optimizer:
+        try:
+            return self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad])
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model.training.optimizer: {error}") from error
+
     def _check_optimizer(self, states: list[dict[str, Any]]) -> None:
+        [now] = self._optimizer().param_groups
         for before in (group for state in states for group in state["param_groups"]):
-            [now] = self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad]).param_groups
             # A scheduler adds where it began.
             if set(before) - {"initial_lr"} != set(now) or len(before["params"]) != len(now["params"]):
                 raise CheckpointError("resume: the run began with another optimizer, or with other parts frozen")
