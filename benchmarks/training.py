@@ -65,7 +65,7 @@ def _measure(recipe: str, variant: str, threads: str) -> dict[str, float]:
         clips = data.training_clips()
         clips[0, 0]
         begun = time.process_time()
-        batch = collate([clips[0, 1]])
+        batch = collate([clips[0, 1]]).unpacked()
         load = time.process_time() - begun
         module = training_module(config).train()
     module.log = lambda *_, **__: None  # type: ignore[method-assign]

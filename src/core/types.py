@@ -103,11 +103,12 @@ class Masks:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A training batch.
+    """A training batch: bytes as loaded, a quarter and an eighth of what networks and losses take (`unpacked`).
 
     Attributes:
-        images: B T 3 H W, RGB, float in [0, 1].
-        labels: B T H W, int64: 0 background, 1..O objects by slot, `VOID` where loss and metric must not look.
+        images: B T 3 H W, RGB; uint8, unpacked float in [0, 1].
+        labels: B T H W; uint8, unpacked int64: 0 background, 1..O objects by slot, `VOID` where loss and metric must
+            not look.
         valid: B O, bool: slots in use. An object's mask is given in frame 0.
         names: per clip, where it came from (sequence and frame indices), for error messages.
         skipped: why clips that should be here could not be read and others stand in for them.
@@ -123,3 +124,7 @@ class Clip:
         """Move all tensors."""
         images, labels, valid = (tensor.to(device) for tensor in (self.images, self.labels, self.valid))
         return replace(self, images=images, labels=labels, valid=valid)
+
+    def unpacked(self) -> Clip:
+        """Images as floats, labels as int64."""
+        return replace(self, images=self.images.float().div_(255), labels=self.labels.long())

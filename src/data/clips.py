@@ -258,10 +258,10 @@ def _drop_hidden(labels: NDArray[np.uint8], count: int, min_area: int) -> tuple[
 
 
 def collate(items: ListOf[ClipItem]) -> Clip:
-    """Stack clips into a batch. All have the same number of slots, so all processes of a run agree on it."""
+    """Stack clips into a batch of bytes. All have the same number of slots, so all processes of a run agree on it."""
     return Clip(
-        images=torch.stack([item.images for item in items]).float().div_(255),
-        labels=torch.stack([item.labels for item in items]).long(),
+        images=torch.stack([item.images for item in items]),
+        labels=torch.stack([item.labels for item in items]),
         valid=torch.stack([item.valid for item in items]),
         names=tuple(item.name for item in items),
         skipped=tuple(reason for item in items for reason in item.skipped),

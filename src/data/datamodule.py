@@ -154,6 +154,10 @@ class VOSDataModule(L.LightningDataModule):
             self._skipped.add(self.trainer.current_epoch, len(self._dataset), batch.skipped)
         return batch
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Unpack clips where they are computed on, so that they travel there as bytes."""
+        return batch.unpacked() if isinstance(batch, Clip) else batch
+
     def state_dict(self) -> dict[str, Any]:
         """What was skipped; how far the epoch is, the loader says itself."""
         return {"skipped": self._skipped.state_dict()}

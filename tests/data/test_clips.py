@@ -26,7 +26,9 @@ def frames_of(name: str) -> list[int]:
 
 
 def test_pixels_and_labels_are_those_of_the_named_frames(tmp_path: Path) -> None:
-    clip = collate([dataset((video(tmp_path / "cow"),))[0, 0]])
+    loaded = collate([dataset((video(tmp_path / "cow"),))[0, 0]])
+    assert (loaded.images.dtype, loaded.labels.dtype) == (torch.uint8, torch.uint8)
+    clip = loaded.unpacked()
     taken = frames_of(clip.names[0])
     assert (clip.images.shape, clip.labels.shape, clip.valid.shape) == ((1, 3, 3, *SIZE), (1, 3, *SIZE), (1, 2))
     assert (clip.images.dtype, clip.labels.dtype, clip.valid.dtype) == (torch.float32, torch.int64, torch.bool)

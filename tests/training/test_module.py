@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from src.methods.crvos.network import CRVOS
 from src.nn.losses import nll
 from src.training.checkpointing import recompute
 from src.training.recipe import Recipe
+from tests.training import small
 
 FREEZE = ("encoder.conv1", "encoder.bn1", "encoder.layer1", "encoder.layer2", "encoder.layer3")
 
@@ -38,6 +40,28 @@ def clip(frames: int = 4, height: int = 32, width: int = 48, batch: int = 2) -> 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
 def test_unroll_gives_every_frame_but_the_first_at_its_size(size: tuple[int, int]) -> None:
     assert module().unroll(clip(4, *size)).shape == (2, 3, 2, *size)
+
+
+def test_clips_travel_as_bytes_and_arrive_as_floats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, given = small.module(), []
+    step = trained.training_step
+
+    def training_step(batch: Clip) -> torch.Tensor:
+        given.append(batch)
+        return step(batch)
+
+    monkeypatch.setattr(trained, "training_step", training_step)
+    loading = small.data(small.videos(tmp_path / "videos"))
+    small.trainer(tmp_path, max_epochs=1).fit(trained, datamodule=loading)
+    loading.trainer = None
+    loaded = list(loading.train_dataloader())
+    assert len(loaded) == len(given) == 4
+    for packed, clip in zip(loaded, given, strict=True):
+        assert (packed.images.dtype, packed.labels.dtype) == (torch.uint8, torch.uint8)
+        assert (clip.images.dtype, clip.labels.dtype) == (torch.float32, torch.int64)
+        assert torch.equal(clip.images, packed.images / 255)
+        assert torch.equal(clip.labels, packed.labels.long())
+        assert clip.names == packed.names
 
 
 def test_a_clip_can_be_learned() -> None:
