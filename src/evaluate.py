@@ -24,6 +24,7 @@ from src.launch.results import masks_hash, measured, per_sequence, write_metrics
 from src.launch.sheet import write_sheet
 from src.launch.words import following, places
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
+from src.training.processes import EndOnSignal
 
 
 @entry("evaluate")
@@ -35,7 +36,9 @@ def main(config: DictConfig) -> None:
     if config.predictions is not None and pack_or_check(config, data, output):
         return
     module, training = _module(config, output)
-    trainer: L.Trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+    trainer: L.Trainer = instantiate(
+        config.trainer, callbacks=[EndOnSignal()], logger=False, enable_checkpointing=False
+    )
     if trainer.is_global_zero:
         print(places(output, _contents(config)), flush=True)
     trainer.test(module, datamodule=data, verbose=False)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from src.core import ConfigError, DataError
+from src.data.worlds.generated import generate
 from src.evaluate import pack_or_check
 from src.launch.instantiate import instantiate
 from tests.data.youtube_tree import FILMS, youtube_tree
@@ -51,6 +56,24 @@ def test_without_truth_there_is_a_submission_in_place_of_scores(
         masks_that_exist(tmp_path / "none")
     with pytest.raises(ConfigError, match="goes without checkpoint and model"):
         masks_that_exist(out / "masks", "model=copy_first")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_an_evaluation_that_is_told_to_stop_is_not_taken_for_done(tmp_path: Path, trainer: str) -> None:
+    generate(tmp_path / "DAVIS", train=1, val=4, frames=40, size=(120, 200), objects=(1, 2))
+    data = ("data=davis2017", f"paths.data={tmp_path}", f"output={tmp_path}/out", f"trainer={trainer}")
+    command = [sys.executable, "-m", "src.evaluate", "model=stm", *data]
+    begun = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while begun.poll() is None and not list(tmp_path.glob("out/masks/*/00001.png")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    begun.send_signal(signal.SIGTERM)
+    said, _ = begun.communicate(timeout=60)
+    assert begun.returncode == 143, said
+    assert "stopped by SIGTERM" in said
+    assert not (tmp_path / "out/metrics.json").exists()
+    assert [path.name for path in tmp_path.glob("out/masks/*/*") if path.suffix != ".png"] == []
 
 
 @pytest.mark.slow

@@ -1,15 +1,21 @@
-"""The processes of a run: what happens to the others when one of them fails."""
+"""The processes of a run: what happens to the others when one of them fails or is told to end."""
 
 from __future__ import annotations
 
+import logging
+import signal
 import subprocess
-from typing import Any
+from contextlib import suppress
+from types import FrameType
+from typing import Any, NoReturn
 
 import lightning as L
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from src.core import VOSError
+
+log = logging.getLogger(__name__)
 
 
 def slurm() -> SLURMEnvironment:
@@ -30,6 +36,32 @@ def await_children(trainer: L.Trainer, seconds: float = 20.0) -> None:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def end(trainer: L.Trainer, number: int) -> NoReturn:
+    """End this process because of a signal, with exit code 128 + signal."""
+    # To Lightning, another code of a process that it started is a crash, to which it answers by killing the others.
+    launched = trainer.local_rank > 0 and not _creates_elsewhere(trainer)
+    raise SystemExit(0 if launched else 128 + number)
+
+
+class EndOnSignal(L.Callback):
+    """Ends an evaluation at once on SIGTERM; Lightning would behind the current sequence, with exit code 0."""
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen, in place of Lightning."""
+
+        def answer(number: int, _: FrameType | None) -> None:
+            for child in children(trainer):
+                with suppress(OSError):
+                    child.send_signal(number)
+            if trainer.is_global_zero:
+                log.warning("stopped by %s", signal.Signals(number).name)
+            end(trainer, number)
+
+        signal.signal(signal.SIGTERM, answer)
+        if trainer.received_sigterm:
+            answer(signal.SIGTERM, None)
 
 
 def lost(trainer: L.Trainer, error: BaseException) -> bool:
@@ -57,3 +89,9 @@ def as_own(trainer: L.Trainer, error: VOSError | RuntimeError) -> VOSError | Run
     if lost(trainer, error):
         return VOSError(named(trainer, error))
     return type(error)(named(trainer, error)) if isinstance(error, VOSError) else error
+
+
+def _creates_elsewhere(trainer: L.Trainer) -> bool:
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    # Lightning's own environment says so, too, in the processes that it has started.
+    return environment is not None and type(environment).__name__ != "LightningEnvironment"

@@ -14,7 +14,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from src.core import atomic_path, generator
-from src.training.processes import children
+from src.training.processes import children, end
 from src.training.signals import Signals, requeue
 
 log = logging.getLogger(__name__)
@@ -144,9 +144,7 @@ class LastCheckpoint(Checkpoint):
             log.warning("stopped by %s %s", number.name, kept)
             if number == signal.SIGUSR1:
                 requeue()
-        # To Lightning, another code of a process that it started is a crash, to which it answers by killing the others.
-        launched = trainer.local_rank > 0 and not _creates_elsewhere(trainer)
-        raise SystemExit(0 if launched else 128 + number)
+        end(trainer, number)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -187,9 +185,3 @@ def _validates_behind(trainer: L.Trainer, batches: int) -> bool:
     if (trainer.current_epoch + 1) % every:
         return False
     return bool(batches % trainer.val_check_batch == 0)
-
-
-def _creates_elsewhere(trainer: L.Trainer) -> bool:
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    # Lightning's own environment says so, too, in the processes that it has started.
-    return environment is not None and type(environment).__name__ != "LightningEnvironment"
