@@ -35,8 +35,8 @@ class VOSDataModule(L.LightningDataModule):
         num_workers: loader processes per training process.
         seed: of the order and of all draws.
         clips_per_epoch: shared out over the sources; None: every video or still once, or as its `Part` says.
-        skip_limit: share of an epoch's clips that may be unreadable, and of a source's videos that may be too short.
-            Others stand in for them; more of them end the training.
+        skip_limit: share of an epoch's clips that may be unreadable, in each process, and of a source's videos that may
+            be too short. Others stand in for them; more of them end the training.
     """
 
     def __init__(
@@ -151,7 +151,8 @@ class VOSDataModule(L.LightningDataModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Count the clips that could not be read. Raises `DataError` when there are more than `skip_limit`."""
         if isinstance(batch, Clip) and batch.skipped and self._dataset is not None and self.trainer is not None:
-            self._skipped.add(self.trainer.current_epoch, len(self._dataset), batch.skipped)
+            share = len(self._dataset) // self.trainer.world_size
+            self._skipped.add(self.trainer.current_epoch, share, batch.skipped)
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -64,7 +64,7 @@ class Skipped:
         self.reasons: list[str] = []
 
     def add(self, epoch: int, clips: int, reasons: ListOf[str]) -> None:
-        """Count and log those of a batch; `clips` are those of the epoch.
+        """Count and log those of a batch; `clips` are those of the epoch in this process.
 
         Raises:
             DataError: with the list, when there are too many.

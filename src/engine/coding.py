@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from src.core import ConfigError, Picture
+from src.core.parameters import check_parameters
 from src.video import Video, read_image
 from src.video.coded import coded_pictures, with_vectors
 from src.video.encode import Encoding, encoded
@@ -44,9 +45,15 @@ class Coding:
         """From plain `encoding`, `motion` and `fill`, as configurations and checkpoints have them; None: no coding.
 
         Raises:
-            ConfigError: for a value that is not known.
+            ConfigError: for a name or a value that is not known.
         """
-        return None if values is None else cls(cache, **{**values, "encoding": Encoding(**values["encoding"])})
+        if values is None:
+            return None
+        if not isinstance(values, dict) or not isinstance(values.get("encoding"), dict):
+            raise ConfigError(f"model.encoding: {values} has no settings of x264")
+        check_parameters(Encoding, values["encoding"], "model.encoding.")
+        check_parameters(cls, {name: value for name, value in values.items() if name != "encoding"}, "model.")
+        return cls(**{**values, "cache": cache, "encoding": Encoding(**values["encoding"])})
 
     def pictures(self, source: Video | Sequence[Path]) -> Iterator[Picture]:
         """Coded pictures in decode order, of the source's size; side data at a quarter of it.

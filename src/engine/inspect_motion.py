@@ -231,7 +231,7 @@ def _of(frame: Frame, threshold: float) -> Seen:
         # The vectors of the pixel in a cell's middle.
         step = coded.motion.shape[-1] // width
         motion, references = (x[0, :, step // 2 :: step, step // 2 :: step] for x in (coded.motion, coded.references))
-        seen.motion, seen.references = motion.half().cpu().numpy(), references.short().cpu().numpy()
+        seen.motion, seen.references = motion.half().cpu().numpy(), references.cpu().numpy()
     if coded.residual is not None:
         small = F.interpolate(coded.residual.float(), (height, width), mode="bilinear", align_corners=False)
         seen.large = (small.abs().mean(1)[0] > threshold).cpu().numpy()

@@ -109,7 +109,10 @@ def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -
     segmenter = registry.build(told["method"], told["network"])
     assert isinstance(segmenter, nn.Module)
     load_tensors(segmenter, segmenter_tensors(content), path)
-    coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
+    try:
+        coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     settings = Settings.told(told["engine"], path)
     final = _evaluating(segmenter, as_trained)
     return Model(told["method"], final, settings, coding, told["network"], told.get("training", {}))

@@ -46,7 +46,7 @@ def training_module(config: DictConfig) -> VOSModule:
         recipe=instantiate(config.model.training),
         settings=settings,
         identity={"method": name, "network": network, **({} if coding is None else {"coding": coding})},
-        pretrained=bool(encoders) or config.weights is not None,
+        pretrained=bool(encoders) or config.weights is not None or config.base_weights is not None,
     )
     if coding is not None:
         built.coding = Coding.from_plain(coded_cache(config.paths.cache), coding)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from src.core import DataError
-from src.studies.records import summarise
+from src.studies.records import sequence_table, summarise
 from src.studies.study import Claim, Study
 
 Word = Literal["confirmed", "not confirmed", "within noise"]
@@ -42,14 +42,17 @@ class Verdict:
 
 
 def judge(study: Study, claim: Claim) -> Verdict:
-    """Compare two rows on the sequences that both have.
+    """Compare two rows, sequence by sequence.
 
     Raises:
         DataError: a row has no scores of single sequences, or the two were measured on different ones.
     """
-    (names, better), (others, worse) = (_scores(study, row) for row in (claim.better, claim.worse))
-    if names != others:
-        raise DataError(f"{study.folder}: rows {claim.better} and {claim.worse} have different sequences")
+    (names, better), (others, worse) = (sequence_table(study.runs(row)) for row in (claim.better, claim.worse))
+    if not names or names != others:
+        raise DataError(
+            f"{study.folder}: rows {claim.better} and {claim.worse} have no scores of the same single sequences"
+        )
+    better, worse = 100 * better, 100 * worse
     gains = better.mean(0) - worse.mean(0)
     count = len(gains)
     # Each with its degrees of freedom.
@@ -87,12 +90,3 @@ def _of_seeds(scores: Scores) -> float:
     noise = float((left**2).sum()) / max(1, (runs - 1) * (sequences - 1))
     beyond = float(scores.mean(1).var(ddof=1)) - noise / sequences
     return float(max(0.0, beyond) / runs)
-
-
-def _scores(study: Study, row: str) -> tuple[list[str], Scores]:
-    """Sequences, and their J&F in points in each of a row's runs, R S."""
-    runs = [run.sequences() for run in study.runs(row)]
-    if not all(runs) or any(run.keys() != runs[0].keys() for run in runs):
-        raise DataError(f"{study.folder}: row {row} has no scores of the same single sequences")
-    names = sorted(runs[0])
-    return names, np.array([[100 * run[name] for name in names] for run in runs])

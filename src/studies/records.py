@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from src.core import DataError
 
 
@@ -93,11 +96,17 @@ def sequence_means(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in scores.items()}
 
 
+def sequence_table(records: Sequence[Record]) -> tuple[list[str], NDArray[np.float64]]:
+    """The S sequences that all R runs have, none where one does not hold them, and their J&F, R S."""
+    runs = [record.sequences() for record in records]
+    names = sorted(set[str].intersection(*(set(run) for run in runs))) if runs else []
+    return names, np.array([[run[name] for name in names] for run in runs])
+
+
 def sequence_scores(records: Sequence[Record]) -> dict[str, float]:
-    """J&F of every sequence that all runs have, mean over them; empty where one does not hold them."""
-    scores = [record.sequences() for record in records]
-    names = set[str].intersection(*(set(one) for one in scores)) if scores else set[str]()
-    return {name: statistics.mean(one[name] for one in scores) for name in sorted(names)}
+    """J&F of every sequence that all runs have, mean over them."""
+    names, scores = sequence_table(records)
+    return dict(zip(names, scores.mean(0).tolist(), strict=True)) if names else {}
 
 
 def summarise(records: Sequence[Record], metric: str) -> Summary:

@@ -166,12 +166,8 @@ def read_study(folder: Path) -> Study:
         raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a study")
-    rows = {name: _made(Row, value, f"{path}: rows.{name}") for name, value in content.pop("rows", {}).items()}
-    tables = {name: _made(Table, value, f"{path}: tables.{name}") for name, value in content.pop("tables", {}).items()}
-    claims = {name: _made(Claim, value, f"{path}: claims.{name}") for name, value in content.pop("claims", {}).items()}
-    figures = {
-        name: _made(Figure, value, f"{path}: figures.{name}") for name, value in content.pop("figures", {}).items()
-    }
+    rows, tables = _named(Row, content, "rows", path), _named(Table, content, "tables", path)
+    claims, figures = _named(Claim, content, "claims", path), _named(Figure, content, "figures", path)
     notes = folder / "notes.md"
     study = _made(
         Study,
@@ -196,6 +192,14 @@ def _records(folder: Path, rows: Mapping[str, Row]) -> dict[str, Record]:
     for other in sorted(others):
         found |= {f"{other}/{name}": record for name, record in read_records(folder.parent / other).items()}
     return found
+
+
+def _named(kind: type[T], content: dict[Any, Any], key: str, path: Path) -> dict[str, T]:
+    """Take what stands under a key of the yaml: things of one kind by name."""
+    values = content.pop(key, {})
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: {key}: expected names and what they stand for")
+    return {name: _made(kind, value, f"{path}: {key}.{name}") for name, value in values.items()}
 
 
 def _made(kind: type[T], values: Any, where: str, **parts: Any) -> T:

@@ -93,17 +93,18 @@ class EvaluationModule(L.LightningModule):
         return throughput
 
     def _evaluate(self, index: int, video: Video) -> tuple[Throughput, float]:
-        """The speed over all frames, and the seconds of the first."""
+        """The speed over all frames, and the seconds of the first that shows an object."""
         starts = {int(i): frame for frame, labels in video.given().items() for i in np.unique(labels) if i}
         objects = sorted(starts, key=lambda i: (starts[i], i))
-        scored = scored_frames(len(video), min(starts.values(), default=0), video.scores_last)
+        first = min(starts.values(), default=0)
+        scored = scored_frames(len(video), first, video.scores_last)
         wanted = set(scored).intersection(video.asked) if video.truth else set()
         scores: dict[int, NDArray[np.float64]] = {}
         begin = 0.0
 
         def score(prediction: Prediction, _: Throughput) -> None:
             nonlocal begin
-            if prediction.index == 0:
+            if prediction.index == first:
                 begin = prediction.seconds
             if prediction.index in wanted and (truth := video.labels(prediction.index)) is not None:
                 known = [i for i in objects if starts[i] < prediction.index]
@@ -125,7 +126,7 @@ class EvaluationModule(L.LightningModule):
         seconds = float(self.seconds.compute())
         speed = float(self.frames.compute()) / seconds if seconds > 0 else 0.0
         memory = peak_memory_mb(self.device)
-        # What a method does once per video, such as tuning itself, is in the first frame.
+        # What a method does once per video, such as tuning itself, is in the first frame with an object.
         begin = float(self.begin.compute()) / max(1.0, float(self.videos.compute()))
         measured = {"frames_per_second": speed, "begin_seconds": begin, "peak_memory_mb": memory}
         self.results = {**self.table.metrics(), **measured}
@@ -137,8 +138,10 @@ class EvaluationModule(L.LightningModule):
             metric.reset()
 
     def on_test_epoch_start(self) -> None:
-        """Start from nothing."""
+        """Start from nothing; a GPU's memory of a training before is no part of it."""
         self.reset_metrics()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def test_step(self, item: EvaluationItem) -> None:
         """One sequence."""

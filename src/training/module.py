@@ -35,7 +35,8 @@ class VOSModule(EvaluationModule):
         recipe: training choices.
         settings: how validation runs the engine; stored in checkpoints.
         identity: what rebuilds the segmenter: registry name and plain parameters; stored in checkpoints.
-        pretrained: whether encoder weights were loaded; freezing and the recipe's learning rate hold only then.
+        pretrained: whether weights were loaded, of encoders or more; freezing and the recipe's learning rate hold
+            only then.
     """
 
     FORMAT: ClassVar[int] = 1

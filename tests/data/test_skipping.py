@@ -101,6 +101,15 @@ def test_too_many_end_the_training_with_the_list(videos: tuple[Sequence, ...]) -
         drawn(opened(videos, skip_limit=1))
 
 
+def test_each_process_has_its_share_of_what_may_be_skipped(videos: tuple[Sequence, ...]) -> None:
+    damage(videos, "image")
+    assert len(drawn(opened(videos, skip_limit=1 / 12))) == 4
+    shares = [attached(opened(videos, skip_limit=1 / 12), 3, rank) for rank in range(3)]
+    [(share, batch)] = [(share, batch) for share in shares for batch in share.train_dataloader() if batch.skipped]
+    with pytest.raises(DataError, match="1 of the 4 clips of epoch 0 cannot be read"):
+        share.on_before_batch_transfer(batch, 0)
+
+
 def test_the_count_is_of_an_epoch_and_goes_on_after_a_resume() -> None:
     count = Skipped(0.1)
     count.add(0, 20, ["a", "b"])

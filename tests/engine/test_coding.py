@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from src.core import ConfigError
 from src.engine.coding import Coding
 from src.video import open_video
+from src.video.encode import Encoding
 from tests.video.clips import encode
 from tests.video.test_coded import PAN, fields
 
@@ -46,3 +49,27 @@ def test_what_is_not_known_is_refused() -> None:
         Coding(Path(), motion="optical")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="fill=far: choose from none, nearest, matched, flow"):
         Coding(Path(), fill="far")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"encoding": {"foo": 1}}, "model.encoding.foo: Encoding takes no 'foo'"),
+        ({"encoding": {"crf": "fine"}}, "model.encoding.crf=fine: must be a number"),
+        ({"encoding": {"crf": 99}}, "x264 knows no crf 99"),
+        ({"encoding": {}, "motion": 3}, "model.motion=3: must be one of codec, flow"),
+        ({"encoding": {}, "fil": "none"}, "model.fil: Coding takes no 'fil'; did you mean 'fill'"),
+        ({"encoding": "fast"}, "model.encoding: {'encoding': 'fast'} has no settings of x264"),
+        ({}, "has no settings"),
+        ("fast", "has no settings"),
+    ],
+)
+def test_plain_values_that_are_none_of_it_are_named(values: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        Coding.from_plain(Path(), values)
+
+
+def test_plain_values_make_a_coding() -> None:
+    assert Coding.from_plain(Path("a"), None) is None
+    made = Coding.from_plain(Path("a"), {"encoding": {"crf": 30, "bframes": None}, "motion": "flow", "fill": "none"})
+    assert made == Coding(Path("a"), Encoding(crf=30), "flow", "none")

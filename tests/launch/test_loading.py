@@ -135,6 +135,13 @@ def test_weights_alone_bring_their_own_base(tmp_path: Path) -> None:
     assert same(again.segmenter, segmenter)
 
 
+def test_a_base_that_is_trained_goes_on_at_the_published_rate(tmp_path: Path) -> None:
+    over = ("model=stcn_adapted", f"base_weights={base(tmp_path / 'base.ckpt')}")
+    made = training_module(composed("train", *over, "model.base.training.optimizer.lr=0.007"))
+    assert made.pretrained
+    assert made.configure_optimizers().param_groups[0]["lr"] == 0.007
+
+
 def test_weights_are_taken_without_the_parts_that_a_switch_leaves_out(tmp_path: Path) -> None:
     segmenter, path = trained(tmp_path)
     asked = ("model=covos", f"weights={path}", "data=generated", "output=x")
@@ -210,4 +217,12 @@ def test_engine_settings_in_a_checkpoint_are_looked_at(tmp_path: Path) -> None:
     built: Any = registry.build("stcn", TINY)
     path = saved(tmp_path / "odd.ckpt", "stcn", TINY, built.state_dict(), engine={"size": "large"})
     with pytest.raises(CheckpointError, match=r"odd\.ckpt: engine\.size=large"):
+        from_checkpoint(path)
+
+
+@pytest.mark.parametrize("coding", [{"encoding": {"crf": "fine"}}, {"encoding": {}, "motion": "far"}, "fast"])
+def test_the_encoding_in_a_checkpoint_is_looked_at(coding: Any, tmp_path: Path) -> None:
+    built: Any = registry.build("stcn", TINY)
+    path = saved(tmp_path / "odd.ckpt", "stcn", TINY, built.state_dict(), coding=coding)
+    with pytest.raises(CheckpointError, match=r"odd\.ckpt: model\.(encoding|motion=far)"):
         from_checkpoint(path)

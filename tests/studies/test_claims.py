@@ -95,7 +95,7 @@ def test_what_seeds_do_to_single_sequences_is_counted_once(folder: Path) -> None
 def test_only_the_same_sequences_are_compared(folder: Path) -> None:
     write(folder / "records/c.json", {"dog": 0.5})
     study = read_study(folder)
-    with pytest.raises(DataError, match="rows with and without have different sequences"):
+    with pytest.raises(DataError, match="rows with and without have no scores of the same single sequences"):
         judge(study, study.claims["it"])
     (folder / "study.yaml").write_text(STUDY.replace("worse: without", "worse: nothing"))
     with pytest.raises(ConfigError, match=r"claims\.it: there is no row 'nothing'"):

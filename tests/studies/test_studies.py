@@ -199,6 +199,7 @@ def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> No
         ("axes: [frames_per_second, peak", "axes: [frames_per_second, K-Mean, peak", "too many values"),
         ("files: [sheet.jpg]", "files: [lost.jpg]", r"there is no .*lost\.jpg"),
         ("title: A study", "title: [", "cannot be read"),
+        ("title: A study", "claims:\ntitle: A study", r"study\.yaml: claims: expected names and what they stand for"),
     ],
 )
 def test_a_slip_in_a_study_has_one_line(study: Path, old: str, new: str, said: str) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from src.data import EvaluationItem, Sequence
 from src.data.davis import davis
 from src.data.worlds.generated import generate
 from src.data.youtube_vos import youtube_vos
-from src.engine import Settings
+from src.engine import Prediction, Settings
 from src.methods.copy_first.network import CopyFirst
 from src.metrics import youtube_vos_score
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
@@ -105,6 +105,18 @@ def test_the_floor_is_a_floor(videos: tuple[Sequence, ...]) -> None:
     assert metrics["frames_per_second"] > 0
     assert metrics["begin_seconds"] > 0
     assert metrics["peak_memory_mb"] > 50
+
+
+def test_a_video_begins_where_its_first_object_does(videos: tuple[Sequence, ...]) -> None:
+    later = replace(videos[0], starts={1: 3, 2: 3})
+
+    def predict(video: Sequence) -> Iterator[Prediction]:
+        for i in range(len(video)):
+            labels = video.labels(i)
+            assert labels is not None
+            yield Prediction(i, video.image(i), labels.astype(np.int64), 5.0 if i == 3 else 0.1)
+
+    assert scored(EvaluationModule(predict), (later,))["begin_seconds"] == 5
 
 
 @pytest.fixture
