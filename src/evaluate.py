@@ -20,7 +20,7 @@ from src.launch.entry import entry
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model, warn_of_random
 from src.launch.records import write_record
-from src.launch.results import masks_hash, measured, per_sequence, write_metrics, write_per_sequence
+from src.launch.results import costs, masks_hash, measured, per_sequence, write_metrics, write_per_sequence
 from src.launch.sheet import write_sheet
 from src.launch.words import following, places
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
@@ -35,7 +35,7 @@ def main(config: DictConfig) -> None:
     data: VOSDataModule = instantiate(config.data)
     if config.predictions is not None and pack_or_check(config, data, output):
         return
-    module, training = _module(config, output)
+    module, cost = _module(config, output)
     trainer: L.Trainer = instantiate(
         config.trainer, callbacks=[EndOnSignal()], logger=False, enable_checkpointing=False
     )
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
     if not trainer.is_global_zero:
         return
     videos = data.test_videos
-    results = measured(module, videos, training)
+    results = {**measured(module, videos), **cost}
     write_per_sequence(output, module.table, videos)
     path = write_metrics(output, results)
     if config.record is not None:
@@ -121,13 +121,14 @@ def _check(path: Path, videos: Sequence[Video]) -> None:
 
 
 def _module(config: DictConfig, output: Path) -> tuple[EvaluationModule, dict[str, float]]:
-    """What scores, and what the training of its network cost."""
+    """What scores, and what its network and the training of it cost."""
     if config.predictions is not None:
         return EvaluationModule(partial(from_files, Path(config.predictions))), {}
     model = load_model(config)
     warn_of_random(config, model)
     predict = partial(segmented, model.segmenter, model.settings, coding=model.coding)
-    return EvaluationModule(predict, mask_sinks(output), model.segmenter).eval(), model.training
+    module = EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
+    return module, costs(model.parameters, model.training)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
 from src.launch.loading import check_resumed
 from src.launch.records import write_record
-from src.launch.results import measured, per_sequence, write_metrics, write_per_sequence
+from src.launch.results import costs, measured, per_sequence, write_metrics, write_per_sequence
 from src.launch.training import training_module
 from src.launch.words import after_training, places, training_places
 from src.metrics import ScoreTable
@@ -106,7 +106,9 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
         write_per_sequence(output, module.table, data.test_videos)
-    return measured(module, data.test_videos, read_archive(checkpoint)["vos"]["training"])
+    parameters = sum(parameter.numel() for parameter in module.segmenter.parameters())
+    told = costs(parameters, read_archive(checkpoint)["vos"]["training"])
+    return {**measured(module, data.test_videos), **told}
 
 
 def _checkpoint(output: Path, which: str | None) -> Path:

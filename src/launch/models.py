@@ -42,6 +42,7 @@ class Model:
         coding: where it looks at codec side data.
         network: the plain parameters that it is built from.
         training: how many `steps` and `minutes` its checkpoint took, where that tells.
+        parameters: how many it has, before norms are folded into convolutions.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Model:
     coding: Coding | None = None
     network: dict[str, Any] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
+    parameters: int = 0
 
 
 def load_model(config: DictConfig, as_trained: bool = False) -> Model:
@@ -79,7 +81,7 @@ def load_model(config: DictConfig, as_trained: bool = False) -> Model:
         segmenter = registry.build(config.model.name, network)
         load_all(segmenter, config)
         coding = Coding.from_plain(coded_cache(config.paths.cache), plain_coding(config))
-        model = Model(config.model.name, _evaluating(segmenter, as_trained), settings, coding, network)
+        model = _evaluating(Model(config.model.name, segmenter, settings, coding, network), as_trained)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
 
@@ -114,8 +116,8 @@ def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     settings = Settings.told(told["engine"], path)
-    final = _evaluating(segmenter, as_trained)
-    return Model(told["method"], final, settings, coding, told["network"], told.get("training", {}))
+    model = Model(told["method"], segmenter, settings, coding, told["network"], told.get("training", {}))
+    return _evaluating(model, as_trained)
 
 
 def plain_coding(config: DictConfig) -> dict[str, Any] | None:
@@ -187,10 +189,12 @@ def load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
         load_weights(segmenter, config.model.name, Path(config.weights), keep_base=given is not None)
 
 
-def _evaluating(segmenter: Segmenter[Any], as_trained: bool) -> Segmenter[Any]:
+def _evaluating(model: Model, as_trained: bool) -> Model:
+    segmenter = model.segmenter
     assert isinstance(segmenter, nn.Module)
+    parameters = sum(parameter.numel() for parameter in segmenter.parameters())
     if as_trained:
         segmenter.eval().requires_grad_(False)
     else:
         for_inference(segmenter)
-    return segmenter
+    return replace(model, parameters=parameters)

@@ -20,16 +20,15 @@ from src.video import read_mask
 STATISTICS = ("mean", "recall", "decay")
 
 
-def measured(module: EvaluationModule, videos: Sequence[Video], training: Mapping[str, float]) -> dict[str, float]:
-    """What a test found, with G where the data set tells seen and unseen categories apart.
-
-    Beside that stand the network's size, in millions of parameters, and what its `training` cost, where that is known.
-    """
+def measured(module: EvaluationModule, videos: Sequence[Video]) -> dict[str, float]:
+    """What a test found, with G where the data set tells seen and unseen categories apart."""
     unseen = [video.unseen for video in videos]
-    found = {**module.results, **(youtube_vos_score(module.table, unseen) if any(unseen) else {})}
-    if module.segmenter is not None:
-        found["parameters_m"] = sum(p.numel() for p in module.segmenter.parameters()) / 1e6
-    return {**found, **{f"training_{name}": float(value) for name, value in training.items()}}
+    return {**module.results, **(youtube_vos_score(module.table, unseen) if any(unseen) else {})}
+
+
+def costs(parameters: int, training: Mapping[str, float]) -> dict[str, float]:
+    """What stands beside scores: a network's size in millions, and the steps and minutes that it was trained."""
+    return {"parameters_m": parameters / 1e6, **{f"training_{name}": float(value) for name, value in training.items()}}
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:

@@ -60,6 +60,11 @@ def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
     return ahead(read, video.asked)
 
 
+def no_sinks(video: Video) -> Sequence[Sink]:
+    """Predictions go nowhere but to the metric."""
+    return ()
+
+
 class EvaluationModule(L.LightningModule):
     """Scores sequences, one per batch.
 
@@ -69,11 +74,11 @@ class EvaluationModule(L.LightningModule):
         segmenter: what predicts, so that it moves to the trainer's device; None where nothing has parameters.
     """
 
-    def __init__(self, predict: Predict, sinks: Sinks | None = None, segmenter: Segmenter[Any] | None = None) -> None:
+    def __init__(self, predict: Predict, sinks: Sinks = no_sinks, segmenter: Segmenter[Any] | None = None) -> None:
         super().__init__()
         self.segmenter: Any = segmenter
         self.predict_video = predict
-        self.sinks = sinks or (lambda _: ())
+        self.sinks = sinks
         self.score = DAVISScore()
         self.frames = SumMetric()
         self.seconds = SumMetric()

@@ -16,7 +16,7 @@ from PIL import Image
 from src.core import VOID, atomic_path
 from src.data import Sequence as Video
 from src.engine import Prediction, Sink
-from src.training.evaluation import EvaluationModule
+from src.training.evaluation import EvaluationModule, no_sinks
 from src.video import overlay
 
 
@@ -42,7 +42,9 @@ class Gallery(L.Callback):
             pl_module.sinks = self._sinks
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write and log."""
+        """Write and log, and listen no more: a test has sequences of its own."""
+        if isinstance(pl_module, EvaluationModule):
+            pl_module.sinks = no_sinks
         if not self._panels:
             return
         for name, panel in self._panels.items():

@@ -21,7 +21,7 @@ from src.nn.inference import for_inference
 from src.nn.losses import bootstrap_share, bootstrapped_nll, dice, nll
 from src.training.checkpointing import recompute
 from src.training.cost import Cost
-from src.training.evaluation import EvaluationModule, Sinks, peak_memory_mb, segmented
+from src.training.evaluation import EvaluationModule, peak_memory_mb, segmented
 from src.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,8 @@ class VOSModule(EvaluationModule):
         settings: Settings,
         identity: dict[str, Any],
         pretrained: bool,
-        sinks: Sinks | None = None,
     ) -> None:
-        super().__init__(partial(segmented, segmenter, settings), sinks, segmenter)
+        super().__init__(partial(segmented, segmenter, settings), segmenter=segmenter)
         self.recipe = recipe
         self.settings = settings
         self.coding: Coding | None = None  # of pictures, where the method looks at it; set by who builds the module

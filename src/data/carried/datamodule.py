@@ -11,7 +11,6 @@ from src.data.carried.files import carried_frames
 from src.data.datamodule import VOSDataModule
 from src.data.loader import TrainLoader
 from src.data.mixing import Videos
-from src.data.samplers import TrainSampler
 from src.data.sequence import Sequence
 
 
@@ -106,11 +105,4 @@ class CarriedDataModule(VOSDataModule):
         """
         if self._crops is None:
             raise ConfigError("data: nothing was carried: only model=covos trains on B-frames")
-        rank, world = self._process()
-        batch = self.batch_per_process(world)
-        overfit = bool(getattr(self.trainer, "overfit_batches", 0))
-        sampler = TrainSampler(
-            len(self._crops), self.seed, shuffle=not overfit, fixed=overfit, rank=rank, world=world, batch=batch
-        )
-        sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
-        return TrainLoader(self._crops, sampler, batch, self.num_workers, collate_carried, self.seed)
+        return self.training_loader(self._crops, len(self._crops), collate_carried)

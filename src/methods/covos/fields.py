@@ -52,16 +52,15 @@ def quarter(frame: Frame) -> Fields:
     for name in ("motion", "references", "residual"):
         _check(frame, name, getattr(coded, name))
     height, device = frame.image.shape[-2], frame.image.device
-    motion, references = coded.motion.to(device), coded.references.to(device)
-    half = STRIDE // 2
-    if motion.shape[-2] == height:
-        motion = motion[..., half::STRIDE, half::STRIDE]
-    if references.shape[-2] == height:
-        references = references[..., half::STRIDE, half::STRIDE]
+    # Before they travel to the device.
+    motion, references = (
+        field[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] if field.shape[-2] == height else field
+        for field in (coded.motion, coded.references)
+    )
     residual = None if coded.residual is None else coded.residual.to(device)
     if residual is not None and residual.shape[-2] == height:
         residual = _smaller(residual)
-    return Fields(motion.float() / STRIDE, references, residual)
+    return Fields(motion.to(device).float() / STRIDE, references.to(device), residual)
 
 
 def _check(frame: Frame, name: str, field: Tensor | None) -> None:

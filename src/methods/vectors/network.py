@@ -5,6 +5,8 @@ Shapes: B clips, O objects.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,7 +44,8 @@ class Vectors(nn.Module):
     before; so do whole pictures without vectors.
 
     Args:
-        buffer: pictures that are remembered; no H.264 stream refers to more than 16.
+        buffer: pictures that are remembered, where a stream does not tell which it still refers to; no H.264 stream
+            refers to more than 16.
     """
 
     stride = 1
@@ -66,6 +69,11 @@ class Vectors(nn.Module):
             planes = follow(state.pictures, frame.coded, planes)
         pictures = [*state.pictures, Seen(frame.index, planes)][-self.buffer :]
         return aggregate_min((2 * planes - 1) * LIMIT, state.valid), VectorsState(pictures, state.valid)
+
+    def keep(self, state: VectorsState, indices: Collection[int]) -> VectorsState:
+        """See `Referring.keep`. Those decoded and shown last stay too, as the next picture may rest on them."""
+        kept = {*indices, state.pictures[-1].index, max(seen.index for seen in state.pictures)}
+        return VectorsState([seen for seen in state.pictures if seen.index in kept], state.valid)
 
     def add(self, frame: Frame, masks: Masks, state: VectorsState) -> VectorsState:
         """See `Segmenter.add`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,41 @@ def test_a_pan_carries_the_mask_along(tmp_path: Path) -> None:
 
     assert score(CopyFirst()) < 0.4
     assert score(Vectors()) > 0.9
+
+
+class Hoarding(Vectors):
+    """Forgets nothing."""
+
+    def keep(self, state: VectorsState, indices: Collection[int]) -> VectorsState:
+        return state
+
+
+class Watched(Vectors):
+    """Counts what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[int] = []
+
+    def step(self, frame: Frame, state: VectorsState) -> tuple[Tensor, VectorsState]:
+        self.held.append(len(state.pictures))
+        return super().step(frame, state)
+
+
+def test_what_a_stream_no_longer_refers_to_is_forgotten_and_not_missed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.integers(0, 255, (16, 60, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    files = [tmp_path / f"{i:05d}.png" for i in range(40)]
+    for i, file in enumerate(files):
+        Image.fromarray(scene[:, 2 * i : 2 * i + 96] if i % 11 else scene[::-1, 2 * i : 2 * i + 96]).save(file)
+    first = np.zeros((64, 96), np.int64)
+    first[20:50, 30:70] = 1
+    coding = Coding(tmp_path / "coded", Encoding(bframes=5, b_adapt=0, refs=4, b_pyramid="normal", preset="fast"))
+    watched = Watched()
+    for one, other in zip(
+        *(run(network, coding.pictures(tuple(files)), {0: first}, Settings()) for network in (watched, Hoarding(40))),
+        strict=True,
+    ):
+        assert one.index == other.index
+        np.testing.assert_array_equal(one.ids, other.ids)
+    assert max(watched.held) <= 6
