@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from src.core import VideoError
 from src.video.decode import BOUNDS, damage_at, read_header, readable, to_image
 from src.video.nal import HeaderReader, Slice, has_b_pictures
 
+_log = logging.getLogger(__name__)
 _PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
 _TYPES = {1: "I", 2: "P", 3: "B"}
 _REORDERED = 18
@@ -77,14 +79,14 @@ def accesses(path: Path) -> Iterator[Access]:
 
 def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, Shown]]]:
     """Each packet's number and slices (None: no picture), and the pictures, by packet, that it brought out."""
-    promised = read_header(path).promised
-    reformatter = VideoReformatter()
-    index, size = 0, None
+    header, reformatter = read_header(path), VideoReformatter()
+    index, size, last = 0, None, None
     with readable(path) as (container, stream):
         stream.codec_context.options = {**BOUNDS, "flags2": "+export_mvs"}
         stream.thread_type = "SLICE"  # frame threads lose vectors and invent others
         order = -1
-        for order, slices, packet in numbered_packets(path, container, stream):
+        for order, slices, packet, seconds in numbered_packets(path, container, stream):
+            last = max((time for time in (last, seconds) if time is not None), default=None)
             with damage_at(path, index):
                 frames = stream.codec_context.decode(packet)
             shown = {}
@@ -104,14 +106,19 @@ def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[i
             yield order, slices, shown
     if index == 0:
         raise VideoError(f"{path}: no frame can be decoded; damaged, or empty")
-    if order < promised:
-        raise VideoError(f"{path}: damaged, only {index} of {promised} frames are there")
+    if order < header.promised:
+        raise VideoError(f"{path}: damaged, only {index} of {header.promised} frames are there")
+    if missing := header.missing(index, last):
+        _log.warning("%s: %s", path, missing)
 
 
 def numbered_packets(
     path: Path, container: InputContainer, stream: VideoStream
-) -> Iterator[tuple[int, tuple[Slice, ...] | None, av.Packet | None]]:
-    """Packets whose time stamps are their numbers in decoding order; at last None, which empties the decoder."""
+) -> Iterator[tuple[int, tuple[Slice, ...] | None, av.Packet | None, float | None]]:
+    """Packets whose time stamps are their numbers in decoding order, and the seconds that these stamps were before.
+
+    At last comes None, which empties the decoder.
+    """
     context, order = stream.codec_context, -1
     if context.name not in {"h264", "mpeg4"}:
         raise NoVectorsError(f"{path}: the decoder of {context.name} gives no motion vectors")
@@ -121,7 +128,7 @@ def numbered_packets(
         with damage_at(path, order + 1):
             packet = next(packets, None)
         if packet is None or not packet.size:
-            yield order + 1, None, None
+            yield order + 1, None, None, None
             return
         if packet.is_discard:
             raise NoVectorsError(f"{path}: packet {order + 1} is hidden by an edit list")
@@ -135,10 +142,14 @@ def numbered_packets(
                 raise NoVectorsError(f"{path}: it may be interlaced, which motion vectors are not read of")
             if any(sequence.crop):
                 raise NoVectorsError(f"{path}: it is cropped at the top or the left")
+            if sequence.depth > 8:
+                raise NoVectorsError(f"{path}: motion vectors are read of 8-bit YUV only, not of {sequence.depth} bits")
         pictured = bool(slices) or reader is None
         order += pictured
+        stamp = packet.dts if packet.pts is None else packet.pts
+        seconds = None if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
         packet.pts = packet.dts = max(order, 0)
-        yield order, slices if pictured else None, packet
+        yield order, slices if pictured else None, packet, seconds
 
 
 def _shown(path: Path, frame: av.VideoFrame, index: int, reformatter: VideoReformatter) -> tuple[int, Shown]:

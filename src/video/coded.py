@@ -16,7 +16,7 @@ from src.video.decode import readable
 from src.video.encode import PINNED, Encoding, transcoded
 from src.video.interpolation import Interpolated
 from src.video.motion import QUARTERS, Cells, dense, rasterise
-from src.video.references import HIDDEN, Buffer, Reference, after, reference_lists, with_gaps
+from src.video.references import HIDDEN, Buffer, Reference, after, lost, reference_lists, with_gaps
 
 Resolution = Literal["full", "quarter"]
 
@@ -46,6 +46,7 @@ def coded_pictures(
     path = Path(path)
     memory = _Memory()
     for access in accesses(path):
+        memory.check(path, access)
         if (shown := access.shown) is not None:
             if size and (size[0] > shown.luma.shape[0] or size[1] > shown.luma.shape[1]):
                 raise VideoError(f"{path}: frame {shown.index} has shape {shown.luma.shape}, less than {tuple(size)}")
@@ -96,6 +97,12 @@ class _Memory:
             *(shown.luma, cells, lists, self._pictures), index=shown.index, implicit=implicit, residual=residual
         )
         return found, cells
+
+    def check(self, path: Path, access: Access) -> None:
+        """Raise `VideoError` where a decoder makes up a picture that is referred to."""
+        if access.slices and lost(self._buffer, access.slices):
+            where = f"frame {access.shown.index}" if access.shown else "a frame"
+            raise VideoError(f"{path}: damaged, a picture that {where} may refer to is missing")
 
     @property
     def alive(self) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,11 +38,27 @@ class Header:
         rate: frames per second, on average.
         promised: number of frames that should come, 0 where the container does not count them.
         count: the same, estimated from the duration if need be; None if that is unknown as well.
+        seconds: where the video should end; None if the container does not say.
     """
 
     rate: Fraction
     promised: int
     count: int | None
+    seconds: float | None = None
+
+    def missing(self, frames: int, last: float | None) -> str | None:
+        """What is not there of what was promised, in words; None: nothing.
+
+        Args:
+            frames: how many came.
+            last: seconds at which the last of them is shown, where that is known.
+        """
+        if frames < self.promised:
+            return f"only {frames} of {self.promised} frames could be decoded"
+        # The last frame may be shown for a while.
+        if last is not None and self.seconds is not None and last + 4 / self.rate < 0.9 * self.seconds:
+            return f"only {frames} frames could be decoded, up to {last:.2f} s of {self.seconds:.2f} s"
+        return None
 
 
 def read_header(path: Path) -> Header:
@@ -55,7 +72,19 @@ def read_header(path: Path) -> Header:
             estimate = round(Fraction(container.duration or 0, av.time_base) * rate)
         # An edit list may hide stored frames, which the duration knows and the number of frames does not.
         promised = max(0, min(stream.frames, estimate) if estimate > 0 else stream.frames)
-        return Header(rate, promised, promised or max(0, estimate) or None)
+        count = promised or max(0, estimate) or None
+        # In AVI, a frame that is shown for longer counts as several.
+        return Header(rate, 0 if container.format.name == "avi" else promised, count, _seconds(container, stream))
+
+
+def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """Where the video should end, by its own duration, which Matroska writes as a tag; of a file with nothing else in
+    it, by the file's."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if found := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
+        return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
+    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
 def decoded_frames(path: Path, **options: str) -> Iterator[av.VideoFrame]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.core import ConfigError, DataError, VideoError, WriteError
-from src.video.decode import DEFAULT_RATE
+from src.video.decode import DEFAULT_RATE, read_header
 from src.video.images import image_files, read_image
 from src.video.reader import Video, open_video
 from src.video.writer import VideoWriter
@@ -170,6 +170,10 @@ def encoded(source: Video | Sequence[Path], folder: Path | str, settings: Encodi
     target = Path(folder) / f"{name[:80]}-{_key(files, settings)}.mp4"
     if not target.is_file():
         encode(images, target, settings)
+    elif isinstance(source, Video) and not source.names:
+        missing = read_header(source.path).missing(read_header(target).promised, None)
+        if missing is not None:  # Reading the source itself has said it before.
+            _log.warning("%s: %s", source.path, missing)
     return target
 
 
@@ -185,7 +189,7 @@ def _of_one_size(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
 
 def transcoded(path: Path | str, folder: Path | str, settings: Encoding = PINNED) -> Path:
     """A video file, whatever its codec, as upright H.264 with pinned references. Says so; else like `encoded`."""
-    _log.warning("%s: re-encoded as H.264 to get motion vectors; its frames change a little", path)
+    _log.warning("%s: read as a copy that is encoded as H.264, for motion vectors; its frames change a little", path)
     return encoded(open_video(path), folder, settings)
 
 

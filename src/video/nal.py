@@ -27,6 +27,7 @@ class Slice:
         marks: commands (operation, operands …) on the buffer; None for the sliding window.
         long_term: an IDR picture is to be a long-term reference.
         implicit: weights of a bi-prediction follow from the distances.
+        gaps: pictures before it may be missing on purpose.
     """
 
     type: str
@@ -40,6 +41,7 @@ class Slice:
     marks: tuple[tuple[int, ...], ...] | None
     long_term: bool
     implicit: bool
+    gaps: bool = False
 
 
 class HeaderReader:
@@ -120,6 +122,7 @@ class HeaderReader:
             marks=marks,
             long_term=long_term,
             implicit=lists == 2 and picture.weighted_pairs == 2,
+            gaps=sequence.gaps,
         )
 
 

@@ -9,15 +9,21 @@ _EXTENDED_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 1
 
 @dataclass(frozen=True, slots=True)
 class SequenceParameters:
-    """What is used of a sequence parameter set; `progressive` is `frame_mbs_only_flag`, `crop` is left, top."""
+    """What is used of a sequence parameter set.
+
+    `gaps` is `gaps_in_frame_num_value_allowed_flag`, `progressive` is `frame_mbs_only_flag`, `crop` is left, top,
+    `depth` the bits of luma or chroma, whichever has more.
+    """
 
     frame_number_bits: int
     order_type: int
     order_bits: int
     order_always_zero: bool
     max_references: int
+    gaps: bool
     progressive: bool
     crop: tuple[int, int]
+    depth: int
     chroma: int
     separate_planes: bool
 
@@ -67,12 +73,11 @@ def read_sequence(bits: Bits) -> tuple[int, SequenceParameters]:
     profile = bits(8)
     bits(16)
     identity = bits.unsigned()
-    chroma, separate = 1, False
+    chroma, separate, depth = 1, False, 8
     if profile in _EXTENDED_PROFILES:
         chroma = bits.unsigned()
         separate = chroma == 3 and bool(bits())
-        bits.unsigned()
-        bits.unsigned()
+        depth = 8 + max(bits.unsigned(), bits.unsigned())
         bits()
         if bits():
             for place in range(12 if chroma == 3 else 8):
@@ -88,7 +93,7 @@ def read_sequence(bits: Bits) -> tuple[int, SequenceParameters]:
         for _ in range(bits.unsigned() & 255):
             bits.signed()
     references = bits.unsigned()
-    bits()
+    gaps = bool(bits())
     bits.unsigned()
     bits.unsigned()
     progressive = bool(bits())
@@ -96,7 +101,7 @@ def read_sequence(bits: Bits) -> tuple[int, SequenceParameters]:
     crop = [bits.unsigned() for _ in range(4)] if bits() else [0] * 4
     shown = (crop[0], crop[2])
     return identity, SequenceParameters(
-        *(number_bits, order_type, order_bits, always_zero, references, progressive, shown),
+        *(number_bits, order_type, order_bits, always_zero, references, gaps, progressive, shown, depth),
         chroma=0 if separate else chroma,
         separate_planes=separate,
     )

@@ -68,7 +68,9 @@ def _open_file(path: Path) -> Video:
         reformatter = VideoReformatter()
         index, size = -1, None
         guessed: list[int] = []
+        last: float | None = None
         for index, frame in enumerate(decoded_frames(path)):
+            last = frame.time if last is None or frame.time is None else max(last, frame.time)
             if frame.is_corrupt:
                 guessed.append(index)
             with damage_at(path, index):
@@ -79,9 +81,9 @@ def _open_file(path: Path) -> Video:
             yield Picture(index, image)
         if warned:
             return
-        if index + 1 < header.promised:
+        if missing := header.missing(index + 1, last):
             warned.append(index)
-            _log.warning("%s: only %d of %d frames could be decoded", path, index + 1, header.promised)
+            _log.warning("%s: %s", path, missing)
         if guessed:
             warned.append(index)
             _log.warning(

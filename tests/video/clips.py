@@ -61,15 +61,15 @@ def encode(
     return path
 
 
-def remux(source: Path, target: Path, *, shift: int = 0, skip: int = 0) -> Path:
-    """Copy the packets, `shift` frames earlier and without the first `skip`."""
+def remux(source: Path, target: Path, *, shift: int = 0, skip: int = 0, drop: int | None = None) -> Path:
+    """Copy the packets, `shift` frames earlier, without the first `skip` and without packet `drop`."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         template = old.streams.video[0]
         assert template.time_base is not None
         ticks = round(shift / (25 * template.time_base))
         stream = new.add_stream_from_template(template)
         for index, packet in enumerate(p for p in old.demux(template) if p.dts is not None):
-            if index >= skip:
+            if index >= skip and index != drop:
                 packet.pts, packet.dts, packet.stream = packet.pts - ticks, packet.dts - ticks, stream
                 new.mux(packet)
     return target

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,7 @@ def refused(folder: Path) -> dict[str, Path]:
         "turned": encode(folder / "d.mp4", PAN, turn=(90, False)),
         "8-bit YUV": encode(folder / "e.mp4", PAN, pixels="yuv420p10le"),
         "edit list": remux(whole, folder / "f.mp4", shift=5),
+        "cropped at the top or the left": encode(folder / "g.mp4", PAN, **{"x264-params": "crop-rect=8,2,0,0"}),
     }
 
 
@@ -55,6 +58,17 @@ def test_what_has_no_vectors_is_refused_and_transcoded(tmp_path: Path, caplog: p
         for picture in pictures:
             assert picture.image.shape == shown.shape[1:]
             assert np.abs(shown - picture.image).mean(axis=(1, 2, 3)).argmin() == picture.index
+
+
+def test_ten_bits_from_some_frame_on_are_transcoded(tmp_path: Path) -> None:
+    eight, ten = (
+        encode(tmp_path / f"{pixels}.h264", PAN[:6], bf="0", pixels=pixels) for pixels in ("yuv420p", "yuv420p10le")
+    )
+    path = tmp_path / "both.h264"
+    path.write_bytes(eight.read_bytes() + ten.read_bytes())
+    found = with_vectors(path, tmp_path / "cache")
+    assert found != path
+    assert len(list(coded_pictures(found))) == 12
 
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
@@ -90,6 +104,60 @@ def test_a_truncated_file_is_an_error_behind_what_is_left(tmp_path: Path, share:
         assert one.index == other.index
     for one, other in zip(seen[:-1], whole, strict=False):
         assert np.array_equal(one.image, other.image)
+
+
+def test_frames_that_are_not_there_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = encode(tmp_path / "cut.mp4", PAN, muxer={"movflags": "faststart"}, bf="0")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: packets[8].pos])
+    with pytest.raises(VideoError, match=rf"cut\.mp4: damaged, only 8 of {len(PAN)} frames are there"):
+        list(coded_pictures(path))
+    assert not caplog.messages
+    # All packets are there, but nothing can be made of the first.
+    whole = encode(tmp_path / "whole.mp4", PAN, **{"x264-params": "keyint=6"})
+    headless = remux(whole, tmp_path / "headless.mp4", skip=1)
+    for read in (open_video, coded_pictures):
+        caplog.clear()
+        count = sum(1 for _ in read(headless))
+        assert caplog.messages == [f"{headless}: only {count} of {len(PAN) - 1} frames could be decoded"]
+
+
+@pytest.mark.parametrize("read", [open_video, coded_pictures])
+def test_a_file_that_does_not_count_its_frames_is_known_by_its_length(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Callable[[Path], Iterable[Picture]]
+) -> None:
+    path = encode(tmp_path / "a.mkv", PAN, bf="0")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert sum(1 for _ in read(path)) == len(PAN)
+    assert not caplog.messages
+    path.write_bytes(path.read_bytes()[: packets[6].pos])
+    count = sum(1 for _ in read(path))
+    said = f"{path}: only {count} frames could be decoded, up to {(count - 1) / 25:.2f} s of {len(PAN) / 25:.2f} s"
+    assert caplog.messages == [said]
+
+
+@pytest.mark.parametrize("read", [open_video, coded_pictures])
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
+def test_frames_that_are_shown_for_longer_are_all_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, read: Callable[[Path], Iterable[Picture]]
+) -> None:
+    times = [*range(0, 3 * len(PAN) - 3, 3), 3 * len(PAN) + 2]
+    path = encode(tmp_path / f"slow.{suffix}", PAN, bf="0", times=times)
+    assert sum(1 for _ in read(path)) == len(PAN)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(("bframes", "lost"), [("0", 4), ("3", 1)])
+def test_a_reference_that_was_lost_is_damage(tmp_path: Path, bframes: str, lost: int) -> None:
+    options = f"bframes={bframes}:b-adapt=0:b-pyramid=normal:keyint=250"
+    whole = encode(tmp_path / "whole.mp4", PAN, **{"x264-params": options})
+    seen = list(coded_pictures(whole))
+    assert len(seen) == len(PAN)
+    path = remux(whole, tmp_path / "lossy.mp4", drop=lost)
+    with pytest.raises(VideoError, match=r"lossy\.mp4: damaged, a picture that frame \d+ may refer to is missing"):
+        list(coded_pictures(path))
 
 
 def test_a_lost_key_frame_at_the_start_is_survived(tmp_path: Path) -> None:

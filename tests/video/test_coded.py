@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import av
@@ -10,8 +13,9 @@ import pytest
 import torch
 
 from src.core import Picture, VideoError
-from src.video import open_video
+from src.video import accesses, open_video
 from src.video.coded import coded_pictures, with_vectors
+from src.video.decode import readable
 from tests.video.clips import encode, moving_square
 from tests.video.test_nal import types_in_decoding_order
 
@@ -98,6 +102,21 @@ def test_twice_is_the_same_bit_for_bit(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(fields(one), fields(other), strict=True))
 
 
+def test_frames_are_not_decoded_in_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frame threads lose vectors, but not every time, and only of large pictures."""
+    used: list[str] = []
+
+    @contextmanager
+    def watched(path: Path) -> Iterator[Any]:
+        with readable(path) as (container, stream):
+            yield container, stream
+            used.append(stream.thread_type.name)
+
+    monkeypatch.setattr(accesses, "readable", watched)
+    list(coded_pictures(stream(tmp_path, "default")))
+    assert used == ["SLICE"]
+
+
 def same_images(path: Path) -> int:
     plain = {picture.index: crc32(picture.image.tobytes()) for picture in open_video(path)}
     count = 0
@@ -113,7 +132,9 @@ def test_images_are_those_of_the_plain_reader(tmp_path: Path) -> None:
 
 
 def test_real_files_have_the_same_frames_as_without_vectors(vos_data: Path, tmp_path: Path) -> None:
-    for path in sorted((vos_data / "videos").glob("*.mp4")):
+    files = sorted((vos_data / "videos").glob("*.mp4"))
+    assert len(files) == 3
+    for path in files:
         assert same_images(path) > 100
         assert with_vectors(path, tmp_path) == path
 
