@@ -106,7 +106,8 @@ def folder(
         placed = _placed(where, files, video)
         kept = sorted(placed) if annotated else range(len(files))
         images, of_frames = tuple(files[index] for index in kept), tuple(placed.get(index) for index in kept)
-        plain = Sequence(name, images, of_frames, merge, void, truth=len(placed) > 1, scores_last=True)
+        file = video if video.is_file() and not annotated else None
+        plain = Sequence(name, images, of_frames, merge, void, truth=len(placed) > 1, scores_last=True, file=file)
         listed.append(replace(plain, starts=FirstFrames(plain)))
     if not listed:
         raise DataError(f"{root}: no masks for any of {len(names)} videos; expected are {_LAYOUT}")

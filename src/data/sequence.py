@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from src.core import VOID, DataError
 from src.data.rle import Runs
 from src.video.images import image_size, read_image, read_mask
+from src.video.reader import Video, open_video
 
 _WHITE = 255
 
@@ -36,6 +37,7 @@ class Sequence:
         scores_last: whether the last frame is scored; DAVIS leaves it out.
         unseen: ids of objects whose category no training video shows (YouTube-VOS).
         height: pictures and masks are scaled up to so many rows; None leaves them.
+        file: the video file that the images were decoded from, all of its frames; None: they are the source.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Sequence:
     scores_last: bool = False
     unseen: frozenset[int] = frozenset()
     height: int | None = None
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -63,6 +66,18 @@ class Sequence:
     def asked(self) -> ListOf[int]:
         """Frames whose masks are asked for."""
         return range(len(self)) if self.outputs is None else self.outputs
+
+    @property
+    def source(self) -> Video | tuple[Path, ...]:
+        """What a codec's side data are read of: the video file, or the images, which have none yet.
+
+        Raises:
+            VideoError: the file is damaged.
+            DataError: the images are scaled up.
+        """
+        if self.height is not None:
+            raise DataError(f"sequence {self.name}: pictures that are scaled up are not encoded; model.encoding=null")
+        return self.images if self.file is None else open_video(self.file)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Frame `index`, H W 3 RGB uint8. Raises `DataError` naming the file when it is missing or damaged."""

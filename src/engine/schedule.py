@@ -6,10 +6,11 @@ A base model looks at key frames, one after the other as they are shown; every o
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.core import Picture
 
@@ -49,28 +50,47 @@ class _Held(NamedTuple):
     references: frozenset[int]
 
 
-def scheduled(pictures: Iterable[Picture], given: Collection[int]) -> Iterator[Scheduled]:
+class _Births:
+    """The frames in which objects appear; masks are looked into as far as that is asked."""
+
+    def __init__(self, masks: Mapping[int, NDArray[np.integer]]) -> None:
+        self._masks = masks
+        self._left = sorted(masks, reverse=True)
+        self._known = {0}
+        self._found: list[int] = []
+
+    def first(self, before: int, index: int) -> int | None:
+        """The first behind frame `before` up to frame `index`."""
+        while self._left and self._left[-1] <= index:
+            frame = self._left.pop()
+            new = set(np.unique(self._masks[frame]).tolist()) - self._known
+            self._known |= new
+            self._found += [frame] if new else []
+        return next((frame for frame in self._found if before < frame <= index), None)
+
+
+def scheduled(pictures: Iterable[Picture], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[Scheduled]:
     """Order pictures that come in decode order; plain ones, and those of video without B-frames, pass through.
 
-    Key frames are I- and P-frames, plain pictures, and each B-frame with a given mask with all that follow it up to the
-    next I- or P-frame: an object that appears there has no mask in any frame they refer to. Key frames come in
+    Key frames are I- and P-frames, plain pictures, and each B-frame in whose mask an object appears with all that
+    follow it up to the next I- or P-frame: that object has no mask in any frame they refer to. Key frames come in
     presentation order, other frames as soon as all they refer to have come. As many pictures are held as one group of
     B-frames has.
 
     Args:
         pictures: each behind those that it refers to.
-        given: presentation indices of frames with given masks.
+        masks: label maps by presentation index of the frame that they are given for.
     """
     held: list[_Held] = []
     done: set[int] = set()
     anchors: list[int] = []
-    marked = sorted(given)
+    births = _Births(masks)
     for picture in pictures:
         alive = None if picture.coded is None else picture.coded.alive
         held.append(_Held(picture, _references(picture)))
         if picture.coded is None or picture.coded.type != "B":
             anchors = [*anchors[-_REMEMBERED:], picture.index]
-        while (ready := _ready(held, done, anchors, marked)) is not None:
+        while (ready := _ready(held, done, anchors, births)) is not None:
             held = [one for one in held if one.picture is not ready.picture]
             done = {index for index in done if index > ready.picture.index - _REMEMBERED} | {ready.picture.index}
             yield ready._replace(needed=None if alive is None else alive.union(*(one.references for one in held)))
@@ -94,15 +114,15 @@ def in_order(things: Iterable[T]) -> Iterator[T]:
         yield heapq.heappop(waiting)[2]
 
 
-def _ready(held: list[_Held], done: set[int], anchors: list[int], given: list[int]) -> Scheduled | None:
+def _ready(held: list[_Held], done: set[int], anchors: list[int], births: _Births) -> Scheduled | None:
     """The next held picture whose turn it is."""
     waiting_key = False
     for picture, references in sorted(held, key=lambda one: one.picture.index):
         index = picture.index
         before = max((anchor for anchor in anchors if anchor < index), default=-1)
-        anchor, born = index in anchors, next((i for i in given if before < i <= index), index)
-        if anchor or born < index or index in given:
-            if not waiting_key and done.issuperset(range(born, index)):
+        born = births.first(before, index)
+        if index in anchors or born is not None:
+            if not waiting_key and done.issuperset(range(index if born is None else born, index)):
                 return Scheduled(picture, True)
             waiting_key = True
         elif done.issuperset(references):

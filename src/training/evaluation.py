@@ -36,9 +36,7 @@ def segmented(
     """
     if coding is None:
         return run(segmenter, (video.image(i) for i in range(len(video))), video.given(), settings)
-    if video.height is not None:
-        raise DataError(f"sequence {video.name}: pictures that are scaled up are not encoded; model.encoding=null")
-    return run(segmenter, coding.pictures(video.images), video.given(), settings)
+    return run(segmenter, coding.pictures(video.source), video.given(), settings)
 
 
 def from_files(folder: Path, video: Video) -> Iterator[Prediction]:

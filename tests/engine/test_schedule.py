@@ -30,8 +30,13 @@ PYRAMID = [
 ]
 
 
-def order(pictures: list[Picture], given: set[int]) -> list[tuple[int, bool]]:
-    return [(one.picture.index, one.key) for one in scheduled(pictures, given)]
+def births(*indices: int) -> dict[int, np.ndarray]:
+    """In each of these frames another object appears."""
+    return {index: np.array([[0, index + 1]]) for index in indices}
+
+
+def order(pictures: list[Picture], born: set[int]) -> list[tuple[int, bool]]:
+    return [(one.picture.index, one.key) for one in scheduled(pictures, births(*born))]
 
 
 def test_plain_pictures_pass_through_as_keys() -> None:
@@ -50,6 +55,14 @@ def test_a_mask_on_a_b_frame_makes_keys_up_to_the_next_anchor_and_keys_come_as_t
     assert order(PYRAMID, {0, 2})[5:] == [(8, True), (6, False), (5, False), (7, False)]
 
 
+def test_masks_in_which_nothing_appears_change_nothing() -> None:
+    one, both = np.array([[0, 1]]), np.array([[1, 2]])
+    masks = {0: one, 1: one, 2: one * 0, 3: both, 6: both, 7: both * 0}
+    found = [(turn.picture.index, turn.key) for turn in scheduled(PYRAMID, masks)]
+    assert found == order(PYRAMID, {0, 3})
+    assert found != order(PYRAMID, {0})
+
+
 def test_a_mask_on_an_anchor_changes_nothing() -> None:
     assert order(PYRAMID, {0, 4}) == order(PYRAMID, {0})
 
@@ -65,12 +78,12 @@ def test_each_turn_tells_what_later_ones_need() -> None:
         for one in PYRAMID
         if one.coded is not None
     ]
-    assert {one.picture.index: one.needed for one in scheduled(pictures, {0})} == alive
+    assert {one.picture.index: one.needed for one in scheduled(pictures, births(0))} == alive
     # Frames 1 and 2 wait until frame 3, which is decoded last, and frame 4 were there.
-    turns = {one.picture.index: one.needed for one in scheduled(pictures, {0, 3})}
+    turns = {one.picture.index: one.needed for one in scheduled(pictures, births(0, 3))}
     assert list(turns)[:5] == [0, 3, 4, 2, 1]
     assert turns[3] == turns[4] == {0, 2, 4}
-    assert {one.needed for one in scheduled(PYRAMID, {0})} == {None}
+    assert {one.needed for one in scheduled(PYRAMID, births(0))} == {None}
 
 
 def test_pictures_are_taken_no_earlier_than_needed() -> None:
@@ -81,7 +94,7 @@ def test_pictures_are_taken_no_earlier_than_needed() -> None:
             taken.append(one.index)
             yield one
 
-    turns = scheduled(source(), {0})
+    turns = scheduled(source(), births(0))
     assert (next(turns).picture.index, taken) == (0, [0])
     assert [next(turns).picture.index for _ in range(4)] == [4, 2, 1, 3]
     assert taken == [0, 4, 2, 1, 3]

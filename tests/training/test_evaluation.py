@@ -14,16 +14,20 @@ from PIL import Image
 from src.core import DataError
 from src.data import EvaluationItem, Sequence
 from src.data.davis import davis
+from src.data.folder import folder
 from src.data.worlds.generated import generate
 from src.data.youtube_vos import youtube_vos
-from src.engine import Prediction, Settings
+from src.engine import Prediction, Settings, run
+from src.engine.coding import Coding
 from src.methods.copy_first.network import CopyFirst
+from src.methods.vectors.network import Vectors
 from src.metrics import youtube_vos_score
 from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
 from src.training.gallery import comparison
-from src.video import write_mask
+from src.video import open_video, write_mask
 from tests.data.tree import save_mask
 from tests.data.youtube_tree import FILMS, youtube_tree
+from tests.video.clips import encode, moving_square
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,6 +101,24 @@ def test_missing_and_misshapen_predictions_are_named(videos: tuple[Sequence, ...
         write_mask(tmp_path / "val_000" / f"{i:05d}.png", np.ones((48, 65), np.uint8))
     with pytest.raises(DataError, match=r"00001\.jpg: its mask is \(48, 64\), the prediction \(48, 65\)"):
         scored(module, videos)
+
+
+def test_a_video_file_is_scored_by_its_own_vectors(tmp_path: Path) -> None:
+    images = moving_square(12, (64, 96))
+    (tmp_path / "videos").mkdir()
+    file = encode(tmp_path / "videos/square.mp4", images, bf="3")
+    first = np.zeros((64, 96), np.int32)
+    first[8:24, :12] = 1
+    write_mask(tmp_path / "masks/square.png", first)
+    [video] = folder(tmp_path, cache=tmp_path / "frames")
+    coding = Coding(tmp_path / "coded")
+    scored_ones = [prediction.ids for prediction in segmented(Vectors(), Settings(), video, coding)]
+    plain = [prediction.ids for prediction in run(Vectors(), coding.pictures(open_video(file)), {0: first})]
+    assert len(scored_ones) == len(plain) == 12
+    assert all(np.array_equal(one, other) for one, other in zip(scored_ones, plain, strict=True))
+    assert not (tmp_path / "coded").exists(), "nothing was encoded anew"
+    [some] = folder(tmp_path, cache=tmp_path / "frames", annotated=True)
+    assert some.file is None, "some of a video's frames are no video file"
 
 
 def test_the_floor_is_a_floor(videos: tuple[Sequence, ...]) -> None:

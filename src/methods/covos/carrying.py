@@ -84,8 +84,6 @@ def carry(
         DataError, VideoError: the video is damaged, or scaled up.
         WriteError: the folder cannot be written.
     """
-    if video.height is not None:
-        raise DataError(f"sequence {video.name}: pictures that are scaled up are not encoded")
     given = video.given()
     table = ObjectTable()
     for index in sorted(given):
@@ -103,7 +101,7 @@ def carry(
         write_carried(frame_path(folder, index), picture)
         written.append(index)
 
-    for _ in run(Recorder(network, wanted, write), coding.pictures(video.images), given, settings):
+    for _ in run(Recorder(network, wanted, write), coding.pictures(video.source), given, settings):
         pass
     finish(folder, written)
     return tuple(sorted(written))
@@ -158,7 +156,7 @@ def video_name(video: Sequence, per_video: int | None = None) -> str:
     """Names a video and its files as they are now. Raises `DataError` where one is missing."""
     rules = [video.merge, video.void, sorted((video.starts or {}).items()), per_video]
     digest = hashlib.sha256(json.dumps(rules).encode())
-    for part in (*video.images, *video.masks):
+    for part in (*video.images, *video.masks, *([] if video.file is None else [video.file])):
         digest.update(_described(part).encode())
     return f"{video.name}-{digest.hexdigest()[:12]}"
 
