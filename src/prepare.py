@@ -1,5 +1,7 @@
 """What of a data set is there, and what to do next: `python -m src.prepare data=NAME`; without `data=`, a table of all.
 
+With `model=covos` the videos are encoded as well, which else happens when they are first looked at.
+
 Exit codes: 0 when everything is there, 1 when something is missing or damaged, 2 for bad input.
 """
 
@@ -28,8 +30,10 @@ from src.data.preparation.layout import DataSet, Found, State
 from src.data.preparation.preview import contact_sheet
 from src.data.preparation.tree import look
 from src.data.preparation.verification import verify
+from src.engine.coding import Coding
 from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
+from src.launch.models import coded_cache, plain_coding
 from src.launch.preparation import misplaced, next_step, recipes, unpack_found, unpack_given
 
 SHOWN = 20
@@ -67,6 +71,8 @@ def main(config: DictConfig) -> None:
         console.print(f"preview  {config.preview}", soft_wrap=True)
     if not all(complete):
         sys.exit(1)
+    if config.get("model") is not None:
+        _encode(console, config)
     console.print(f"next     {_command(name)}", soft_wrap=True)
 
 
@@ -75,6 +81,20 @@ def _preview(config: DictConfig, target: Path) -> None:
     data: VOSDataModule = instantiate(config.data)
     with atomic_path(target) as temporary:
         Image.fromarray(contact_sheet(data.training_clips())).save(temporary, "PNG")
+
+
+def _encode(console: Console, config: DictConfig) -> None:
+    """Encode what a method that looks at codec data would encode when it first meets it."""
+    coding = Coding.from_plain(coded_cache(config.paths.cache), plain_coding(config))
+    if coding is None:
+        raise ConfigError(f"model={config.model.name}: looks at no codec data, so nothing is encoded for it")
+    data: VOSDataModule = instantiate(config.data)
+    videos = data.videos()
+    with _progress(console, "encoding") as advance:
+        for done, video in enumerate(videos):
+            advance(done, len(videos))
+            coding.file(video.source)
+    console.print(f"encoded  {len(videos)} videos for model={config.model.name} in {coding.cache}", soft_wrap=True)
 
 
 def _sets(config: DictConfig, data: Path) -> list[DataSet]:

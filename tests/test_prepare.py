@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from src.data.davis import davis
 from src.data.worlds.generated import generate
+from src.engine.coding import Coding
+from src.video.encode import Encoding
 from tests.data.coco_tree import coco_tree
 from tests.data.tree import davis_tree
 from tests.launch.test_preparation import packed
@@ -48,6 +51,21 @@ def test_unpacks_and_reports_and_is_done_the_second_time(data: Path) -> None:
     assert prepare(data, "data=davis2017")[0] == f"{archive}: nothing to unpack, DAVIS 2017 is complete"
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == times
     assert "davis2017          complete  10 frames, 2 of 2 sequences" in prepare(data)
+
+
+def test_videos_are_encoded_for_a_method_that_reads_them(data: Path, tmp_path: Path) -> None:
+    more = ("data=davis2017", "model=covos", "model.encoding.crf=30", f"paths.cache={tmp_path}/cache")
+    lines = prepare(data, *more)
+    assert f"encoded  2 videos for model=covos in {tmp_path}/cache/coded" in lines
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache/coded").iterdir()}
+    assert len(times) == 2
+    prepare(data, *more)
+    videos = davis(data / "DAVIS", 2017, "train")
+    coding = Coding(tmp_path / "cache/coded", Encoding(crf=30))
+    assert {coding.file(video.source) for video in videos} <= set(times)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache/coded").iterdir()} == times
+    done = program("prepare", f"paths.data={data}", "data=davis2017", "model=stcn", code=2)
+    assert done.stderr == "error: model=stcn: looks at no codec data, so nothing is encoded for it\n"
 
 
 def test_what_is_missing_is_code_one_and_says_what_to_do(tmp_path: Path) -> None:

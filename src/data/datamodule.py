@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from src.core import Clip, ConfigError
 from src.data.clips import ClipDataset, ClipSettings, collate
 from src.data.loader import TrainLoader
-from src.data.mixing import Part, Source, Videos, mix
+from src.data.mixing import Drawable, Part, Source, Videos, mix
 from src.data.samplers import EvaluationSampler, TrainSampler
 from src.data.sequence import EvaluationItem, Sequence
 from src.data.skipping import Replacing, Skipped
@@ -78,6 +78,13 @@ class VOSDataModule(L.LightningDataModule):
     def test_videos(self) -> tuple[Sequence, ...]:
         """The sequences that are tested, over all processes; none before `setup`."""
         return self._test
+
+    def videos(self) -> tuple[Sequence, ...]:
+        """The sequences of all splits; clips of still images are none. Raises `DataError` for a missing one."""
+        parts: ListOf[Any] = self.train if isinstance(self.train, list) else [self.train]
+        sources = [part.source if isinstance(part, Part) else part for part in (*parts, self.val, self.test)]
+        lists = [source for source in sources if source and not isinstance(source, Drawable)]
+        return tuple({video.images: video for source in lists for video in _videos(source)}.values())
 
     def batch_per_process(self, world: int) -> int:
         """Clips per process and step. Callable before any process starts.

@@ -66,12 +66,12 @@ class Coding:
             VideoError, DataError: the source is damaged.
             WriteError: the cache cannot be written.
         """
-        if not isinstance(source, Video):
-            height, width, _ = read_image(source[0]).shape
-            path, size = encoded(source, self.cache, self.encoding), (height, width)
-        elif source.names:
-            path, size = encoded(source, self.cache, self.encoding), source.size
-        else:
-            path, size = with_vectors(source.path, self.cache, self.encoding), source.size
-        pictures = coded_pictures(path, resolution="quarter", size=size)
+        size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
+        pictures = coded_pictures(self.file(source), resolution="quarter", size=size)
         return with_fill(pictures, self.fill) if self.motion == "codec" else with_motion(pictures, self.motion)
+
+    def file(self, source: Video | Sequence[Path]) -> Path:
+        """The file that `pictures` reads: the video itself, or what is encoded in the cache, once."""
+        if isinstance(source, Video) and not source.names:
+            return with_vectors(source.path, self.cache, self.encoding)
+        return encoded(source, self.cache, self.encoding)
