@@ -70,7 +70,7 @@ def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: Dic
     data.check(trainer.world_size)
     if resume is not None:
         check_resumed(resume, module.identity)
-    _prepare_loggers(trainer, config, resume)
+    _prepare_loggers(trainer, data, config, resume)
     if trainer.is_global_zero:
         print(places(output, training_places(config)), flush=True)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -88,13 +88,13 @@ def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: Dic
         publish(trainer.loggers, output, checkpoint)
 
 
-def _prepare_loggers(trainer: L.Trainer, config: DictConfig, resume: Path | None) -> None:
+def _prepare_loggers(trainer: L.Trainer, data: VOSDataModule, config: DictConfig, resume: Path | None) -> None:
     for logger in trainer.loggers:
         if resume is not None and isinstance(logger, Curves) and trainer.is_global_zero:
             logger.go_on(resume.parents[1], read_archive(resume)["global_step"])
         logger.log_hyperparams(plain(config))
-    share = config.data.batch_size // trainer.world_size
-    log.info("global batch %d: %d process(es) x %d", config.data.batch_size, trainer.world_size, share)
+    share = data.batch_size // trainer.world_size
+    log.info("global batch %d: %d process(es) x %d", data.batch_size, trainer.world_size, share)
 
 
 def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:
@@ -105,6 +105,8 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
         raise ConfigError(f"test={which}: there is no {checkpoint}")
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
+        if which == "best" and {video.images for video in data.val_videos} & {v.images for v in data.test_videos}:
+            log.warning("test=best: validation chose this checkpoint by videos that it is now tested on")
         write_per_sequence(output, module.table, data.test_videos)
     parameters = sum(parameter.numel() for parameter in module.segmenter.parameters())
     told = costs(parameters, read_archive(checkpoint)["vos"]["training"])

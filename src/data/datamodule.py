@@ -107,7 +107,7 @@ class VOSDataModule(L.LightningDataModule):
             DataError: a source is missing or damaged, or has too few or too short videos.
         """
         if self.clip is None or self.train is None:
-            raise ConfigError("data: training needs `train` and `clip`")
+            raise ConfigError("data: there is nothing to train on here (training needs `train` and `clip`)")
         mixture = mix(self.train, self.clip, self.clips_per_epoch, self._skipped.limit)
         return ClipDataset(mixture.sources, build(self.clip.augmentation), self.seed, mixture.counts)
 
@@ -130,15 +130,14 @@ class VOSDataModule(L.LightningDataModule):
         """Open the training data and find out, before any process starts, whether `world` of them can train on it.
 
         Raises:
-            ConfigError: see `setup`.
+            ConfigError: see `setup`; or clips of a single frame.
             DataError: see `setup`; or the data do not fill one batch.
         """
         share = self.batch_per_process(world)
-        if self.clip is not None:
-            if self.clip.frames < 2:
-                raise ConfigError(f"clip: frames={self.clip.frames} must be at least 2 to train, as the first is given")
-            self._dataset = self.training_clips()
-            TrainSampler(len(self._dataset), self.seed, world=world, batch=share)
+        self._dataset = self.training_clips()
+        if self.clip is not None and self.clip.frames < 2:
+            raise ConfigError(f"clip: frames={self.clip.frames} must be at least 2 to train, as the first is given")
+        TrainSampler(len(self._dataset), self.seed, world=world, batch=share)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of this process for the trainer's current epoch, or always for epoch 0 when it is to overfit."""

@@ -46,7 +46,9 @@ class Inspector:
     def __init__(self, segmenter: Segmenter[Any]) -> None:
         maps: Mapping[str, str] = getattr(segmenter, "maps", {})
         if not maps or not isinstance(segmenter, nn.Module):
-            raise ConfigError(f"inspect=true: {type(segmenter).__name__} has no maps to show as it is configured")
+            raise ConfigError(
+                f"inspect=true: {type(segmenter).__name__} has no maps to show as it is configured; gam has, and covos"
+            )
         self._modules = {name: segmenter.get_submodule(path) for name, path in maps.items()}
         self._chunks: dict[str, list[Tensor]] = {}
         self._stack = ExitStack()

@@ -91,7 +91,10 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
             prepare_processor()
             register_names()
             sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
-            sweeps, flags = _flags(sys.argv[1:])
+            try:
+                sweeps, flags = _flags(sys.argv[1:])
+            except ConfigError as error:
+                fail(error)
             if sweeps:
                 if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
                     fail(ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun"))
@@ -122,8 +125,16 @@ def fail(error: Exception) -> None:
 
 
 def _flags(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Whether Hydra will take a command line for a sweep, and its flags that name other configurations."""
-    found, _ = get_args_parser().parse_known_args(arguments)
+    """Whether Hydra will take a command line for a sweep, and its flags that name other configurations.
+
+    Raises:
+        ConfigError: a flag that Hydra does not have, or a word that sets nothing.
+    """
+    found, others = get_args_parser().parse_known_args(arguments)
+    for word in (*others, *found.overrides):
+        if word.startswith("-") or ("=" not in word and not word.startswith("~")):
+            meant = word.lstrip("-").partition("=")[0] if word.startswith("-") else "name"
+            raise ConfigError(f"{word}: options are written {meant}=value (--help lists them)")
     named = {key: getattr(found, key.replace("-", "_")) for key in ("config-path", "config-name", "config-dir")}
     flags = [part for key, value in named.items() if value is not None for part in (f"--{key}", value)]
     return found.multirun or "hydra.mode=MULTIRUN" in arguments, flags
@@ -137,8 +148,8 @@ def check_values(name: str, config: DictConfig) -> None:
     """
     for key, usual in plain_file(CONFIGS / f"{name}.yaml").items():
         value = config[key] if key in config and not OmegaConf.is_missing(config, key) else usual
-        if key in _NEEDED and (value is None or value == ""):
-            raise ConfigError(f"{key}={value}: must name a file or folder")
+        if key in _NEEDED and value in (None, "", "???"):
+            raise ConfigError(f"{key}={value}: must name a file or folder" if value != "???" else f"say {key}=PATH")
         if key != "runs" and _PATH.match(f"{key}=x") and OmegaConf.is_config(value):
             raise ConfigError(f"{key}={value}: must be one file or folder, and there is none of that name")
         if isinstance(usual, bool | int) and not fits(value, type(usual)):

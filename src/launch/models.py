@@ -110,7 +110,11 @@ def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -
         raise CheckpointError(f"{path}: not a checkpoint of src.train; for other weights say model=NAME weights={path}")
     segmenter = registry.build(told["method"], told["network"])
     assert isinstance(segmenter, nn.Module)
-    load_tensors(segmenter, segmenter_tensors(content), path)
+    tensors = segmenter_tensors(content)
+    if "base" in told["network"] and not any(key.startswith("base.") for key in tensors):
+        use = f"model={told['method']} base_weights=FILE weights={path}"
+        raise CheckpointError(f"{path}: holds what its base gets, without the base: say {use}")
+    load_tensors(segmenter, tensors, path)
     try:
         coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
     except ConfigError as error:

@@ -208,8 +208,9 @@ def _from_colours(path: Path | str, image: NDArray[np.uint8]) -> NDArray[np.int3
     strange = np.array(ids) < 0
     if strange.any():
         worst = np.where(strange, counts, 0).argmax()
+        more = f" ({strange.sum()} such colours)" if strange.sum() > 1 else ""
         raise DataError(
             f"{path}: colour {image[codes == found[worst]][0].tolist()} on {counts[worst]} pixels is not in the"
-            f" DAVIS palette ({strange.sum()} such colours); save the mask as a palette PNG"
+            f" DAVIS palette{more}; paint one object white on black, or save a palette PNG"
         )
     return np.array(ids, np.int32)[pixel].reshape(codes.shape)

@@ -164,4 +164,7 @@ def test_segment_writes_the_maps_beside_the_overlay(clip: tuple[str, str], tmp_p
 
 def test_segment_refuses_a_method_that_has_none(clip: tuple[str, str], tmp_path: Path) -> None:
     done = program("segment", *clip, "model=copy_first", "inspect=true", f"output={tmp_path / 'result'}", code=2)
-    assert done.stderr.strip() == "error: inspect=true: CopyFirst has no maps to show as it is configured"
+    assert (
+        done.stderr.strip()
+        == "error: inspect=true: CopyFirst has no maps to show as it is configured; gam has, and covos"
+    )

@@ -101,6 +101,7 @@ def test_a_slip_of_the_pen_gets_the_nearest_name(argument: str, message: str) ->
         ("train", ["engine.size=true"], "engine.size=True: must be"),
         ("train", ["engine.precision=fp8"], "engine.precision=fp8: must be one of fp32, bf16, fp16"),
         ("train", ["+engine.sise=5"], "engine.sise: Settings takes no 'sise'; did you mean 'size'?"),
+        ("segment", ["video=a.mp4"], "say mask=PATH"),
         ("segment", ["video=null", "mask=m.png"], "video=None: must name a file or folder"),
         ("segment", ["video=''", "mask=m.png"], "video=: must name"),
         ("segment", ["video=a.mp4", "mask=m.png", "overlay=maybe"], "overlay=maybe: must be true or false"),
@@ -116,6 +117,25 @@ def test_values_of_the_wrong_kind_are_refused_before_anything_starts(
         config = compose(program, arguments)
     with pytest.raises(ConfigError, match=re.escape(message)):
         check_values(program, config)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["clip.mp4", "mask.png"], "clip.mp4: options are written name=value"),
+        (["--video", "clip.mp4"], "--video: options are written video=value"),
+        (["--video=clip.mp4", "mask=m.png"], "--video=clip.mp4: options are written video=value"),
+        (["video=a.mp4", "mask"], "mask: options are written name=value"),
+    ],
+)
+def test_other_spellings_of_a_command_get_one_line(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["segment", *words])
+    with pytest.raises(SystemExit) as stopped:
+        entry("segment")(lambda config: None)()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: {said} (--help lists them)\n"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("ours"), ValueError("ours"), OSError("ours")])

@@ -105,6 +105,16 @@ def test_a_checkpoint_brings_base_encoder_decoder_and_encoding(tmp_path: Path) -
     assert coding.cache == tmp_path / "there" / "coded"
 
 
+def test_a_decoder_alone_says_what_it_wants(tmp_path: Path) -> None:
+    _, path = trained(tmp_path)
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] = {key: value for key, value in content["state_dict"].items() if ".base." not in key}
+    torch.save(content, path)
+    said = rf"covos\.ckpt: .* without the base: say model=covos base_weights=FILE weights={path}"
+    with pytest.raises(CheckpointError, match=said):
+        from_checkpoint(path)
+
+
 def test_checkpoints_without_an_encoding_stay_plain(tmp_path: Path) -> None:
     segmenter, _ = trained(tmp_path)
     network = {"base": {"name": "stcn", "network": TINY}, **SMALL}
