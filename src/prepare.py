@@ -2,7 +2,7 @@
 
 With `model=covos` the videos are encoded as well, which else happens when they are first looked at.
 
-Exit codes: 0 when everything is there, 1 when something is missing or damaged, 2 for bad input.
+Exit codes: with `data=`, 0 when everything is there, 1 when something is missing or damaged; 2 for bad input.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def check_values(name: str, config: DictConfig) -> None:
         value = config[key] if key in config and not OmegaConf.is_missing(config, key) else usual
         if key in _NEEDED and value in (None, "", "???"):
             raise ConfigError(f"{key}={value}: must name a file or folder" if value != "???" else f"say {key}=PATH")
-        if key != "runs" and _PATH.match(f"{key}=x") and OmegaConf.is_config(value):
+        if _PATH.match(f"{key}=x") and OmegaConf.is_config(value) and not isinstance(usual, list):
             raise ConfigError(f"{key}={value}: must be one file or folder, and there is none of that name")
         if isinstance(usual, bool | int) and not fits(value, type(usual)):
             kind = "true or false" if isinstance(usual, bool) else "a whole number"

@@ -89,11 +89,12 @@ def probabilities(odds: Tensor) -> Tensor:
     return aggregate_product(odds, torch.ones_like(odds[:, :, 0, 0], dtype=torch.bool)).softmax(1)
 
 
-def growing(every: int, previous: bool, bound: int | None) -> tuple[str, ...]:
-    """How a video is segmented with a memory of whole frames."""
+def growing(every: int, previous: bool, bound: int | None, anew: bool = False) -> tuple[str, ...]:
+    """How a video is segmented with a memory of whole frames; `anew`: counted from where objects appear."""
     last = (
         "the frame before is read, too, until the next one takes its place" if previous else "others are not memorised"
     )
+    late = f" A frame in which they do stays, and the next that stays is {every} behind it." if anew else ""
     most = "" if bound is None else f" At most {bound} stay: of more, the oldest but the first gives way."
     return (
         BEGIN,
@@ -101,7 +102,7 @@ def growing(every: int, previous: bool, bound: int | None) -> tuple[str, ...]:
         f"memory (along axis 2). Frames 0, {every}, {2 * every}, … stay; {last}.{most}",
         FOLLOWING,
         END,
-        LATE,
+        LATE + late,
     )
 
 
@@ -110,13 +111,14 @@ def fine(f4: Tensor, f8: Tensor) -> Pyramid:
     return Pyramid(f4, f8, f8)
 
 
-def query_and_memory(network: Any, query: Callable[..., Any], sigma: float | None = None) -> Graphs:
+def query_and_memory(network: Any, query: Callable[..., Any], sigma: float | None = None, anew: bool = False) -> Graphs:
     """Of methods with an encoder for the frame that asks and one for those remembered (STM, MiVOS).
 
     Args:
         network: the method's.
         query: its `Query`.
         sigma: of the kernel with which it reads, in cells; None: it has none.
+        anew: see `growing`.
     """
     features = pyramid(network.encoder.channels)
     fine_ones = {name: features[name] for name in ("f4", "f8")}
@@ -147,4 +149,4 @@ def query_and_memory(network: Any, query: Callable[..., Any], sigma: float | Non
         Graph("read", read, {"key": asked, **memory}, {"readout": own(values)}, READ),
         Graph("decode", decode, found, distribution(), DECODE),
     )
-    return Graphs(parts, growing(network.memory_every, network.memory_previous, network.memory_bound), PRODUCT)
+    return Graphs(parts, growing(network.memory_every, network.memory_previous, network.memory_bound, anew), PRODUCT)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from src.core import Clip, VOSError
+from src.core import VOSError
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class FiniteGuard(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Remember whose clips these are."""
-        self._names += batch.names if isinstance(batch, Clip) else [f"batch {batch_idx}"]
+        self._names += _names(batch, batch_idx)
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Look at the loss; what it means is decided when all processes are here."""
@@ -79,9 +79,9 @@ class FiniteGuard(L.Callback):
             return
         tensors = [t for t in (*pl_module.parameters(), *pl_module.buffers()) if t.is_floating_point()]
         if trainer.strategy.reduce_boolean_decision(not finite(t.detach() for t in tensors), all=False):
-            names = batch.names if isinstance(batch, Clip) else (f"batch {batch_idx}",)
+            names = _together(trainer, _names(batch, batch_idx))
             raise NotFiniteError(
-                f"NaN or infinite weights at step {trainer.global_step - 1}, clips {_together(trainer, names)};"
+                f"NaN or infinite weights at step {trainer.global_step - 1}, clips {names};"
                 " checkpoints hold the state before it"
             )
 
@@ -117,3 +117,8 @@ def _together(trainer: L.Trainer, mine: Iterable[str]) -> str:
         everybody = [None] * trainer.world_size
         dist.all_gather_object(everybody, list(mine))
     return "; ".join(dict.fromkeys(word for words in everybody for word in words))
+
+
+def _names(batch: Any, index: int) -> list[str]:
+    """Of its clips or samples; of a batch without names, which one it is."""
+    return list(getattr(batch, "names", (f"batch {index}",)))

@@ -9,4 +9,4 @@ from src.nn.graphs import query_and_memory
 
 def graphs(network: MiVOS) -> Graphs:
     """See `Graphs`."""
-    return query_and_memory(network, Query, network.kernel)
+    return query_and_memory(network, Query, network.kernel, anew=True)

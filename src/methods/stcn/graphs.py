@@ -34,7 +34,7 @@ def graphs(network: STCN) -> Graphs:
     asked, frame = common.plane(keys), common.plane(values)
     masked = {"image": common.picture(), "masks": common.planes()}
     found = {"readout": common.own(values), "thin": frame, **{name: features[name] for name in ("f4", "f8")}}
-    chain = common.growing(network.memory_every, network.memory_previous, network.memory_bound)
+    chain = common.growing(network.memory_every, network.memory_previous, network.memory_bound, anew=True)
     first = "The first frame goes through `encode`, too: `memorise` takes its key and feature."
     parts = (
         Graph("encode", encode, {"image": common.picture()}, {"key": asked, "thin": frame, **features}, common.ENCODE),
