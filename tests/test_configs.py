@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -79,14 +80,12 @@ def test_every_command_in_the_documents_composes() -> None:
     commands = []
     for document in documents:
         text = document.read_text().replace("\\\n", " ")
-        commands += re.findall(
-            r"python -m src\.(train|evaluate|segment|benchmark|export)( +-m)?((?: +[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+))*)",
-            text,
-        )
+        commands += re.findall(r"python -m src\.(train|evaluate|segment|benchmark|export)((?: [^`\n]*)?)", text)
     assert len(commands) >= 5
-    for program, sweeps, rest in commands:
-        overrides = [part.replace('"', "") for part in re.findall(r"[\w.+~]+=(?:\"[^\"]*\"|[^\s`]+)", rest)]
-        if sweeps:
+    for program, rest in commands:
+        words = shlex.split(rest, comments=True)
+        overrides = [word for word in words if "=" in word]
+        if "-m" in words:
             [[overrides, *_]] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)
         composed(program, *overrides)
 
