@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from src.core import ConfigError, atomic_write
+from src.core import ConfigError, atomic_write, write_csv
 from src.engine.measure import Grid, Measurement, sweep
 from src.launch.device import find_device
 from src.launch.entry import entry, plain
@@ -46,7 +44,7 @@ def main(config: DictConfig) -> None:
     for point in sweep(model.segmenter, grid, model.settings, stages):
         _show(point, stages, header=not rows)
         rows.append(_row(point, stages))
-        _write_csv(output / "benchmark.csv", rows)
+        write_csv(output / "benchmark.csv", rows)
         atomic_write(output / "benchmark.json", json.dumps({"model": model.name, "points": rows}, indent=2) + "\n")
     if config.record is not None:
         metrics = {"points": rows}
@@ -71,14 +69,6 @@ def _row(point: Measurement, stages: Sequence[str]) -> dict[str, Any]:
         "peak_bytes": point.peak_bytes,
         "error": point.error,
     }
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(path, text.getvalue())
 
 
 def _show(point: Measurement, stages: Sequence[str], header: bool) -> None:

@@ -82,7 +82,7 @@ def test_every_command_in_the_documents_composes() -> None:
         text = document.read_text().replace("\\\n", " ")
         commands += re.findall(r"python -m src\.(train|evaluate|segment|benchmark|export)((?: [^`\n]*)?)", text)
     assert len(commands) >= 5
-    for program, rest in commands:
+    for program, rest in dict.fromkeys(commands):
         words = shlex.split(rest, comments=True)
         overrides = [word for word in words if "=" in word]
         if "-m" in words:

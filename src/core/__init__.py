@@ -1,7 +1,7 @@
 """What every room shares: frames, masks, state, the Segmenter contract, ids, errors, keyed randomness, files."""
 
 from src.core.errors import CheckpointError, ConfigError, DataError, ExportError, VideoError, VOSError, WriteError
-from src.core.files import atomic_path, atomic_write, claimed
+from src.core.files import atomic_path, atomic_write, claimed, write_csv
 from src.core.objects import ObjectTable
 from src.core.random import generator
 from src.core.segmenter import Compared, Keys, LowLevel, Matching, Projection, Referring, Segmenter
@@ -36,4 +36,5 @@ __all__ = [
     "claimed",
     "generator",
     "state",
+    "write_csv",
 ]

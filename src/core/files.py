@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
+import io
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from src.core.errors import WriteError
+
+
+def write_csv(target: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Write a table like `atomic_write`; the columns are those of the first row where they are not given."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or (list(rows[0]) if rows else []), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(target, text.getvalue())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from src.core import ConfigError, DataError
-from src.data.sequence import Sequence
+from src.data.sequence import Sequence, picked
 from src.video.images import image_files
 
 _LAYOUT = "JPEGImages/, Annotations/ and ImageSets/"
@@ -38,10 +38,7 @@ def davis(
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; DAVIS is expected there as released, with {_LAYOUT}")
-    names = _names(root, year, split, resolution)
-    if unknown := [name for name in (*(only or ()), *without) if name not in names]:
-        raise ConfigError(f"DAVIS {year} {split} has no sequence '{unknown[0]}'")
-    names = tuple(name for name in names if (only is None or name in only) and name not in without)
+    names = picked(_names(root, year, split, resolution), only, without, f"DAVIS {year} {split}")
     found = tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names)
     return tuple(replace(sequence, height=height) for sequence in found)
 

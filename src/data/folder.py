@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.core import VOID, ConfigError, DataError
+from src.core import VOID, DataError
 from src.data.decoded import decoded
-from src.data.sequence import Sequence
+from src.data.sequence import Sequence, picked
 from src.video.images import image_files
 
 _LAYOUT = "frames/<video>/ or videos/<video>.mp4, and masks/<video>/<frame>.png"
@@ -92,10 +92,7 @@ def folder(
     root = Path(root)
     videos = _videos(root)
     masks = _masks(root, videos)
-    names = _listed(root, split, videos)
-    if unknown := [name for name in (*(only or ()), *without) if name not in names]:
-        raise ConfigError(f"{root}: there is no video '{unknown[0]}' (there are {_some(names)})")
-    names = tuple(name for name in names if (only is None or name in only) and name not in without)
+    names = picked(_listed(root, split, videos), only, without, root)
     listed = []
     for name in names:
         video, where = videos[name], masks.get(name)

@@ -11,7 +11,7 @@ from typing import Any
 
 from src.core import VOID, ConfigError, DataError, generator
 from src.data.rle import Runs, area, pack
-from src.data.sequence import Sequence
+from src.data.sequence import Sequence, picked
 from src.data.strict_json import read_json
 
 _LARGEST = 10**8
@@ -94,10 +94,8 @@ def ovis(
     root = Path(root)
     path = _annotation_file(root, split, annotations)
     found = _read(path)
-    known = {video.name for video in found}
-    if unknown := [name for name in (*(only or ()), *without) if name not in known]:
-        raise ConfigError(f"{path}: there is no video '{unknown[0]}'")
-    found = tuple(video for video in found if (only is None or video.name in only) and video.name not in without)
+    names = picked((video.name for video in found), only, without, path)
+    found = tuple(video for video in found if video.name in names)
     if count is not None:
         drawn = _draw(found, count, seed, path)
         found = tuple(video for video in found if (video.name in drawn) == (videos is not None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.core import VOID, DataError
+from src.core import VOID, ConfigError, DataError
+from src.core.parameters import nearest
 from src.data.rle import Runs
 from src.video.images import image_size, read_image, read_mask
 from src.video.reader import Video, open_video
@@ -173,6 +174,20 @@ class EvaluationItem:
     def to(self, *_: Any, **__: Any) -> Self:
         """Nothing to move to a device; Lightning asks, and takes apart whatever cannot answer."""
         return self
+
+
+def picked(names: Iterable[str], only: ListOf[str] | None, without: ListOf[str], source: object) -> tuple[str, ...]:
+    """Those of the names that are in `only` (None: all) and not in `without`.
+
+    Raises:
+        ConfigError: a name that is asked for and not there.
+    """
+    names = tuple(names)
+    for name in (*(only or ()), *without):
+        if name not in names:
+            there = ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])
+            raise ConfigError(f"{source} has no video '{name}'{nearest(name, names)} (there are {there})")
+    return tuple(name for name in names if (only is None or name in only) and name not in without)
 
 
 def white_is_one(labels: NDArray[np.int32]) -> NDArray[np.int32]:

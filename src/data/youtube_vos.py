@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.core import ConfigError, DataError
-from src.data.sequence import Sequence
+from src.data.sequence import Sequence, picked
 from src.data.strict_json import read_json
 from src.video.images import image_files, read_mask
 
@@ -59,10 +59,8 @@ def youtube_vos(
     """
     place = _Place.find(Path(root), split, year)
     listed = _read_meta(place.meta)
-    if unknown := [name for name in (*(only or ()), *without) if name not in listed]:
-        raise ConfigError(f"YouTube-VOS {split} has no video '{unknown[0]}'")
-    names = [name for number, name in enumerate(sorted(listed)) if held_out in (None, number % _HELD_OUT == 0)]
-    names = [name for name in names if (only is None or name in only) and name not in without]
+    kept = picked(sorted(listed), only, without, f"YouTube-VOS {split}")
+    names = [name for n, name in enumerate(sorted(listed)) if name in kept and held_out in (None, n % _HELD_OUT == 0)]
     if strange := sorted(path.name for path in place.videos() if path.name not in listed):
         raise DataError(f"{place.meta}: does not know video {strange[0]}, which lies in {place.frames}")
     truth = split.startswith("train") if truth is None else truth

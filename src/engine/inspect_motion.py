@@ -7,6 +7,7 @@ the vectors carried them, as the residual had them corrected, and what came of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.core import ConfigError, Frame, ObjectTable, Segmenter
+from src.engine.measure import shadowed
 from src.engine.padding import crop, pads
 from src.engine.runner import Labels, Prediction
 from src.engine.settings import Settings
@@ -75,21 +77,17 @@ class Watcher:
             )
         self._segmenter: Any = segmenter
         self._seen: dict[int, Seen] = {}
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         watched = {"begin": self._frame, "step": self._frame, "propagate": self._carried}
-        self._before = {name: vars(self._segmenter)[name] for name in watched if name in vars(self._segmenter)}
-        self._names = tuple(watched)
-        for name, watch in watched.items():
-            setattr(self._segmenter, name, watch(getattr(self._segmenter, name)))
+        self._stack.enter_context(shadowed(self._segmenter, watched))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in self._names:
-            vars(self._segmenter).pop(name, None)
-        vars(self._segmenter).update(self._before)
+        self._stack.close()
 
     def take(self, index: int) -> Seen | None:
         """What was seen of a frame; None where the segmenter was not asked."""

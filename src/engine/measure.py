@@ -9,9 +9,10 @@ a policy that memorises nothing but those frames is seen without memorising.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -179,16 +180,23 @@ def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str
 
         return run
 
-    before = {name: vars(segmenter)[name] for name in stages if name in vars(segmenter)}
-    methods = {name: getattr(segmenter, name) for name in seconds}
+    with shadowed(segmenter, {name: partial(wrapped, name) for name in seconds}):
+        yield seconds
+
+
+@contextmanager
+def shadowed(thing: Any, wrappers: Mapping[str, Callable[[Run], Run]]) -> Iterator[None]:
+    """Put what a wrapper makes of each method in its place, on this object alone, until the block ends."""
+    before = {name: vars(thing)[name] for name in wrappers if name in vars(thing)}
+    methods = {name: getattr(thing, name) for name in wrappers}
     try:
         for name, method in methods.items():
-            setattr(segmenter, name, wrapped(name, method))
-        yield seconds
+            setattr(thing, name, wrappers[name](method))
+        yield
     finally:
         for name in methods:
-            vars(segmenter).pop(name, None)
-        vars(segmenter).update(before)
+            vars(thing).pop(name, None)
+        vars(thing).update(before)
 
 
 def memory_of(state: Any) -> Any:

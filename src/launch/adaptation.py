@@ -7,8 +7,6 @@ keys by step); and `adaptation.csv` with a line per sequence: what it took, in s
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.core import ConfigError, Frame, Masks, ObjectTable, atomic_write
+from src.core import ConfigError, Frame, Masks, ObjectTable, write_csv
 from src.data import Sequence
 from src.data.datamodule import VOSDataModule
 from src.engine import Prediction, Settings, pad, run
@@ -91,7 +89,7 @@ def main(config: DictConfig) -> None:
         if video.name in only:
             lines.append(_show(runner, video, plain(config.shares), output / video.name))
             print("  ".join(f"{key} {value}" for key, value in lines[-1].items()), flush=True)
-            atomic_write(output / "adaptation.csv", _table(lines))
+            write_csv(output / "adaptation.csv", lines)
     print(f"pictures: {output}")
 
 
@@ -118,7 +116,7 @@ def _show(runner: Runner, video: Sequence, shares: list[float], folder: Path) ->
     save(folder / "masks.png", rows_of([base, adapted]))
     [made] = state.adaptations
     points = _points(made)
-    atomic_write(folder / "curves.csv", _table(points))
+    write_csv(folder / "curves.csv", points)
     save(folder / "curves.png", curves({name: [point[name] for point in points] for name in POINT}))
     return {
         "sequence": video.name,
@@ -150,14 +148,6 @@ def _points(made: Adaptation) -> list[dict[str, float]]:
     values = [made.loss[0], made.objects[0].sum(1), made.backgrounds[0].sum(1), *made.norms[0].unbind(1)]
     columns = [[round(value, 5) for value in column.tolist()] for column in values]
     return [dict(zip(POINT, point, strict=True)) for point in zip(*columns, strict=True)]
-
-
-def _table(lines: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 if __name__ == "__main__":

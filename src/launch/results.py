@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.core import atomic_write
+from src.core import atomic_write, write_csv
 from src.data import Sequence as Video
 from src.launch.records import finite
 from src.metrics import ScoreTable, youtube_vos_score
@@ -49,14 +47,13 @@ def masks_hash(folder: Path, videos: Sequence[Video]) -> str:
 
 def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video]) -> Path:
     """Write `per_sequence.csv`: a row per sequence and object."""
-    text = io.StringIO()
     columns = [f"{measure}-{statistic.capitalize()}" for measure in "JF" for statistic in STATISTICS]
-    writer = csv.DictWriter(text, ["sequence", "object", "frames", "J&F-Mean", *columns], lineterminator="\n")
-    writer.writeheader()
-    for row in per_sequence(score, videos):
-        writer.writerow({key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()})
+    rows = [
+        {key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()}
+        for row in per_sequence(score, videos)
+    ]
     path = folder / "per_sequence.csv"
-    atomic_write(path, text.getvalue())
+    write_csv(path, rows, ["sequence", "object", "frames", "J&F-Mean", *columns])
     return path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shlex
 import sys
@@ -18,7 +16,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from src.core import VOSError, atomic_write
+from src.core import VOSError, write_csv
 from src.launch.sweep import Job, planned, points_of, read_jobs, varying
 
 SCORES = ("J&F-Mean", "J-Mean", "F-Mean")
@@ -77,12 +75,8 @@ def write_table(sweep: Path) -> list[dict[str, Any]]:
         }
         for job, values, scores in zip(jobs, told, found, strict=True)
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*rows[0], "command"] if rows else ["job"], lineterminator="\n")
-    writer.writeheader()
-    for job, row in zip(jobs, rows, strict=True):
-        writer.writerow({**row, "command": shlex.join(job.command)})
-    atomic_write(sweep / "sweep.csv", text.getvalue())
+    commands = [{**row, "command": shlex.join(job.command)} for job, row in zip(jobs, rows, strict=True)]
+    write_csv(sweep / "sweep.csv", commands, None if commands else ["job"])
     return rows
 
 

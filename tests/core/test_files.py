@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.core import WriteError, atomic_path, atomic_write, claimed
+from src.core import WriteError, atomic_path, atomic_write, claimed, write_csv
 
 
 def test_writes_and_makes_folders(tmp_path: Path) -> None:
@@ -77,3 +77,11 @@ def test_a_folder_is_claimed_by_one_process_until_it_ends_however_it_does(tmp_pa
         raise OSError("passes by")
     with claimed(tmp_path / "run"):
         pass
+
+
+def test_a_table_is_written_whole_with_the_columns_that_are_asked_for(tmp_path: Path) -> None:
+    rows = [{"name": "a, b", "score": 0.5}, {"name": "c", "score": None}]
+    write_csv(tmp_path / "new" / "a.csv", rows)
+    assert (tmp_path / "new" / "a.csv").read_text() == 'name,score\n"a, b",0.5\nc,\n'
+    write_csv(tmp_path / "b.csv", [], ["name"])
+    assert (tmp_path / "b.csv").read_text() == "name\n"

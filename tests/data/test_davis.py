@@ -96,7 +96,7 @@ def test_picked_and_repeated_sequences(tmp_path: Path) -> None:
     assert names(only=["cow", "ant"]) == ["ant", "cow"]
     assert names(without=["bee"]) == ["ant", "cow"]
     for option in ("only", "without"):
-        with pytest.raises(ConfigError, match="DAVIS 2017 train has no sequence 'dog'"):
+        with pytest.raises(ConfigError, match="DAVIS 2017 train has no video 'dog'"):
             names(**{option: ["ant", "dog"]})
 
 

@@ -141,7 +141,7 @@ def test_picked_and_repeated_videos(tmp_path: Path) -> None:
     assert names(ovis(tree, single=False, only=["clip03", "clip01"])) == ["clip01", "clip03"]
     assert names(ovis(tree, single=False, without=["clip02"])) == ["clip01", "clip03"]
     for option in ("only", "without"):
-        with pytest.raises(ConfigError, match="there is no video 'clip99'"):
+        with pytest.raises(ConfigError, match="has no video 'clip99'"):
             ovis(tree, **{option: ["clip01", "clip99"]})
 
 

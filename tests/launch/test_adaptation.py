@@ -12,7 +12,7 @@ from PIL import Image
 from src.core import ConfigError
 from src.data.davis import davis
 from src.engine import Settings
-from src.launch.adaptation import Runner, _show, _table
+from src.launch.adaptation import Runner, _show
 from src.methods.adaptation.network import Adapted
 from tests.data.tree import davis_tree
 from tests.methods.adaptation.world import base
@@ -38,7 +38,7 @@ def test_a_sequence_is_drawn_and_measured(tmp_path: Path) -> None:
     for name in ("heat", "masks"):
         picture = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
         assert picture.shape == (2 * (height + 4), 3 * (width + 4), 3)
-    assert _table([line]).count("\n") == 2
+    assert all(isinstance(value, str | int | float) for value in line.values())
 
 
 def test_frames_come_as_the_engine_brings_them(tmp_path: Path) -> None:
