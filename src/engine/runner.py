@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.core import DataError, Frame, Masks, ObjectTable, Picture, Referring, Segmenter
+from src.core import DataError, Frame, ObjectTable, Picture, Referring, Segmenter
 from src.core.ahead import prefetched
+from src.engine.frames import working_image, working_masks
 from src.engine.padding import Pads, crop, pad
 from src.engine.schedule import Scheduled, in_order, scheduled
 from src.engine.settings import Settings
@@ -146,10 +147,10 @@ class _Session:
     @torch.no_grad()
     def _segment(self, picture: Picture, key: bool, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
         with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
-            image = self._working(_to_tensor(picture.image, self.device))
+            image = working_image(picture.image, self.settings, self.device)
             source, size = (picture.image.shape[0], picture.image.shape[1]), (image.shape[-2], image.shape[-1])
             coded = None if picture.coded is None else resize_coded(picture.coded, source, size)
-            masks = self._masks(labels, new) if labels is not None and new else None
+            masks = working_masks(labels, new, self.settings, self.device) if labels is not None and new else None
             whole = Frame(picture.index, image, coded, key)
             frame, masks, pads = pad(whole, masks, self.segmenter.stride, self.segmenter.padding)
             if self.state is None:
@@ -166,27 +167,6 @@ class _Session:
         given = self.table.to_slots(np.where(np.isin(labels, new), labels, 0))
         return np.where(given > 0, given, slots)
 
-    def _working(self, image: Tensor) -> Tensor:
-        size = self.settings.working_size((image.shape[-2], image.shape[-1]))
-        if size == tuple(image.shape[-2:]):
-            return image
-        return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
-
-    def _masks(self, labels: Labels, new: list[int]) -> Masks:
-        """Planes of the new objects at working size, in slot order."""
-        planes = np.stack([labels == i for i in new])[None]
-        tensor = torch.from_numpy(planes).to(self.device, torch.float32)
-        size = self.settings.working_size((tensor.shape[-2], tensor.shape[-1]))
-        if size != tuple(tensor.shape[-2:]):
-            whole, tensor = tensor, F.interpolate(tensor, size, mode="nearest-exact")
-            flat = tensor[0].flatten(1)
-            # An object that falls between the pixels has the one that it has most of, unless that is all of another.
-            for slot in torch.nonzero(~flat.any(1)).flatten().tolist():
-                place = F.interpolate(whole[:, slot : slot + 1], size, mode="area").argmax()
-                flat[flat.sum(1) > 1, place] = 0
-                flat[slot, place] = 1
-        return Masks(tensor, torch.ones(1, len(new), dtype=torch.bool, device=self.device))
-
     def _begun(self, logits: Tensor, index: int) -> Tensor:
         """Frames that are decoded behind an object's first frame but shown before it have nothing of that object."""
         early = [slot for slot, start in enumerate(self.starts, 1) if start > index]
@@ -200,12 +180,6 @@ class _Session:
         # Of equal ones the first, as with argmax, which takes 40 ms a frame at 480p on a CPU where this takes 3.
         slots: NDArray[np.integer] = probabilities[0].max(0).indices.cpu().numpy()
         return slots
-
-
-def _to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """H W 3 uint8 -> 1 3 H W float in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255).contiguous()
 
 
 def _core_to_spare(device: torch.device) -> bool:

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from src.core import ConfigError, Frame, Masks, ObjectTable, write_csv
 from src.data import Sequence
 from src.data.datamodule import VOSDataModule
 from src.engine import Prediction, Settings, pad, run
+from src.engine.frames import working_image, working_masks
 from src.engine.inspect import fit
 from src.launch.device import find_device
 from src.launch.entry import entry, plain
@@ -46,18 +46,12 @@ class Runner:
 
     def given(self, image: Image, labels: NDArray[np.integer] | None = None) -> tuple[Frame, Masks | None]:
         """A padded frame, and its masks where it has labels."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        size = self.settings.working_size((image.shape[0], image.shape[1]))
-        if size != tuple(tensor.shape[-2:]):
-            tensor = F.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
         masks = None
         if labels is not None:
-            table = ObjectTable(np.unique(labels).tolist())
-            slots = torch.from_numpy(table.to_slots(labels).astype(np.int64)).to(self.device)[None]
-            valid = torch.ones(1, len(table), dtype=torch.bool, device=self.device)
-            whole = Masks.from_labels(slots, valid)
-            masks = whole.with_planes(F.interpolate(whole.planes, size, mode="nearest-exact"))
-        frame, masks, _ = pad(Frame(0, tensor), masks, self.network.stride, self.network.padding)
+            ids = ObjectTable(np.unique(labels).tolist()).ids
+            masks = working_masks(labels, ids, self.settings, self.device)
+        whole = Frame(0, working_image(image, self.settings, self.device))
+        frame, masks, _ = pad(whole, masks, self.network.stride, self.network.padding)
         return frame, masks
 
     def heat(self, image: Image, maps: Tensor) -> Image:
