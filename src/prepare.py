@@ -8,6 +8,7 @@ Exit codes: with `data=`, 0 when everything is there, 1 when something is missin
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -26,15 +27,15 @@ from rich.text import Text
 from src.core import ConfigError, atomic_path
 from src.data.datamodule import VOSDataModule
 from src.data.preparation.catalogue import everything, needed
+from src.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
 from src.data.preparation.layout import DataSet, Found, State
 from src.data.preparation.preview import contact_sheet
 from src.data.preparation.tree import look
 from src.data.preparation.verification import verify
 from src.engine.coding import Coding
-from src.launch.entry import entry, plain
+from src.launch.entry import CONFIGS, entry, plain
 from src.launch.instantiate import instantiate
 from src.launch.models import coded_cache, plain_coding
-from src.launch.preparation import misplaced, next_step, recipes, unpack_found, unpack_given
 
 SHOWN = 20
 """Faults that are printed; the others are counted."""
@@ -175,6 +176,12 @@ def _command(name: str) -> str:
         return " ".join(["python -m src.evaluate model=copy_first", f"data={name}", *paths])
     others = f"   (or {', '.join(found[1:])})" if len(found) > 1 else ""
     return " ".join([f"python -m src.train experiment={found[0]}", *paths]) + others
+
+
+def recipes(name: str) -> list[str]:
+    """Experiments that train on a configuration of data."""
+    line = re.compile(rf"override /data: {re.escape(name)}\s*$", re.M)
+    return [path.stem for path in sorted((CONFIGS / "experiment").glob("*.yaml")) if line.search(path.read_text())]
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from src.data.worlds.generated import generate
 from src.engine.coding import Coding
 from src.video.encode import Encoding
 from tests.data.coco_tree import coco_tree
+from tests.data.preparation.test_completion import packed
 from tests.data.tree import davis_tree
-from tests.launch.test_preparation import packed
 from tests.test_cli import ROOT, program
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from src.core import DataError
 from src.data.preparation.catalogue import coco, davis, ovis, youtube_vos
+from src.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
 from src.data.preparation.layout import DataSet
 from src.data.preparation.tree import look
-from src.launch.preparation import misplaced, next_step, recipes, unpack_found, unpack_given
+from src.prepare import recipes
 from tests.data.preparation.test_tree import coco_tree
 from tests.data.tree import davis_tree, image, labels, save_image, save_mask
 from tests.data.youtube_tree import youtube_tree

@@ -14,7 +14,6 @@ from src.data.preparation.catalogue import YEARS
 from src.data.preparation.layout import Archive, DataSet, Found
 from src.data.preparation.listing import folders
 from src.data.preparation.tree import look
-from src.launch.entry import CONFIGS
 
 _DEPTH, _VISITS, _BRANCHES = 6, 2000, 300
 """Of the search for misplaced folders: levels, folders looked into, folders in one that is still gone through."""
@@ -115,12 +114,6 @@ def next_step(data_set: DataSet, found: Found, moves: tuple[Move, ...], data: Pa
         f"delete what is damaged, if anything is, put {usual.name} ({usual.url}) into {data / 'downloads'}/ and run"
         " this again: it unpacks what is not there"
     )
-
-
-def recipes(name: str) -> list[str]:
-    """Experiments that train on a configuration of data."""
-    line = re.compile(rf"override /data: {re.escape(name)}\s*$", re.M)
-    return [path.stem for path in sorted((CONFIGS / "experiment").glob("*.yaml")) if line.search(path.read_text())]
 
 
 def _archives(data_set: DataSet, data: Path) -> Iterator[tuple[Path, Archive]]:
