@@ -135,16 +135,19 @@ def fit(values: Map, working: tuple[int, int], size: tuple[int, ...], stride: in
     return result
 
 
-def heat(image: NDArray[np.uint8], values: Map, alpha: float = 0.6) -> NDArray[np.uint8]:
+def heat(
+    image: NDArray[np.uint8], values: Map, alpha: float = 0.6, span: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
     """Blend a heat map over a picture: dark violet for the smallest value in it, yellow for the largest.
 
     Args:
         image: H W 3 RGB; not changed.
         values: H W. Where all are the same, that is the smallest.
         alpha: weight of the heat, 0 to 1.
+        span: smallest and largest value, where several pictures are to have the same scale.
     """
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    low, high = span or (float(values.min()), float(values.max()))
+    scaled = ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)
     colours = cv2.applyColorMap(np.rint(255 * scaled).astype(np.uint8), cv2.COLORMAP_INFERNO)
     blended: NDArray[np.uint8] = cv2.addWeighted(image, 1 - alpha, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), alpha, 0)
     return blended

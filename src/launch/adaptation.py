@@ -22,14 +22,14 @@ from src.data import Sequence
 from src.data.datamodule import VOSDataModule
 from src.engine import Prediction, Settings, pad, run
 from src.engine.frames import working_image, working_masks
-from src.engine.inspect import fit
+from src.engine.inspect import fit, heat
 from src.launch.device import find_device
 from src.launch.entry import entry, plain
 from src.launch.instantiate import instantiate
 from src.launch.models import load_model
 from src.methods.adaptation.maps import heat_maps
 from src.methods.adaptation.network import Adapted
-from src.methods.adaptation.pictures import Image, curves, heated, rows_of, save
+from src.methods.adaptation.pictures import Image, curves, rows_of, save
 from src.methods.adaptation.tuning import Adaptation
 from src.video import overlay
 
@@ -59,7 +59,8 @@ class Runner:
         values = maps[0].amax(0).float().cpu().numpy()
         size = (image.shape[0], image.shape[1])
         working = self.settings.working_size(size)
-        return heated(image, fit(values, working, size, self.network.stride, self.network.padding))
+        whole = fit(values, working, size, self.network.stride, self.network.padding)
+        return heat(image, whole, alpha=0.65, span=(0, 1))
 
 
 @entry("adaptation")

@@ -137,6 +137,16 @@ def test_heat_keeps_the_picture_visible_and_takes_a_flat_map() -> None:
     assert ramp[0, -1] > ramp[0, 0] + 250
 
 
+def test_heat_may_have_one_scale_for_all_pictures() -> None:
+    grey = np.full((8, 8, 3), 128, np.uint8)
+    low, high = (heat(grey, np.full((8, 8), value, np.float32), span=(0, 1)) for value in (0.0, 1.0))
+    assert high.mean() > low.mean() + 50
+    assert (grey == 128).all()
+    half = heat(grey, np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
+    assert np.array_equal(half[0, 0], low[0, 0])
+    assert np.array_equal(half[-1, -1], high[0, 0])
+
+
 def test_a_method_without_maps_is_refused() -> None:
     with pytest.raises(ConfigError, match="CopyFirst has no maps"):
         Inspector(CopyFirst())

@@ -1,4 +1,4 @@
-"""Drawing: heat over pictures on a fixed scale, rows of pictures, curves."""
+"""Drawing: rows of pictures, curves."""
 
 from __future__ import annotations
 
@@ -13,17 +13,8 @@ from PIL import Image as Pillow
 from src.core import atomic_path
 
 Image = NDArray[np.uint8]
-_PALE = 0.35  # of the picture below the heat
 _GAP = 4  # pixels between pictures
 _WIDTH, _HEIGHT, _EDGE = 480, 140, 24  # of a curve
-
-
-def heated(image: Image, values: NDArray[np.float32]) -> Image:
-    """A picture below a heat map: values H W from 0, violet, to 1, yellow, the same in all pictures."""
-    scaled = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    blended: Image = cv2.addWeighted(image, _PALE, colours, 1 - _PALE, 0)
-    return blended
 
 
 def rows_of(rows: Sequence[Sequence[Image]]) -> Image:

@@ -6,17 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.methods.adaptation.pictures import curves, heated, rows_of, save
-
-
-def test_heat_has_one_scale_for_all_pictures() -> None:
-    grey = np.full((8, 8, 3), 128, np.uint8)
-    low, high = (heated(grey, np.full((8, 8), value, np.float32)) for value in (0.0, 1.0))
-    assert high.mean() > low.mean() + 50
-    assert (grey == 128).all()
-    half = heated(grey, np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
-    assert np.array_equal(half[0, 0], low[0, 0])
-    assert np.array_equal(half[-1, -1], high[0, 0])
+from src.methods.adaptation.pictures import curves, rows_of, save
 
 
 def test_rows_hold_every_picture() -> None:
