@@ -59,7 +59,6 @@ def test_videos_are_encoded_for_a_method_that_reads_them(data: Path, tmp_path: P
     assert f"encoded  2 videos for model=covos in {tmp_path}/cache/coded" in lines
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache/coded").iterdir()}
     assert len(times) == 2
-    prepare(data, *more)
     videos = davis(data / "DAVIS", 2017, "train")
     coding = Coding(tmp_path / "cache/coded", Encoding(crf=30))
     assert {coding.file(video.source) for video in videos} <= set(times)
