@@ -53,8 +53,9 @@ class Header:
             frames: how many came.
             last: seconds at which the last of them is shown, where that is known.
         """
-        if frames < self.promised:
-            return f"only {frames} of {self.promised} frames could be decoded"
+        if self.promised:
+            short = frames < self.promised
+            return f"only {frames} of {self.promised} frames could be decoded" if short else None
         # The last frame may be shown for a while.
         if last is not None and self.seconds is not None and last + 4 / self.rate < 0.9 * self.seconds:
             return f"only {frames} frames could be decoded, up to {last:.2f} s of {self.seconds:.2f} s"
