@@ -94,7 +94,7 @@ def ovis(
     root = Path(root)
     path = _annotation_file(root, split, annotations)
     found = _read(path)
-    names = picked((video.name for video in found), only, without, path)
+    names = set(picked((video.name for video in found), only, without, path))
     found = tuple(video for video in found if video.name in names)
     if count is not None:
         drawn = _draw(found, count, seed, path)

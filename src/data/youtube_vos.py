@@ -59,7 +59,7 @@ def youtube_vos(
     """
     place = _Place.find(Path(root), split, year)
     listed = _read_meta(place.meta)
-    kept = picked(sorted(listed), only, without, f"YouTube-VOS {split}")
+    kept = set(picked(sorted(listed), only, without, f"YouTube-VOS {split}"))
     names = [name for n, name in enumerate(sorted(listed)) if name in kept and held_out in (None, n % _HELD_OUT == 0)]
     if strange := sorted(path.name for path in place.videos() if path.name not in listed):
         raise DataError(f"{place.meta}: does not know video {strange[0]}, which lies in {place.frames}")
