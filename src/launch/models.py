@@ -111,7 +111,8 @@ def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -
     segmenter = registry.build(told["method"], told["network"])
     assert isinstance(segmenter, nn.Module)
     tensors = segmenter_tensors(content)
-    if "base" in told["network"] and not any(key.startswith("base.") for key in tensors):
+    wanted, given = (any(key.startswith("base.") for key in keys) for keys in (segmenter.state_dict(), tensors))
+    if wanted and not given:
         use = f"model={told['method']} base_weights=FILE weights={path}"
         raise CheckpointError(f"{path}: holds what its base gets, without the base: say {use}")
     load_tensors(segmenter, tensors, path)

@@ -115,6 +115,14 @@ def test_a_decoder_alone_says_what_it_wants(tmp_path: Path) -> None:
         from_checkpoint(path)
 
 
+def test_a_base_without_parameters_has_none_in_a_checkpoint(tmp_path: Path) -> None:
+    network = {"base": {"name": "copy_first", "network": {}}, **SMALL}
+    torch.manual_seed(0)
+    built: Any = registry.build("covos", network)
+    model = from_checkpoint(saved(tmp_path / "covos.ckpt", "covos", network, built.state_dict()))
+    assert same(model.segmenter, built, "decoder")  # type: ignore[arg-type]
+
+
 def test_checkpoints_without_an_encoding_stay_plain(tmp_path: Path) -> None:
     segmenter, _ = trained(tmp_path)
     network = {"base": {"name": "stcn", "network": TINY}, **SMALL}
