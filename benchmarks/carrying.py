@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.core import Coded, Picture
-from src.data.sequence import Sequence
-from src.metrics.region import jaccard
-from src.video.coded import coded_pictures
-from src.video.fill import Fill, with_fill
-from src.video.flow import luma_of
-from src.video.motion import Cells, rasterise
-from src.video.warp import Sampling, carried
+from voslab.core import Coded, Picture
+from voslab.data.video_sequence import Sequence
+from voslab.metrics.region import jaccard
+from voslab.video.codec_reader import coded_pictures
+from voslab.video.motion.intra_fill import Fill, with_fill
+from voslab.video.motion.optical_flow import luma_of
+from voslab.video.motion.rasterise import Cells, rasterise
+from voslab.video.motion.warp import Sampling, carried
 
 Still = Literal["no", "nearest", "before"]
 
@@ -86,7 +86,7 @@ def measured(
 
     `exported` takes every exported vector for one that is used, also the zeros that stand for unused lists.
     """
-    with patch("src.video.coded.rasterise", _as_exported if exported else rasterise):
+    with patch("voslab.video.codec_reader.rasterise", _as_exported if exported else rasterise):
         return _measured(sequence, video, warps)
 
 

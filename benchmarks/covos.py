@@ -33,15 +33,15 @@ from omegaconf import DictConfig
 from torch import nn
 
 from benchmarks.segmented import Ran, processor_time, ran
-from src.core import Segmenter
-from src.data.davis import davis
-from src.data.sequence import Sequence
-from src.engine import Settings
-from src.engine.coding import Coding
-from src.launch.entry import CONFIGS
-from src.launch.models import Model, load_model
-from src.launch.records import write_record
-from src.metrics import SizeScore, score_by_size
+from voslab.cli.entry import CONFIGS
+from voslab.cli.models import Model, load_model
+from voslab.core import Segmenter
+from voslab.data.sources.davis import davis
+from voslab.data.video_sequence import Sequence
+from voslab.engine import Settings
+from voslab.engine.codec_source import Coding
+from voslab.metrics import SizeScore, score_by_size
+from voslab.reporting.run_record import write_record
 
 DEFAULTS = {
     "sequences": "bear",

@@ -23,10 +23,10 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from benchmarks.goals import Goal, options
-from src.data.davis import davis
-from src.engine import run
-from src.launch.entry import CONFIGS
-from src.launch.models import Model, load_model
+from voslab.cli.entry import CONFIGS
+from voslab.cli.models import Model, load_model
+from voslab.data.sources.davis import davis
+from voslab.engine import run
 
 DEFAULTS = {
     "sequence": "bear",

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from benchmarks.goals import options
-from src.engine import Settings
-from src.export import graphs_of, sizes_of
-from src.launch.models import Model
-from src.launch.onnx import check_packages, compare, write_graph
-from src.methods import registry
-from src.nn.inference import for_inference
+from voslab.cli.export import graphs_of, sizes_of
+from voslab.cli.models import Model
+from voslab.cli.onnx import check_packages, compare, write_graph
+from voslab.engine import Settings
+from voslab.methods import registry
+from voslab.nn.inference import for_inference
 
 DEFAULTS = {"methods": "stcn,stm,gam,crvos", "size": "480x854", "memory": "5", "threads": "2", "rounds": "3"}
 

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from benchmarks.goals import Goal, interleaved, options
-from src.engine.measure import started
-from src.methods import registry
-from src.nn.inference import for_inference
+from voslab.engine.profiling import started
+from voslab.methods import registry
+from voslab.nn.inference import for_inference
 
 DEFAULTS = {"sizes": "480x854,1080x1920,1440x2560", "memory": "20", "threads": "2", "rounds": "1"}
 GOALS = {"480x854": (0.9, 0.75), "1080x1920": (0.5, 0.5), "1440x2560": (0.35, 0.35)}

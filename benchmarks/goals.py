@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from src.launch.processor import prepare_processor
+from voslab.cli.cpu_runtime import prepare_processor
 
 ROW = "{:<40}{:>7}{:>9}  {}"
 

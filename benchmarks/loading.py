@@ -26,14 +26,16 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.core import Clip
-from src.data import ClipDataset, coco, sequence
-from src.data.datamodule import VOSDataModule
-from src.data.davis import davis
-from src.launch.entry import CONFIGS
-from src.launch.instantiate import instantiate
-from src.launch.training import training_module
-from src.video.writer import write_mask
+from voslab.cli.entry import CONFIGS
+from voslab.cli.instantiate import instantiate
+from voslab.cli.training_module import training_module
+from voslab.core import Clip
+from voslab.data import ClipDataset
+from voslab.data import video_sequence as sequence
+from voslab.data.datamodule import VOSDataModule
+from voslab.data.sources import coco
+from voslab.data.sources.davis import davis
+from voslab.video.writer import write_mask
 
 GPU_FLOPS = 0.4 * 989e12
 RECIPES = {"DAVIS": ("stcn_davis", "gam_davis"), "COCO": ("stcn_coco", "gam_coco"), "YouTube-VOS": ("crvos_ytvos",)}

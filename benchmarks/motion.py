@@ -31,13 +31,13 @@ from omegaconf import OmegaConf
 
 from benchmarks.carrying import Scores, Stream, Warp, measured
 from benchmarks.reading import rows as cost
-from src.core import ConfigError, VOSError
-from src.core.parameters import nearest
-from src.data.davis import davis
-from src.data.sequence import Sequence
-from src.launch.entry import fail
-from src.launch.records import write_record
-from src.video.encode import Encoding, encoded
+from voslab.cli.entry import fail
+from voslab.core import ConfigError, VOSError
+from voslab.core.parameters import nearest
+from voslab.data.sources.davis import davis
+from voslab.data.video_sequence import Sequence
+from voslab.reporting.run_record import write_record
+from voslab.video.encode import Encoding, encoded
 
 T = TypeVar("T")
 FREE = Encoding(refs=None, b_pyramid=None, weightp=None)

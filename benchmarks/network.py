@@ -21,11 +21,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.goals import Goal, Peak, interleaved, options
-from src.core import Frame
-from src.engine.measure import started
-from src.methods import registry
-from src.nn.affinity import attend
-from src.nn.inference import for_inference
+from voslab.core import Frame
+from voslab.engine.profiling import started
+from voslab.methods import registry
+from voslab.nn.affinity import attend
+from voslab.nn.inference import for_inference
 
 DEFAULTS = {
     "methods": "stcn,stm,gam,crvos",

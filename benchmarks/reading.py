@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from benchmarks.goals import Goal, options
-from src.data.davis import davis
-from src.video import open_video
-from src.video.coded import coded_pictures
-from src.video.encode import Encoding, encoded
+from voslab.data.sources.davis import davis
+from voslab.video import open_video
+from voslab.video.codec_reader import coded_pictures
+from voslab.video.encode import Encoding, encoded
 
 SETTINGS = {"pinned": Encoding(), "default": Encoding(refs=None, b_pyramid=None, weightp=None)}
 DEFAULTS = {

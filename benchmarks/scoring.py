@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.goals import Goal, interleaved, options
-from src.data.davis import davis
-from src.metrics import boundary_f, jaccard
-from src.training.evaluation import from_files
+from voslab.data.sources.davis import davis
+from voslab.metrics import boundary_f, jaccard
+from voslab.training.evaluation import from_files
 
 DEFAULTS = {"sequences": "3", "rounds": "3", "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS"}
 Mask = NDArray[np.bool_]

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.core import Picture, Segmenter
-from src.data.sequence import Sequence
-from src.engine import Settings, run
-from src.engine.measure import timed
-from src.metrics import score_frame, standard_areas
+from voslab.core import Picture, Segmenter
+from voslab.data.video_sequence import Sequence
+from voslab.engine import Settings, run
+from voslab.engine.profiling import timed
+from voslab.metrics import score_frame, standard_areas
 
 
 @dataclass(frozen=True)
@@ -84,5 +84,5 @@ def processor_time() -> Iterator[None]:
     def now(_: torch.device) -> float:
         return time.process_time()
 
-    with patch("src.engine.runner.now", now), patch("src.engine.measure.now", now):
+    with patch("voslab.engine.runner.now", now), patch("voslab.engine.profiling.now", now):
         yield

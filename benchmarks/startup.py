@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.goals import Goal, options
-from src.video import VideoWriter, write_mask
+from voslab.video import VideoWriter, write_mask
 
 DEFAULTS = {"rounds": "3", "size": "480x854"}
 

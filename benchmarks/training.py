@@ -22,11 +22,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks.goals import Goal, options
-from src.data.clips import collate
-from src.data.datamodule import VOSDataModule
-from src.launch.entry import CONFIGS
-from src.launch.instantiate import instantiate
-from src.launch.training import training_module
+from voslab.cli.entry import CONFIGS
+from voslab.cli.instantiate import instantiate
+from voslab.cli.training_module import training_module
+from voslab.data.clips.dataset import collate
+from voslab.data.datamodule import VOSDataModule
 
 DEFAULTS = {"recipes": "stcn_davis,gam_davis", "variants": "plain,checkpoint,channels_last,bf16,all", "threads": "1"}
 ROW = "{:<14}{:<16}{:>12}{:>10}{:>10}{:>12}"

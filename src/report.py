@@ -1,37 +1,6 @@
-"""Rebuild the tables and figures of `experiments/` from the recorded runs: `python -m src.report [study=NAME]`."""
+"""`python -m src.report`: see `voslab.cli.report`."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from omegaconf import DictConfig
-
-from src.core import ConfigError, atomic_write
-from src.core.parameters import nearest
-from src.launch.entry import entry
-from src.studies.figures import draw
-from src.studies.page import page, table_csv
-from src.studies.study import read_study, study_folders
-
-
-@entry("report")
-def main(config: DictConfig) -> None:
-    """Write `README.md`, `table.csv` and `figures/` of one study, or of all that have a `study.yaml`."""
-    root = Path(config.paths.experiments)
-    folders = {folder.name: folder for folder in study_folders(root)}
-    if config.study is not None and config.study not in folders:
-        known = f"{nearest(str(config.study), folders)} (there are {', '.join(folders) or 'none'})"
-        raise ConfigError(f"study={config.study}: no {root / str(config.study) / 'study.yaml'}{known}")
-    for folder in [folders[config.study]] if config.study is not None else folders.values():
-        study = read_study(folder)
-        text, table = page(study), table_csv(study)
-        for name in study.figures:
-            draw(study, name)
-        atomic_write(folder / "table.csv", table)
-        atomic_write(folder / "README.md", text)
-        made = f"{len(study.rows)} rows of {len(study.records)} records, {len(study.figures)} figures"
-        print(f"{folder / 'README.md'}: {made}")
-
+from voslab.cli.report import main
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,10 @@ import pytest
 import torch
 
 Run = Callable[..., str]
+# Programs that tests start find the package of this checkout, whether it is installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).resolve().parents[1] / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", [f"src.{name}", *map(str, arguments)])
         code: object = 0
         try:
-            importlib.import_module(f"src.{name}").main()
+            importlib.import_module(f"voslab.cli.{name}").main()
         except SystemExit as stopped:
             code = stopped.code
         finally:

@@ -20,16 +20,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src.data.davis import davis
-from src.data.samplers import EvaluationSampler
-from src.data.sequence import EvaluationItem
-from src.data.worlds.generated import generate
-from src.launch.entry import quote_path
-from src.launch.loading import write_half
-from src.launch.models import from_checkpoint
-from src.launch.training import training_module
-from src.training.evaluation import mask_sinks
-from src.video import open_video
+from voslab.cli.entry import quote_path
+from voslab.cli.loading import write_half
+from voslab.cli.models import from_checkpoint
+from voslab.cli.training_module import training_module
+from voslab.data.samplers import EvaluationSampler
+from voslab.data.sources.davis import davis
+from voslab.data.sources.synthetic.generated import generate
+from voslab.data.video_sequence import EvaluationItem
+from voslab.training.evaluation import mask_sinks
+from voslab.video import open_video
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("model.network.backbone=resnet18", "model.network.width=8", "model.network.norm=group", "trainer=cpu")

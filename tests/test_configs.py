@@ -14,13 +14,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from src.core import Segmenter
-from src.launch.entry import plain
-from src.launch.instantiate import instantiate
-from src.methods import registry
-from src.training.recipe import Recipe
 from tests.data.tree import davis_tree
 from tests.data.youtube_tree import youtube_tree
+from voslab.cli.entry import plain
+from voslab.cli.instantiate import instantiate
+from voslab.core import Segmenter
+from voslab.methods import registry
+from voslab.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"

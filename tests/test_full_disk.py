@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from src.core.weights import read_archive
-from src.data.worlds.generated import generate
-from src.video import read_mask
 from tests.conftest import Run
+from voslab.core.weights import read_archive
+from voslab.data.sources.synthetic.generated import generate
+from voslab.video import read_mask
 
 MIB, PAGE = 2**20, 2**12
 SMALL = ("model=stcn", "model.network.backbone=resnet18", "model.network.width=8", "model.network.decoder_width=8")

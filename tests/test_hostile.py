@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.worlds.generated import generate
-from src.methods import registry
-from src.video import read_mask
 from tests.conftest import Run
 from tests.video.clips import encode, moving_square, remux
+from voslab.data.sources.synthetic.generated import generate
+from voslab.methods import registry
+from voslab.video import read_mask
 
 IMAGES = moving_square(6)
 SMALL = ("model.network.backbone=resnet18", "model.network.width=8")
@@ -179,7 +179,7 @@ def test_what_was_written_before_an_error_is_whole_and_stays(run: Run, tmp_path:
         (["model.network.width=-8"], "negative dimension"),
         (["model.training.optimizer.lr=fast"], "model.training.optimizer.lr=fast: must be a number"),
         (["model.training.optimizer._target_=torch.hub.load"], "_target_ 'torch.hub.load' is not allowed"),
-        (["data._target_=src.core.weights.torch.load"], "_target_ 'src.core.weights.torch.load' is not allowed"),
+        (["data._target_=voslab.core.weights.torch.load"], "_target_ 'voslab.core.weights.torch.load' is not allowed"),
         (["data=davis216"], "data=davis216: no such choice; did you mean 'davis2016'?"),
         (["sede=1"], "sede: there is no 'sede' here; did you mean 'seed'?"),
         (["data=null"], "data=null: a group must name one of its choices"),
@@ -201,7 +201,7 @@ def test_slips_of_the_pen_end_before_anything_begins(
 
 @pytest.mark.parametrize("name", ["copy_first", "crvos", "stcn"])
 def test_odd_sizes_are_taken_as_they_are(name: str) -> None:
-    from src.engine import run as carry
+    from voslab.engine import run as carry
 
     small = {"backbone": "resnet18", "width": 8} if name != "copy_first" else {}
     segmenter = registry.build(name, small)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.davis import davis
-from src.engine import Settings, run
-from src.launch.models import from_checkpoint
-from src.video import open_video, read_masks
 from tests.test_cli import ROOT, program
+from voslab.cli.models import from_checkpoint
+from voslab.data.sources.davis import davis
+from voslab.engine import Settings, run
+from voslab.video import open_video, read_masks
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
-from src.core import VOID, Frame, Masks, ObjectTable, Segmenter, State, generator, state
-from src.engine import Settings, run
-from src.launch.models import from_checkpoint
-from src.methods import registry
+from voslab.cli.models import from_checkpoint
+from voslab.core import VOID, Frame, Masks, ObjectTable, Segmenter, State, generator, state
+from voslab.engine import Settings, run
+from voslab.methods import registry
 
 
 @state

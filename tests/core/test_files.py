@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.core import WriteError, atomic_path, atomic_write, claimed, write_csv
+from voslab.core import WriteError, atomic_path, atomic_write, claimed, write_csv
 
 
 def test_writes_and_makes_folders(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_who_may_read_a_file_is_not_the_writers_choice(tmp_path: Path) -> None:
 
 def test_a_folder_is_claimed_by_one_process_until_it_ends_however_it_does(tmp_path: Path) -> None:
     waits = (
-        "import sys, pathlib, time; from src.core import claimed\n"
+        "import sys, pathlib, time; from voslab.core import claimed\n"
         "with claimed(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", waits, f"{tmp_path}/run"], stdout=subprocess.PIPE) as other:

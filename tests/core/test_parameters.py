@@ -7,9 +7,9 @@ from typing import Any, Literal
 import pytest
 from torch import Tensor
 
-from src.core import ConfigError
-from src.core.parameters import check_parameters, fits, nearest
-from src.engine import Settings
+from voslab.core import ConfigError
+from voslab.core.parameters import check_parameters, fits, nearest
+from voslab.engine import Settings
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from src.core import Masks, State, state
+from voslab.core import Masks, State, state
 
 
 @state

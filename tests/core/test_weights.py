@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from src.core import CheckpointError
-from src.core.weights import find_tensors, load_encoder, load_tensors, read_archive
-from src.nn.resnet import ResNet
+from voslab.core import CheckpointError
+from voslab.core.weights import find_tensors, load_encoder, load_tensors, read_archive
+from voslab.nn.resnet import ResNet
 
 
 class Hostile:

@@ -13,11 +13,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
-from src.core import Clip, ConfigError, DataError
-from src.data import Augmentation, ClipSettings, EvaluationItem, RawClip, Sequence
-from src.data.datamodule import VOSDataModule
-from src.data.mixing import Part
 from tests.data.tree import davis_tree, video
+from voslab.core import Clip, ConfigError, DataError
+from voslab.data import Augmentation, ClipSettings, EvaluationItem, RawClip, Sequence
+from voslab.data.clips.mixture import Part
+from voslab.data.datamodule import VOSDataModule
 
 SETTINGS = ClipSettings(Augmentation((24, 40), fit="crop", rotate=20, jitter=0.1), frames=3, max_objects=2, min_area=4)
 

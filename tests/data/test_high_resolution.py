@@ -8,16 +8,16 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src.data import EvaluationItem
-from src.data.datamodule import VOSDataModule
-from src.data.davis import davis
-from src.engine import Settings
-from src.launch.entry import plain
-from src.launch.instantiate import instantiate
-from src.methods.copy_first.network import CopyFirst
-from src.training.evaluation import EvaluationModule, mask_sinks, segmented
-from src.video import read_mask
 from tests.data.tree import davis_tree, labels
+from voslab.cli.entry import plain
+from voslab.cli.instantiate import instantiate
+from voslab.data import EvaluationItem
+from voslab.data.datamodule import VOSDataModule
+from voslab.data.sources.davis import davis
+from voslab.engine import Settings
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.training.evaluation import EvaluationModule, mask_sinks, segmented
+from voslab.video import read_mask
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SETS = [("davis2016_1080p", 1080), ("davis2016_2k", 1440), ("davis2017_1080p", 1080), ("davis2017_2k", 1440)]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from src.core import DataError
-from src.data.ovis import ovis
 from tests.data.ovis_tree import content, ovis_tree, runs, square
+from voslab.core import DataError
+from voslab.data.sources.ovis import ovis
 
 
 def change(entry: str, **values: Any) -> Callable[[dict[str, Any]], None]:

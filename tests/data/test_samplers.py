@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core import DataError
-from src.data import EvaluationSampler, TrainSampler
+from voslab.core import DataError
+from voslab.data import EvaluationSampler, TrainSampler
 
 
 def ranks(size: int, world: int, batch: int, epoch: int = 0, **options: bool) -> list[list[tuple[int, int]]]:

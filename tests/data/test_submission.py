@@ -13,17 +13,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.core import DataError, WriteError
-from src.data import EvaluationItem, Sequence
-from src.data.davis import davis
-from src.data.submission import check_submission, write_submission
-from src.data.youtube_vos import youtube_vos
-from src.engine import Settings
-from src.methods.copy_first.network import CopyFirst
-from src.training.evaluation import EvaluationModule, mask_sinks, segmented
-from src.video import palette, write_mask
 from tests.data.tree import davis_tree
 from tests.data.youtube_tree import FILMS, youtube_tree
+from voslab.core import DataError, WriteError
+from voslab.data import EvaluationItem, Sequence
+from voslab.data.sources.davis import davis
+from voslab.data.sources.youtube_vos import youtube_vos
+from voslab.data.submission import check_submission, write_submission
+from voslab.engine import Settings
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.training.evaluation import EvaluationModule, mask_sinks, segmented
+from voslab.video import palette, write_mask
 
 FISH, APE, DOG = sorted(FILMS)
 ROOT = "Annotations"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data import Sequence
-from src.video import palette
+from voslab.data import Sequence
+from voslab.video import palette
 
 
 def labels(frame: int, size: tuple[int, int] = (24, 40), ids: tuple[int, ...] = (1, 2)) -> NDArray[np.uint8]:

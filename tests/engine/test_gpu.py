@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from src.core import Clip
-from src.engine import Settings, run
-from src.launch.entry import plain
-from src.launch.training import training_module
-from src.methods import registry
-from src.video.coded import coded_pictures
-from tests.launch.test_models import composed
+from tests.cli.test_models import composed
 from tests.methods.videos import clip
 from tests.test_configs import names
 from tests.video.clips import encode
-from tests.video.test_coded import PAN
+from tests.video.test_codec_reader import PAN
+from voslab.cli.entry import plain
+from voslab.cli.training_module import training_module
+from voslab.core import Clip
+from voslab.engine import Settings, run
+from voslab.methods import registry
+from voslab.video.codec_reader import coded_pictures
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -9,11 +9,11 @@ from time import sleep
 import numpy as np
 import pytest
 
-from src.core import WriteError
-from src.engine import OverlaySink, Prediction, drain, mask_sink, run
-from src.engine.runner import Throughput
-from src.methods.copy_first.network import CopyFirst
-from src.video import BackgroundWriter
+from voslab.core import WriteError
+from voslab.engine import OverlaySink, Prediction, drain, mask_sink, run
+from voslab.engine.runner import Throughput
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.video import BackgroundWriter
 
 
 def handles() -> int:

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core import Frame, Masks
-from src.core.segmenter import Padding
-from src.core.types import IMAGENET_MEAN
-from src.engine import crop, pad
-from src.engine.padding import pads
+from voslab.core import Frame, Masks
+from voslab.core.segmenter import Padding
+from voslab.core.types import IMAGENET_MEAN
+from voslab.engine import crop, pad
+from voslab.engine.padding import pads
 
 SIZES = st.integers(1, 70)
 PADDINGS: list[Padding] = ["zeros", "mean", "reflect"]

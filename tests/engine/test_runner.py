@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.core import DataError, Frame, Masks, Picture, State, state
-from src.core.segmenter import Padding
-from src.engine import Settings, Throughput, drain, run
-from src.methods.copy_first.network import CopyFirst
-from src.methods.crvos.network import CRVOS
-from src.nn.aggregation import aggregate_min
-from src.video.coded import coded_pictures
 from tests.video.clips import encode
-from tests.video.test_coded import PAN
+from tests.video.test_codec_reader import PAN
+from voslab.core import DataError, Frame, Masks, Picture, State, state
+from voslab.core.segmenter import Padding
+from voslab.engine import Settings, Throughput, drain, run
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.methods.crvos.network import CRVOS
+from voslab.nn.aggregation import aggregate_min
+from voslab.video.codec_reader import coded_pictures
 
 
 @state
@@ -138,7 +138,7 @@ def test_objects_are_not_in_frames_before_their_first_however_late_those_are_dec
 
 @pytest.mark.parametrize("spare", [False, True])
 def test_any_iterable_of_pictures_and_lazily(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.engine.runner._core_to_spare", lambda _: spare)
+    monkeypatch.setattr("voslab.engine.runner._core_to_spare", lambda _: spare)
     pulled = []
 
     def camera() -> Iterator[Picture]:
@@ -154,7 +154,7 @@ def test_any_iterable_of_pictures_and_lazily(spare: bool, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("spare", [False, True])
 def test_a_camera_may_fill_one_array_again_and_again(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.engine.runner._core_to_spare", lambda _: spare)
+    monkeypatch.setattr("voslab.engine.runner._core_to_spare", lambda _: spare)
 
     def camera() -> Iterator[np.ndarray]:
         buffer = np.zeros((16, 16, 3), np.uint8)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from src.core import Coded, Picture
-from src.engine.schedule import in_order, scheduled
+from voslab.core import Coded, Picture
+from voslab.engine.schedule import in_order, scheduled
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 

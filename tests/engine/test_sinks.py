@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.core import WriteError
-from src.engine import OverlaySink, Prediction, drain, mask_sink, run
-from src.engine.runner import Throughput
-from src.methods.copy_first.network import CopyFirst
+from voslab.core import WriteError
+from voslab.engine import OverlaySink, Prediction, drain, mask_sink, run
+from voslab.engine.runner import Throughput
+from voslab.methods.copy_first.network import CopyFirst
 
 
 def predictions(count: int, height: int = 33, width: int = 47) -> Iterator[Prediction]:

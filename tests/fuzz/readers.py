@@ -18,18 +18,18 @@ from PIL import Image
 from safetensors.torch import save
 from torch import nn
 
-from src.core.archives import Limits, members, unpack
-from src.core.weights import find_tensors, load_tensors, read_archive
-from src.data.coco import COCOStills, build_index
-from src.data.ovis import ovis
-from src.data.preparation.listing import read_annotated, read_names
-from src.data.rle import decode, pack
-from src.data.youtube_vos import youtube_vos
-from src.video import open_video, read_image, read_mask
-from src.video.coded import coded_pictures
-from src.video.images import image_size
 from tests.fuzz.damage import damaged, damaged_json
 from tests.video.clips import encode, moving_square
+from voslab.core.weights import find_tensors, load_tensors, read_archive
+from voslab.data.preparation.archives import Limits, members, unpack
+from voslab.data.preparation.listing import read_annotated, read_names
+from voslab.data.sources.coco import COCOStills, build_index
+from voslab.data.sources.ovis import ovis
+from voslab.data.sources.rle import decode, pack
+from voslab.data.sources.youtube_vos import youtube_vos
+from voslab.video import open_video, read_image, read_mask
+from voslab.video.codec_reader import coded_pictures
+from voslab.video.images import image_size
 
 Read = Callable[[Path], None]
 

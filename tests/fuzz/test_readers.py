@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from src.core import VOSError
 from tests.fuzz.readers import READERS
+from voslab.core import VOSError
 
 SECONDS = 30.0
 """No file may take longer, on a busy machine."""

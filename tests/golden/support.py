@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.core import Masks
-from src.core.method import Convert
 from tests.golden import fill
+from voslab.core import Masks
+from voslab.core.method import Convert
 
 HERE = Path(__file__).parent
 Network = TypeVar("Network", bound=torch.nn.Module)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from src.core import Clip, Frame, Masks, Segmenter
+from voslab.core import Clip, Frame, Masks, Segmenter
 
 
 def frame(index: int, batch: int = 1) -> Frame:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.core import DataError
-from src.metrics import boundary_f, boundary_map, jaccard
 from tests.metrics.reference import Mask, masks, pairs, slow_boundary, slow_boundary_f
+from voslab.core import DataError
+from voslab.metrics import boundary_f, boundary_map, jaccard
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from src.core import DataError
-from src.metrics import score_by_size, standard_areas
+from voslab.core import DataError
+from voslab.metrics import score_by_size, standard_areas
 
 
 def test_sizes_are_those_in_a_picture_of_480p() -> None:

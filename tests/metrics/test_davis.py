@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from src.core import DataError, generator
-from src.metrics import (
+from tests.metrics.reference import slow_decay
+from voslab.core import DataError, generator
+from voslab.metrics import (
     DAVISScore,
     Statistics,
     boundary_f,
@@ -22,7 +23,6 @@ from src.metrics import (
     scored_frames,
     statistics,
 )
-from tests.metrics.reference import slow_decay
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from src.core import generator
-from src.metrics import DAVISScore, ScoreTable
+from voslab.core import generator
+from voslab.metrics import DAVISScore, ScoreTable
 
 VIDEOS = 5
 SHARDS = {"3+2": ([0, 2, 4], [3, 1]), "5+0": ([4, 3, 2, 1, 0], []), "0+5": ([], [0, 1, 2, 3, 4]), "0+0": ([], [])}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.metrics import DAVISScore, score_frame, scored_frames
+from voslab.metrics import DAVISScore, score_frame, scored_frames
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHIFTS = {"metrics_davis_shift": (4, 6), "metrics_davis_shift_large": (9, 14)}

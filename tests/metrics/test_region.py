@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from src.core import DataError
-from src.metrics import jaccard
 from tests.metrics.reference import Mask, pairs, slow_jaccard
+from voslab.core import DataError
+from voslab.metrics import jaccard
 
 
 @given(pairs())

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from src.metrics import davis_score, youtube_vos_score
+from voslab.metrics import davis_score, youtube_vos_score
 
 
 def rows(scores: dict[tuple[int, int], list[tuple[float, float]]]) -> np.ndarray:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.nn import affinity
-from src.nn.affinity import attend
+from voslab.nn import affinity
+from voslab.nn.affinity import attend
 
 
 def inputs(batch: int = 2, objects: int = 3, shared: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.nn.aggregation import UNUSED, aggregate_min, aggregate_product, object_probabilities
 from tests.golden.support import Golden
+from voslab.nn.aggregation import UNUSED, aggregate_min, aggregate_product, object_probabilities
 
 
 @pytest.fixture(scope="module")

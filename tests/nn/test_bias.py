@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from src.core import CheckpointError
-from src.core.weights import load_encoder
-from src.nn.encoders import MaskEncoder
-from src.nn.resnet import ResNet
+from voslab.core import CheckpointError
+from voslab.core.weights import load_encoder
+from voslab.nn.encoders import MaskEncoder
+from voslab.nn.resnet import ResNet
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.core import Masks
-from src.nn.blocks import CBAM, FeatureFusion, ResBlock, SharedConv2d, SharedResBlock, per_object
-from src.nn.decoders import STMDecoder
-from src.nn.encoders import MaskEncoder, masks_and_others
-from src.nn.resnet import Pyramid
+from voslab.core import Masks
+from voslab.nn.blocks import CBAM, FeatureFusion, ResBlock, SharedConv2d, SharedResBlock, per_object
+from voslab.nn.decoders import STMDecoder
+from voslab.nn.encoders import MaskEncoder, masks_and_others
+from voslab.nn.resnet import Pyramid
 
 B, OBJECTS = 2, 3
 

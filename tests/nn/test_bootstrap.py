@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.core import VOID
-from src.nn.losses import bootstrap_share, bootstrapped_nll, nll
+from voslab.core import VOID
+from voslab.nn.losses import bootstrap_share, bootstrapped_nll, nll
 
 
 def sample(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

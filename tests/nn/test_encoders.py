@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from src.nn.encoders import KeyValue
+from voslab.nn.encoders import KeyValue
 
 
 @torch.no_grad()

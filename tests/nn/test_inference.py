@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.nn.encoders import MaskEncoder
-from src.nn.inference import for_inference
-from src.nn.resnet import ResNet
+from voslab.nn.encoders import MaskEncoder
+from voslab.nn.inference import for_inference
+from voslab.nn.resnet import ResNet
 
 
 def shaken(network: nn.Module) -> nn.Module:

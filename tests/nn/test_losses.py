@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.core import VOID
-from src.nn.losses import dice, nll
+from voslab.core import VOID
+from voslab.nn.losses import dice, nll
 
 
 def labels_with_a_square(size: int) -> torch.Tensor:

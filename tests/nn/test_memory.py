@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.nn.memory import Bank, DenseMemory, GlobalMemory, KeyNorm, normalise_key, normalise_query
+from voslab.nn.memory import Bank, DenseMemory, GlobalMemory, KeyNorm, normalise_key, normalise_query
 
 CELLS = 3
 

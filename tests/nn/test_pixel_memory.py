@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.nn import affinity
-from src.nn.affinity import attend
-from src.nn.pixel_memory import PixelMemory, Policy, least_similar, max_cosine
+from voslab.nn import affinity
+from voslab.nn.affinity import attend
+from voslab.nn.pixel_memory import PixelMemory, Policy, least_similar, max_cosine
 
 Sequence = list[tuple[torch.Tensor, torch.Tensor, list[bool]]]
 CELLS = 20

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.nn.normalise import Normalise
-from src.nn.resnet import DEPTHS, ResNet
 from tests.golden import fill
 from tests.golden.support import Golden, published
+from voslab.nn.normalise import Normalise
+from voslab.nn.resnet import DEPTHS, ResNet
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.nn import affinity
-from src.nn.affinity import Kernel, attend
+from voslab.nn import affinity
+from voslab.nn.affinity import Kernel, attend
 
 
 def sample(memory: int = 40, objects: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

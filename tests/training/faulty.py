@@ -11,9 +11,9 @@ import signal
 import time
 from typing import Any
 
-from src import train
-from src.core import DataError
-from src.training.module import VOSModule
+from voslab.cli import train
+from voslab.core import DataError
+from voslab.training.module import VOSModule
 
 KIND, STEP, PROCESS = (os.environ["FAULT"] + "@0").split("@")[:3]
 original = VOSModule.training_step

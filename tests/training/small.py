@@ -10,15 +10,15 @@ from typing import Any
 import lightning as L
 import torch
 
-from src.data import Augmentation, ClipSettings, Sequence
-from src.data.datamodule import VOSDataModule
-from src.engine import Settings
-from src.methods import registry
-from src.training.checkpointing import AtomicCheckpointIO
-from src.training.module import VOSModule
-from src.training.recipe import Recipe
-from src.training.resume import BestCheckpoint, LastCheckpoint, StepSeed
 from tests.data.tree import video
+from voslab.data import Augmentation, ClipSettings, Sequence
+from voslab.data.datamodule import VOSDataModule
+from voslab.engine import Settings
+from voslab.methods import registry
+from voslab.training.checkpointing import AtomicCheckpointIO
+from voslab.training.module import VOSModule
+from voslab.training.recipe import Recipe
+from voslab.training.resume import BestCheckpoint, LastCheckpoint, StepSeed
 
 CLIPS = ClipSettings(Augmentation((32, 48), fit="crop", jitter=0.1), frames=2, min_area=4)
 NETWORK = {"backbone": "resnet18", "norm": "group", "width": 8, "decoder_width": 8}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from src.core import WriteError
-from src.training.checkpointing import AtomicCheckpointIO
+from voslab.core import WriteError
+from voslab.training.checkpointing import AtomicCheckpointIO
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD, NEW = {"state_dict": {"a": torch.zeros(3)}}, {"state_dict": {"a": torch.ones(1000)}}
@@ -64,7 +64,7 @@ def test_a_failing_sync_leaves_the_old_checkpoint(target: Path, monkeypatch: pyt
 def test_a_kill_between_writing_and_renaming_leaves_the_old_checkpoint(target: Path) -> None:
     code = (
         "import os, signal, sys, pathlib, torch\n"
-        "from src.training.checkpointing import AtomicCheckpointIO\n"
+        "from voslab.training.checkpointing import AtomicCheckpointIO\n"
         "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "AtomicCheckpointIO().save_checkpoint({'a': torch.ones(9)}, sys.argv[1])\n"
     )

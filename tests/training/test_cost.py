@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from src.training.cost import Cost
+from voslab.training.cost import Cost
 
 
 def test_only_what_lies_between_going_on_and_a_pause_counts() -> None:

@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.core import DataError
-from src.data import EvaluationItem, Sequence
-from src.data.davis import davis
-from src.data.folder import folder
-from src.data.worlds.generated import generate
-from src.data.youtube_vos import youtube_vos
-from src.engine import Prediction, Settings, run
-from src.engine.coding import Coding
-from src.methods.copy_first.network import CopyFirst
-from src.methods.vectors.network import Vectors
-from src.metrics import youtube_vos_score
-from src.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
-from src.training.gallery import comparison
-from src.video import open_video, write_mask
 from tests.data.tree import save_mask
 from tests.data.youtube_tree import FILMS, youtube_tree
 from tests.video.clips import encode, moving_square
+from voslab.core import DataError
+from voslab.data import EvaluationItem, Sequence
+from voslab.data.sources.davis import davis
+from voslab.data.sources.folder import folder
+from voslab.data.sources.synthetic.generated import generate
+from voslab.data.sources.youtube_vos import youtube_vos
+from voslab.engine import Prediction, Settings, run
+from voslab.engine.codec_source import Coding
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.methods.vectors.network import Vectors
+from voslab.metrics import youtube_vos_score
+from voslab.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
+from voslab.training.gallery import comparison
+from voslab.video import open_video, write_mask
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -249,10 +249,10 @@ MEMORY = """
 import sys
 from functools import partial
 from pathlib import Path
-from src.data import EvaluationItem, Sequence
-from src.engine import Settings
-from src.methods.copy_first.network import CopyFirst
-from src.training.evaluation import EvaluationModule, segmented
+from voslab.data import EvaluationItem, Sequence
+from voslab.engine import Settings
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.training.evaluation import EvaluationModule, segmented
 image, mask = Path(sys.argv[1]), Path(sys.argv[2])
 module = EvaluationModule(partial(segmented, CopyFirst(), Settings()))
 for index in range(6):

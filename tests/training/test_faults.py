@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from src.data.worlds.generated import generate
 from tests.training.small import checkpoint, digest
+from voslab.data.sources.synthetic.generated import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = ("model=swiftnet", *(f"model.network.{key}" for key in ("backbone=resnet18", "width=8", "norm=group")))

@@ -8,10 +8,10 @@ import lightning as L
 import pytest
 import torch
 
-from src.data import Sequence
-from src.training.finite import FiniteGuard, NotFiniteError, finite
-from src.training.module import VOSModule
 from tests.training.small import checkpoint, data, module, trainer, videos
+from voslab.data import Sequence
+from voslab.training.finite import FiniteGuard, NotFiniteError, finite
+from voslab.training.module import VOSModule
 
 
 class Accident(L.Callback):

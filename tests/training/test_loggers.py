@@ -9,8 +9,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from src.training.artifacts import publish
-from src.training.loggers import RUN_ID, run_id, wandb_logger
+from voslab.training.artifacts import publish
+from voslab.training.loggers import RUN_ID, run_id, wandb_logger
 
 
 @pytest.fixture(autouse=True)

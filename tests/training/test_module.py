@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from src.core import VOID, Clip, Frame, Masks
-from src.engine import Settings
-from src.methods.crvos.module import CRVOSModule
-from src.methods.crvos.network import CRVOS
-from src.nn.losses import nll
-from src.training.checkpointing import recompute
-from src.training.recipe import Recipe
 from tests.training import small
+from voslab.core import VOID, Clip, Frame, Masks
+from voslab.engine import Settings
+from voslab.methods.crvos.module import CRVOSModule
+from voslab.methods.crvos.network import CRVOS
+from voslab.nn.losses import nll
+from voslab.training.checkpointing import recompute
+from voslab.training.recipe import Recipe
 
 FREEZE = ("encoder.conv1", "encoder.bn1", "encoder.layer1", "encoder.layer2", "encoder.layer3")
 

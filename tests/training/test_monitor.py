@@ -11,11 +11,11 @@ import lightning as L
 import pytest
 import torch
 
-from src.data.datamodule import VOSDataModule
-from src.data.loader import TrainLoader
-from src.training.loggers import Curves
-from src.training.monitor import Monitor, duration
 from tests.training.small import data, module, trainer, videos
+from voslab.data.datamodule import VOSDataModule
+from voslab.data.train_loader import TrainLoader
+from voslab.training.loggers import Curves
+from voslab.training.monitor import Monitor, duration
 
 
 class Norms(L.Callback):

@@ -19,12 +19,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from src.core import VOID, Clip
-from src.engine import Settings
-from src.methods import registry
-from src.training.module import VOSModule
-from src.training.recipe import Recipe
 from tests.core.test_contract import SMALL
+from voslab.core import VOID, Clip
+from voslab.engine import Settings
+from voslab.methods import registry
+from voslab.training.module import VOSModule
+from voslab.training.recipe import Recipe
 
 METHODS = ("crvos", "gam", "mivos", "stcn", "stm", "swiftnet")
 GLOBAL, STEPS = 4, 5

@@ -12,9 +12,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from src.core import CheckpointError
-from src.data import Sequence
 from tests.training.small import checkpoint, data, digest, module, trainer, videos
+from voslab.core import CheckpointError
+from voslab.data import Sequence
 
 STEPS = 12  # three epochs of four
 

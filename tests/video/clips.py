@@ -11,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from src.video.encode import instructions
+from voslab.video.encode import instructions
 
 Images = NDArray[np.uint8]
 

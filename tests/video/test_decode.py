@@ -9,9 +9,9 @@ from av.video.reformatter import VideoReformatter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.core import VideoError
-from src.video.decode import BOUNDS, decoded_frames, read_header, to_image
 from tests.video.clips import encode, moving_square, remux
+from voslab.core import VideoError
+from voslab.video.decode import BOUNDS, decoded_frames, read_header, to_image
 
 IMAGES = moving_square()
 

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from src.core import ConfigError, DataError, VideoError, WriteError
-from src.video import open_video
-from src.video.coded import coded_pictures
-from src.video.encode import PINNED, Encoding, encode, encoded, transcoded
 from tests.video.clips import encode as encode_clip
 from tests.video.clips import moving_square
+from voslab.core import ConfigError, DataError, VideoError, WriteError
+from voslab.video import open_video
+from voslab.video.codec_reader import coded_pictures
+from voslab.video.encode import PINNED, Encoding, encode, encoded, transcoded
 
 IMAGES = moving_square(14)
 
@@ -139,7 +139,7 @@ def test_the_cache_is_keyed_by_sources_and_settings(tmp_path: Path, monkeypatch:
     others.append(encoded(files, cache))
     assert len({first, *others}) == 6
     assert sorted(cache.iterdir()) == sorted({first, *others})
-    monkeypatch.setattr("src.video.encode.encode", None)
+    monkeypatch.setattr("voslab.video.encode.encode", None)
     assert encoded(files, cache) == others[-1]
 
 

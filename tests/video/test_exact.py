@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from av.sidedata.motionvectors import MotionVectors
 
-from src.video.coded import coded_pictures
 from tests.video.clips import encode
-from tests.video.test_coded import fields, pan
-from tests.video.test_interpolation import luma
+from tests.video.h264.test_interpolation import luma
+from tests.video.test_codec_reader import fields, pan
+from voslab.video.codec_reader import coded_pictures
 
 STREAM = "ref=1:b-pyramid=none:weightp=0:weightb=0:bframes=2:b-adapt=0:no-deblock=1:aq-mode=0"
 Block = tuple[int, int, int, int]

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.core import DataError, generator
-from src.video import image_files, palette, read_image, read_mask
-from src.video.images import image_size
+from voslab.core import DataError, generator
+from voslab.video import image_files, palette, read_image, read_mask
+from voslab.video.images import image_size
 
 GREY = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) * 5
 RGB = generator("images").integers(0, 256, (6, 8, 3)).astype(np.uint8)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.core import DataError
-from src.video import read_masks, write_mask
+from voslab.core import DataError
+from voslab.video import read_masks, write_mask
 
 
 def folder_of(folder: Path, names: list[str], size: tuple[int, int] = (3, 4)) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.video import colour, palette
+from voslab.video import colour, palette
 
 
 def test_the_palette_is_the_one_of_pascal_voc() -> None:

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from src.core import DataError, VideoError
-from src.video import open_video
 from tests.video.clips import encode, moving_square
+from voslab.core import DataError, VideoError
+from voslab.video import open_video
 
 IMAGES = moving_square()
 
@@ -139,7 +139,7 @@ def test_a_frame_that_cannot_be_converted_is_named(clip: Path, monkeypatch: pyte
     def refuse(frame: av.VideoFrame, reformatter: object) -> np.ndarray:
         raise MemoryError("no memory")
 
-    monkeypatch.setattr("src.video.reader.to_image", refuse)
+    monkeypatch.setattr("voslab.video.reader.to_image", refuse)
     with pytest.raises(VideoError, match=r"clip\.mp4: damaged, frame 0 cannot be decoded \(no memory\)"):
         open_video(clip)
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from src.core import DataError, WriteError, generator
-from src.video import BackgroundWriter, VideoWriter, colour, open_video, overlay, palette, read_mask, write_mask
 from tests.video.clips import moving_square
+from voslab.core import DataError, WriteError, generator
+from voslab.video import BackgroundWriter, VideoWriter, colour, open_video, overlay, palette, read_mask, write_mask
 
 IMAGES = moving_square()
 NOISE = generator("writer").integers(0, 256, (256, 256, 3)).astype(np.uint8)
@@ -164,7 +164,7 @@ def test_a_missing_encoder_is_a_write_error(tmp_path: Path, monkeypatch: pytest.
     def refuse(*arguments: object, **options: object) -> None:
         raise av.codec.codec.UnknownCodecError("libx264")
 
-    monkeypatch.setattr("src.video.writer.av.open", refuse)
+    monkeypatch.setattr("voslab.video.writer.av.open", refuse)
     with pytest.raises(WriteError, match=r"a\.mp4: the video cannot be written \(libx264\)"):
         write_video(tmp_path / "a.mp4", IMAGES)
 

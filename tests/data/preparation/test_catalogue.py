@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from src.data.preparation.catalogue import everything, needed
-from src.data.preparation.layout import Annotated, Videos
-from src.launch.entry import CONFIGS, plain
+from voslab.cli.entry import CONFIGS, plain
+from voslab.data.preparation.catalogue import everything, needed
+from voslab.data.preparation.layout import Annotated, Videos
 
 NAMES = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
 
@@ -37,13 +37,13 @@ def test_what_a_configuration_reads(name: str, expected: list[str]) -> None:
 
 
 def test_splits_of_a_data_set_come_together_and_roots_are_the_configurations() -> None:
-    source = {"_target_": "src.data.davis.davis", "root": "/a/DAVIS", "year": 2016}
+    source = {"_target_": "voslab.data.sources.davis.davis", "root": "/a/DAVIS", "year": 2016}
     config = {
         "train": [{"source": {**source, "split": "train"}}],
         "val": {**source, "split": "val"},
         "test": {**source, "split": "val"},
         "other": {**source, "root": "/b", "split": "val"},
-        "model": {"_target_": "src.data.sampling.Curriculum", "root": "/c"},
+        "model": {"_target_": "voslab.data.clips.sampling.Curriculum", "root": "/c"},
     }
     first, second = needed(config)
     assert (first.root, second.root) == (Path("/a/DAVIS"), Path("/b"))
@@ -104,7 +104,7 @@ def test_every_data_set_says_where_it_comes_from() -> None:
 
 @pytest.mark.parametrize("split", ["train", "train_all_frames"])
 def test_youtube_vos_of_a_year(split: str, tmp_path: Path) -> None:
-    source = {"_target_": "src.data.youtube_vos.youtube_vos", "root": str(tmp_path), "split": split}
+    source = {"_target_": "voslab.data.sources.youtube_vos.youtube_vos", "root": str(tmp_path), "split": split}
     assert needed(source)[0].root == tmp_path
     (tmp_path / "2019" / split).mkdir(parents=True)
     assert needed(source)[0].root == tmp_path / "2019"
@@ -114,7 +114,9 @@ def test_youtube_vos_of_a_year(split: str, tmp_path: Path) -> None:
 
 
 def test_a_subset_of_coco_may_be_asked_for() -> None:
-    [data_set] = needed({"_target_": "src.data.coco.coco", "root": "COCO", "split": "val2017", "subset": True})
+    [data_set] = needed(
+        {"_target_": "voslab.data.sources.coco.coco", "root": "COCO", "split": "val2017", "subset": True}
+    )
     [part] = data_set.parts
     assert isinstance(part, Annotated)
     assert (part.folders, part.official, part.subset) == (("val2017",), 5000, True)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from src.core import DataError
-from src.data.preparation.catalogue import coco, davis, ovis, youtube_vos
-from src.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
-from src.data.preparation.layout import DataSet
-from src.data.preparation.tree import look
-from src.prepare import recipes
 from tests.data.preparation.test_tree import coco_tree
 from tests.data.tree import davis_tree, image, labels, save_image, save_mask
 from tests.data.youtube_tree import youtube_tree
+from voslab.cli.prepare import recipes
+from voslab.core import DataError
+from voslab.data.preparation.catalogue import coco, davis, ovis, youtube_vos
+from voslab.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
+from voslab.data.preparation.layout import DataSet
+from voslab.data.preparation.tree import look
 
 
 def packed(folder: Path, archive: Path, top: str = "") -> Path:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.core import DataError
-from src.data.preparation.catalogue import coco, davis, folder, generated, ovis, stills, youtube_vos
-from src.data.preparation.layout import Found, State
-from src.data.preparation.tree import look
 from tests.data.tree import davis_tree, image, labels, save_image, save_mask
 from tests.data.youtube_tree import youtube_tree
+from voslab.core import DataError
+from voslab.data.preparation.catalogue import coco, davis, folder, generated, ovis, stills, youtube_vos
+from voslab.data.preparation.layout import Found, State
+from voslab.data.preparation.tree import look
 
 
 def texts(found: Found) -> dict[str, tuple[str, str]]:

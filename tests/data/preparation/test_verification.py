@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from src.data.preparation.catalogue import coco, davis, folder, generated, stills
-from src.data.preparation.layout import DataSet
-from src.data.preparation.verification import verify
 from tests.data.preparation.test_tree import coco_tree
 from tests.data.tree import davis_tree, image, labels, save_image, save_mask
+from voslab.data.preparation.catalogue import coco, davis, folder, generated, stills
+from voslab.data.preparation.layout import DataSet
+from voslab.data.preparation.verification import verify
 
 
 def test_a_whole_data_set(tmp_path: Path) -> None:

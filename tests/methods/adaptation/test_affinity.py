@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.methods.adaptation import affinity
-from src.methods.adaptation.affinity import heat
+from voslab.methods.adaptation import affinity
+from voslab.methods.adaptation.affinity import heat
 
 COMPARISONS = ("dot", "l2", "linear")
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.core import Compared, Masks
-from src.methods.adaptation.descent import on_grid, tune
-from src.methods.adaptation.tuning import Adaptation, Tuning
+from voslab.core import Compared, Masks
+from voslab.methods.adaptation.descent import on_grid, tune
+from voslab.methods.adaptation.tuning import Adaptation, Tuning
 
 H, W = 5, 6
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.core import Frame, Keys, Masks
-from src.data.worlds.alike import make_alike
-from src.data.worlds.world import draw
-from src.launch.models import from_checkpoint
-from src.methods.adaptation.maps import heat_maps
-from src.methods.adaptation.network import Adapted
 from tests.methods.adaptation.world import adapted, base, frame, masks
+from voslab.cli.models import from_checkpoint
+from voslab.core import Frame, Keys, Masks
+from voslab.data.sources.synthetic.lookalikes import make_alike
+from voslab.data.sources.synthetic.scene import draw
+from voslab.methods.adaptation.heat_maps import heat_maps
+from voslab.methods.adaptation.network import Adapted
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
 SIZE, LATER = (192, 336), (5, 10, 15)

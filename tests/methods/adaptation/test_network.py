@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from src.engine import Settings, run
-from src.nn.keys import own_keys
 from tests.methods.adaptation.world import BASES, adapted, base, frame, masks, outputs
+from voslab.engine import Settings, run
+from voslab.nn.key_projections import own_keys
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:

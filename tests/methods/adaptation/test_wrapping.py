@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.core import ConfigError, Frame, LowLevel, Masks, Matching, Segmenter
-from src.methods import registry
-from src.methods.adaptation.network import Adapted
-from src.methods.covos.network import CoVOS
 from tests.methods.adaptation.world import BASES, TINY, adapted, base, frame, masks, outputs
+from voslab.core import ConfigError, Frame, LowLevel, Masks, Matching, Segmenter
+from voslab.methods import registry
+from voslab.methods.adaptation.network import Adapted
+from voslab.methods.covos.network import CoVOS
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from src.core import Frame, Masks
-from src.methods import registry
-from src.methods.adaptation.network import Adapted
+from voslab.core import Frame, Masks
+from voslab.methods import registry
+from voslab.methods.adaptation.network import Adapted
 
 TINY: dict[str, Any] = {
     "backbone": "resnet18",

@@ -7,11 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.core import Masks
-from src.methods import registry
-from src.methods.covos.network import CoVOS
-from src.methods.covos.propagation import Propagated, aggregate_planes
-from src.nn.aggregation import aggregate_product
 from tests.methods.covos.world import (
     HEIGHT,
     KEYS,
@@ -27,6 +22,11 @@ from tests.methods.covos.world import (
     stcn,
     video,
 )
+from voslab.core import Masks
+from voslab.methods import registry
+from voslab.methods.covos.network import CoVOS
+from voslab.methods.covos.propagation import Propagated, aggregate_planes
+from voslab.nn.aggregation import aggregate_product
 
 
 @pytest.mark.parametrize("bilinear", [False, True])

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.core import Frame, LowLevel
-from src.launch.loading import load_light_encoder
-from src.methods import registry
-from src.methods.covos.network import CoVOS
 from tests.methods.covos.world import BASE, ORDER, F, frame, given, video
+from voslab.cli.loading import load_light_encoder
+from voslab.core import Frame, LowLevel
+from voslab.methods import registry
+from voslab.methods.covos.network import CoVOS
 
 SMALL = {**F, "key_channels": 8, "value_channels": 16, "decoder_width": 8}
 BASES: dict[str, dict[str, Any]] = {

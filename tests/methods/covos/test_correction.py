@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.methods.covos import correction
-from src.methods.covos.correction import binarise, correct, dilate
-from src.nn import affinity
+from voslab.methods.covos import correction
+from voslab.methods.covos.correction import binarise, correct, dilate
+from voslab.nn import affinity
 
 
 def scene(batch: int = 2, objects: int = 2, seed: int = 0) -> dict[str, Tensor]:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.methods.covos.correction import correct, dilate
-from src.methods.covos.decoder import Decoder
-from src.methods.covos.propagation import aggregate_planes, foreground
-from src.methods.covos.weights import convert
-from src.nn.aggregation import aggregate_product
 from tests.golden import fill
 from tests.golden.support import Golden, published
+from voslab.methods.covos.correction import correct, dilate
+from voslab.methods.covos.decoder import Decoder
+from voslab.methods.covos.propagation import aggregate_planes, foreground
+from voslab.methods.covos.weights import convert
+from voslab.nn.aggregation import aggregate_product
 
 VALID = torch.ones(1, 2, dtype=torch.bool)
 

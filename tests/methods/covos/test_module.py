@@ -11,22 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.core import VOID, ConfigError, Frame
-from src.data.carried.crops import CarriedCrops, CropSettings, Video, collate_carried
-from src.data.carried.datamodule import CarriedDataModule
-from src.data.carried.files import carried_frames, frame_path, read_carried
-from src.data.sequence import Sequence
-from src.data.worlds.generated import generated
-from src.engine import Settings, run
-from src.engine.coding import Coding
-from src.methods import registry
-from src.methods.covos.carrying import carry_all, settings_key, video_name
-from src.methods.covos.module import CoVOSModule
-from src.methods.covos.network import CoVOS, CoVOSState
-from src.nn.losses import nll
-from src.training.recipe import Recipe
-from src.video.encode import Encoding
 from tests.methods.covos.world import BASE, F
+from voslab.core import VOID, ConfigError, Frame
+from voslab.data.sources.synthetic.generated import generated
+from voslab.data.video_sequence import Sequence
+from voslab.engine import Settings, run
+from voslab.engine.codec_source import Coding
+from voslab.methods import registry
+from voslab.methods.covos.cache.crops import CarriedCrops, CropSettings, Video, collate_carried
+from voslab.methods.covos.cache.datamodule import CarriedDataModule
+from voslab.methods.covos.cache.files import carried_frames, frame_path, read_carried
+from voslab.methods.covos.cache.precompute import carry_all, settings_key, video_name
+from voslab.methods.covos.module import CoVOSModule
+from voslab.methods.covos.network import CoVOS, CoVOSState
+from voslab.nn.losses import nll
+from voslab.training.recipe import Recipe
+from voslab.video.encode import Encoding
 
 SETTINGS = Settings(size=48)
 ENCODING = {"crf": 20.0, "bframes": 3, "b_adapt": 0}

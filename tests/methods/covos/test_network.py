@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from src.core import Coded, Frame, Masks
-from src.methods import registry
 from tests.methods.covos.world import (
     BASE,
     HEIGHT,
@@ -26,6 +24,8 @@ from tests.methods.covos.world import (
     stcn,
     video,
 )
+from voslab.core import Coded, Frame, Masks
+from voslab.methods import registry
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.davis import davis
-from src.engine import Settings, run
-from src.launch.models import from_checkpoint
+from voslab.cli.models import from_checkpoint
+from voslab.data.sources.davis import davis
+from voslab.engine import Settings, run
 
 ROOT = Path(__file__).resolve().parents[3]
 FRAMES = 13

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.methods.covos.propagation import aggregate_planes, foreground, warp
-from src.nn.aggregation import aggregate_product
+from voslab.methods.covos.propagation import aggregate_planes, foreground, warp
+from voslab.nn.aggregation import aggregate_product
 
 
 def half_away(x: float) -> int:

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from src.core import Frame, Masks, State, state
-from src.core.segmenter import Padding
-from src.engine import Settings, run
-from src.engine.coding import Coding
-from src.methods.covos.network import CoVOS, CoVOSState
-from src.methods.covos.propagation import Propagated
-from src.nn.aggregation import LIMIT, aggregate_product
-from src.video.encode import Encoding
+from voslab.core import Frame, Masks, State, state
+from voslab.core.segmenter import Padding
+from voslab.engine import Settings, run
+from voslab.engine.codec_source import Coding
+from voslab.methods.covos.network import CoVOS, CoVOSState
+from voslab.methods.covos.propagation import Propagated
+from voslab.nn.aggregation import LIMIT, aggregate_product
+from voslab.video.encode import Encoding
 
 HEIGHT, WIDTH, STEP, FRAMES = 128, 192, 6, 14
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.methods import registry
-from src.methods.covos.decoder import Decoder
-from src.methods.covos.weights import convert, convert_encoder
-from src.nn.resnet import ResNet
 from tests.golden.support import published
+from voslab.methods import registry
+from voslab.methods.covos.decoder import Decoder
+from voslab.methods.covos.weights import convert, convert_encoder
+from voslab.nn.resnet import ResNet
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

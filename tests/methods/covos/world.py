@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.core import Coded, Frame, Masks, Segmenter, State, state
-from src.core.segmenter import Padding
-from src.methods import registry
-from src.methods.covos.network import CoVOS, CoVOSState
-from src.nn.aggregation import aggregate_product
+from voslab.core import Coded, Frame, Masks, Segmenter, State, state
+from voslab.core.segmenter import Padding
+from voslab.methods import registry
+from voslab.methods.covos.network import CoVOS, CoVOSState
+from voslab.nn.aggregation import aggregate_product
 
 HEIGHT, WIDTH, SIDE = 64, 96, 16
 STEP = (8, 4)

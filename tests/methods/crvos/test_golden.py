@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from src.core import Frame, Masks
-from src.methods.crvos.network import CRVOS
-from src.methods.crvos.weights import convert
 from tests.golden.support import Golden
+from voslab.core import Frame, Masks
+from voslab.methods.crvos.network import CRVOS
+from voslab.methods.crvos.weights import convert
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from src.core import Frame, Masks
-from src.methods.crvos.network import CRVOS
-from src.methods.crvos.weights import convert
+from voslab.core import Frame, Masks
+from voslab.methods.crvos.network import CRVOS
+from voslab.methods.crvos.weights import convert
 
 
 def small(**parameters: object) -> CRVOS:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from src.methods.gam.embedding import MEM
 from tests.golden import fill
 from tests.golden.support import Golden, published
+from voslab.methods.gam.embedding import MEM
 
 
 @torch.no_grad()

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.core import ConfigError, Frame, Masks
-from src.methods import registry
-from src.methods.gam.attention import CAM
-from src.methods.gam.embedding import MEM
-from src.methods.gam.network import GAM
+from voslab.core import ConfigError, Frame, Masks
+from voslab.methods import registry
+from voslab.methods.gam.attention import CAM
+from voslab.methods.gam.embedding import MEM
+from voslab.methods.gam.network import GAM
 
 SMALL: dict[str, Any] = {
     "backbone": "resnet18",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.core import Frame
-from src.methods.mivos.network import MiVOS
-from src.methods.mivos.weights import convert
-from src.nn.blocks import rows
 from tests.golden.support import Golden
+from voslab.core import Frame
+from voslab.methods.mivos.network import MiVOS
+from voslab.methods.mivos.weights import convert
+from voslab.nn.blocks import rows
 
 
 @pytest.fixture(scope="module")

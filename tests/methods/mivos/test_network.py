@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 import torch
 
-from src.engine import Settings
-from src.methods.mivos.module import MiVOSModule
-from src.methods.mivos.network import MiVOS
-from src.methods.mivos.weights import convert
-from src.nn.losses import nll
-from src.training.recipe import Recipe
 from tests.golden.support import HERE, published
 from tests.methods.videos import clip, frame, masks, video
+from voslab.engine import Settings
+from voslab.methods.mivos.module import MiVOSModule
+from voslab.methods.mivos.network import MiVOS
+from voslab.methods.mivos.weights import convert
+from voslab.nn.losses import nll
+from voslab.training.recipe import Recipe
 
 
 def small(**parameters: object) -> MiVOS:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.core import Frame
-from src.methods.stcn.network import STCN, Query
-from src.methods.stcn.weights import convert
-from src.nn.aggregation import aggregate_product
-from src.nn.blocks import rows
-from src.nn.memory import DenseMemory
 from tests.golden.support import Golden
+from voslab.core import Frame
+from voslab.methods.stcn.network import STCN, Query
+from voslab.methods.stcn.weights import convert
+from voslab.nn.aggregation import aggregate_product
+from voslab.nn.blocks import rows
+from voslab.nn.memory import DenseMemory
 
 
 @pytest.fixture(scope="module")

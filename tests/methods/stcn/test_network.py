@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import torch
 
-from src.engine import Settings
-from src.methods.stcn.module import STCNModule
-from src.methods.stcn.network import STCN
-from src.methods.stcn.weights import convert
-from src.training.recipe import Recipe
 from tests.golden.support import HERE, published
 from tests.methods.videos import clip, frame, masks, video
+from voslab.engine import Settings
+from voslab.methods.stcn.module import STCNModule
+from voslab.methods.stcn.network import STCN
+from voslab.methods.stcn.weights import convert
+from voslab.training.recipe import Recipe
 
 
 def small(**parameters: object) -> STCN:

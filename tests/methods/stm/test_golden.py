@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from src.core import Frame
-from src.methods.stm.network import STM
-from src.methods.stm.weights import convert
-from src.nn.aggregation import aggregate_product
-from src.nn.blocks import rows
 from tests.golden.support import Golden
+from voslab.core import Frame
+from voslab.methods.stm.network import STM
+from voslab.methods.stm.weights import convert
+from voslab.nn.aggregation import aggregate_product
+from voslab.nn.blocks import rows
 
 
 @pytest.fixture(scope="module")

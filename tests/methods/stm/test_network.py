@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from src.core import ConfigError, Frame, Masks
-from src.methods import registry
-from src.methods.stm.network import STM
-from src.methods.stm.weights import convert
 from tests.golden.support import published
+from voslab.core import ConfigError, Frame, Masks
+from voslab.methods import registry
+from voslab.methods.stm.network import STM
+from voslab.methods.stm.weights import convert
 
 SMALL: dict[str, Any] = {
     "backbone": "resnet18",

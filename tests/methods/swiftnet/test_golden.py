@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from src.core import Frame
-from src.methods.swiftnet.network import SwiftNet
-from src.methods.swiftnet.weights import convert
-from src.nn.aggregation import aggregate_product, object_probabilities
-from src.nn.pixel_memory import PixelBank, least_similar, max_cosine
 from tests.golden.support import Golden
+from voslab.core import Frame
+from voslab.methods.swiftnet.network import SwiftNet
+from voslab.methods.swiftnet.weights import convert
+from voslab.nn.aggregation import aggregate_product, object_probabilities
+from voslab.nn.pixel_memory import PixelBank, least_similar, max_cosine
 
 
 @pytest.fixture(scope="module")

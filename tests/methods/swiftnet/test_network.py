@@ -5,14 +5,14 @@ from functools import partial
 import pytest
 import torch
 
-from src.core import Frame, Masks
-from src.engine import Settings
-from src.methods.swiftnet.module import SwiftNetModule
-from src.methods.swiftnet.network import SwiftNet
-from src.methods.swiftnet.weights import convert
-from src.training.recipe import Recipe
 from tests.golden.support import HERE
 from tests.methods.videos import clip, frame, masks, video
+from voslab.core import Frame, Masks
+from voslab.engine import Settings
+from voslab.methods.swiftnet.module import SwiftNetModule
+from voslab.methods.swiftnet.network import SwiftNet
+from voslab.methods.swiftnet.weights import convert
+from voslab.training.recipe import Recipe
 
 
 def small(**parameters: object) -> SwiftNet:

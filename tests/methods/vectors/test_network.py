@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from src.core import Coded, Frame, Masks
-from src.engine import Settings, run
-from src.engine.coding import Coding
-from src.methods.copy_first.network import CopyFirst
-from src.methods.vectors.network import Seen, Vectors, VectorsState, follow
-from src.video.encode import Encoding
+from voslab.core import Coded, Frame, Masks
+from voslab.engine import Settings, run
+from voslab.engine.codec_source import Coding
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.methods.vectors.network import Seen, Vectors, VectorsState, follow
+from voslab.video.encode import Encoding
 
 HEIGHT, WIDTH = 5, 8
 

@@ -1,9 +1,0 @@
-"""STCN's LightningModule: bootstrapped cross-entropy on the aggregated output (section 5)."""
-
-from __future__ import annotations
-
-from src.training.module import BootstrappedModule
-
-
-class STCNModule(BootstrappedModule):
-    """Unrolls three frames; the longer it has trained, the fewer and harder pixels count."""

@@ -1,0 +1,231 @@
+"""The frame around every entry point: Hydra outside, one line and exit code 2 for bad input inside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from voslab.cli.cpu_runtime import prepare_processor
+from voslab.cli.help import usage
+from voslab.cli.sweep import PARENT, register_names, run_job
+from voslab.core import ConfigError, VOSError
+from voslab.core.parameters import check_parameters, fits, nearest
+from voslab.core.resources import resource
+from voslab.engine.settings import Settings
+from voslab.reporting.run_record import check_study
+
+CONFIGS = resource("conf")
+PATH_KEYS = (
+    "video",
+    "mask",
+    "checkpoint",
+    "weights",
+    "base_weights",
+    "predictions",
+    "output",
+    "resume",
+    "archive",
+    "preview",
+    "runs",
+)
+# What Hydra takes for a number or a switch. `null` stays nothing.
+_NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|false|nan|inf", re.IGNORECASE)
+_NEEDED = ("video", "mask", "output")
+_LARGEST_SEED = 2**32 - 1
+_PATH = re.compile(
+    rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.(run|sweep)\.dir)=(?P<value>.+)$",
+    re.S,
+)
+
+
+def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Make `task(config)` a program that reads `conf/<name>.yaml` and the command line.
+
+    With `-m` it is one that starts itself, once for every job of a sweep.
+    """
+
+    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        begun = False
+        module: str = getattr(task.__globals__["__spec__"], "name", "")
+        flags: list[str] = []
+
+        @wraps(task)
+        def guarded(config: DictConfig) -> float | None:
+            nonlocal begun
+            begun = True
+            try:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    return run_job([module, *flags], config)
+                if HydraConfig.get().runtime.choices.get("sweep") is not None:
+                    raise ConfigError(f"sweep=NAME goes with -m: python -m {module} -m sweep=NAME")
+                check_values(name, config)
+                task(config)
+            except VOSError as error:
+                fail(error)
+            return None
+
+        program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)
+
+        def main() -> None:
+            nonlocal begun, flags
+            begun = False
+            if sys.argv[1:] in (["--help"], ["-h"]):
+                print(usage(CONFIGS, name), end="")
+                return
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            _quieten()
+            prepare_processor()
+            register_names()
+            sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
+            try:
+                sweeps, flags = _flags(sys.argv[1:])
+            except ConfigError as error:
+                fail(error)
+            if sweeps:
+                if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+                    fail(ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun"))
+                sys.argv += PARENT
+            try:
+                program()
+            except (HydraException, OmegaConfBaseException) as error:
+                fail(ConfigError(explain(error)))
+            except (ValueError, OSError) as error:
+                # Before the task there is only Hydra, which takes arguments apart and makes the run's folder.
+                if begun:
+                    raise
+                fail(ConfigError(explain(error)))
+
+        return main
+
+    return decorate
+
+
+def fail(error: Exception) -> None:
+    """Say what is wrong in one line and exit with code 2."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # An error out of a loader's worker carries its traceback; its last line is the message.
+    worker = bool(lines) and lines[0].startswith("Caught ")
+    message = re.sub(r"^[\w.]+Error: ", "", lines[-1]) if worker else " ".join(lines)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _flags(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Whether Hydra will take a command line for a sweep, and its flags that name other configurations.
+
+    Raises:
+        ConfigError: a flag that Hydra does not have, or a word that sets nothing.
+    """
+    found, others = get_args_parser().parse_known_args(arguments)
+    for word in (*others, *found.overrides):
+        if word.startswith("-") or ("=" not in word and not word.startswith("~")):
+            meant = word.lstrip("-").partition("=")[0] if word.startswith("-") else "name"
+            raise ConfigError(f"{word}: options are written {meant}=value (--help lists them)")
+    named = {key: getattr(found, key.replace("-", "_")) for key in ("config-path", "config-name", "config-dir")}
+    flags = [part for key, value in named.items() if value is not None for part in (f"--{key}", value)]
+    return found.multirun or "hydra.mode=MULTIRUN" in arguments, flags
+
+
+def check_values(name: str, config: DictConfig) -> None:
+    """Whether what a program reads at the top level, and how it runs the engine, is of the types it starts with.
+
+    Raises:
+        ConfigError: a number, switch or file that is none; a setting of the engine that does not exist.
+    """
+    for key, usual in plain_file(CONFIGS / f"{name}.yaml").items():
+        value = config[key] if key in config and not OmegaConf.is_missing(config, key) else usual
+        if key in _NEEDED and value in (None, "", "???"):
+            raise ConfigError(f"{key}={value}: must name a file or folder" if value != "???" else f"say {key}=PATH")
+        if _PATH.match(f"{key}=x") and OmegaConf.is_config(value) and not isinstance(usual, list):
+            raise ConfigError(f"{key}={value}: must be one file or folder, and there is none of that name")
+        if isinstance(usual, bool | int) and not fits(value, type(usual)):
+            kind = "true or false" if isinstance(usual, bool) else "a whole number"
+            raise ConfigError(f"{key}={value}: must be {kind}")
+    if not 0 <= config.get("seed", 0) <= _LARGEST_SEED:
+        raise ConfigError(f"seed={config.seed}: must be from 0 to {_LARGEST_SEED}")
+    if config.get("record") is not None:
+        check_study(config.record)
+    engine = plain(config.get("engine", {}))
+    if not isinstance(engine, dict):
+        raise ConfigError(f"engine={engine}: must hold size and precision")
+    asked = {key: value for key, value in engine.items() if key != "device" and value is not None}
+    check_parameters(Settings, asked, "engine.")
+
+
+def _quieten() -> None:
+    """What Lightning says on every run and nobody here can act on."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    tips.addFilter(lambda record: not record.getMessage().startswith("💡"))
+
+
+def quote_path(argument: str) -> str:
+    """Quote the value of a path argument for Hydra's grammar, so that `clip (1), new.mp4` is a file and no sweep.
+
+    >>> quote_path("video=my clips/a (1).mp4")
+    "video='my clips/a (1).mp4'"
+    >>> quote_path("seed=1,2")
+    'seed=1,2'
+    """
+    found = _PATH.match(argument)
+    if not found:
+        return argument
+    value = found["value"]
+    plain = re.fullmatch(r"[\w./:-]+", value, re.ASCII) and not _NO_TEXT.fullmatch(value)
+    sweep = "," in value and not Path(value).exists() and all(Path(part).exists() for part in value.split(","))
+    grammar = value[0] in "'\"[{" and not Path(value).exists()
+    if plain or sweep or grammar or "${" in value:
+        return argument
+    # Hydra takes backslashes literally, except before a quote.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{argument[: found.start('value')]}'{escaped}'"
+
+
+def explain(error: Exception) -> str:
+    """What Hydra has against a configuration, in one line with the name that was probably meant."""
+    text = " ".join(str(error).split()).partition(" Config search path:")[0]
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        meant, there = nearest(choice, error.options), ", ".join(error.options)
+        return f"{group}={choice}: no such choice{meant} (there are {there})"
+    found = re.search(r"Could not override '([\w./@]+)'", text)
+    if found:
+        key, cause = found[1], error.__cause__
+        parent = cause.parent_node if isinstance(cause, OmegaConfBaseException) else None
+        keys = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+        groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if "." not in key else []
+        wrong = str(cause.key) if isinstance(cause, OmegaConfBaseException) else key
+        return f"{key}: there is no '{wrong}' here{nearest(wrong, {*keys, *groups} - {wrong})}"
+    if isinstance(error, ValueError) and "Config group override" in text:
+        nothing = ", ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
+        return f"{nothing}: a group must name one of its choices"
+    if isinstance(error, OSError):
+        return f"{error.filename}: cannot be made the folder of this run ({error.strerror})"
+    return text
+
+
+def plain(config: Any) -> Any:
+    """A configuration as plain dicts, lists and values, interpolations resolved."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def plain_file(path: Path) -> dict[str, Any]:
+    """A configuration file as it is written."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return dict(content)

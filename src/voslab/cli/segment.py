@@ -1,0 +1,96 @@
+"""Carry masks through a video: `python -m src.segment video=FILE mask=FILE checkpoint=FILE output=DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from voslab.cli.device import find_device
+from voslab.cli.entry import entry
+from voslab.cli.messages import places
+from voslab.cli.models import load_model, warn_of_random
+from voslab.core import DataError
+from voslab.engine import OverlaySink, Prediction, Sink, Throughput, drain, mask_sink, run
+from voslab.engine.feature_maps import MapSink
+from voslab.methods.covos.inspection import MotionSink
+from voslab.video import open_video, read_masks
+
+
+@entry("segment")
+def main(config: DictConfig) -> None:
+    """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and if asked to `inspect.mp4` or `maps/`."""
+    video = open_video(Path(config.video))
+    masks = read_masks(
+        Path(config.mask), count=video.count if video.names else None, names=video.names, size=video.size
+    )
+    objects = next((ids for labels in masks.values() if (ids := sorted(set(np.unique(labels).tolist()) - {0}))), [])
+    if not objects:
+        raise DataError(f"{config.mask}: there is no object in it, every pixel is 0")
+    model = load_model(config)
+    warn_of_random(config, model)
+    if isinstance(model.segmenter, nn.Module):
+        model.segmenter.to(find_device(config.engine.device))
+
+    output = Path(config.output)
+    sinks: list[Sink] = [mask_sink(output / "masks", _numbers(video.names))]
+    if old := sorted((output / "masks").glob("*.png")):
+        print(f"{output / 'masks'}: {len(old)} masks of another run lie there; those of other names stay")
+    if config.overlay:
+        sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
+    inspection = output / ("maps" if model.coding is None else "inspect.mp4")
+    if config.inspect and model.coding is None:
+        sinks.append(MapSink(inspection, model.segmenter, model.settings))
+    elif config.inspect:
+        sinks.append(MotionSink(inspection, video.rate, video.size, model.segmenter, model.settings, masks))
+    print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
+    print(places(output, _contents(config, inspection)), flush=True)
+    with _progress() as progress:
+        task = progress.add_task("segment", total=video.count, speed="")
+
+        def show(prediction: Prediction, throughput: Throughput) -> None:
+            progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
+
+        pictures = video if model.coding is None else model.coding.pictures(video)
+        throughput = drain(run(model.segmenter, pictures, masks, model.settings), sinks, show)
+    print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
+    print(f"masks: {output / 'masks'}")
+    if config.overlay:
+        print(f"overlay: {output / 'overlay.mp4'}")
+    if config.inspect:
+        print(f"{inspection.stem}: {inspection}")
+    print("next: for objects that come later, mask=FOLDER with a mask per such frame, named by its number")
+
+
+def _numbers(names: Sequence[str] | None) -> dict[int, str] | None:
+    """Numbered images keep their numbers, as masks of theirs are given by them; None: frames are counted."""
+    numbers = [int(name) for name in names or () if name.isdecimal()]
+    distinct = names is not None and len(set(numbers)) == len(names)
+    return {index: f"{number:05d}" for index, number in enumerate(numbers)} if distinct else None
+
+
+def _contents(config: DictConfig, inspection: Path) -> dict[str, str]:
+    found = {"masks/": "a PNG per frame, with the ids of the given mask"}
+    if config.overlay:
+        found["overlay.mp4"] = "the video, objects coloured"
+    if config.inspect:
+        found[inspection.name] = "what the network attends to or carries"
+    return found
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
+
+
+if __name__ == "__main__":
+    main()

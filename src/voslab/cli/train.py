@@ -1,0 +1,156 @@
+"""Fit, validate with J&F, test: `python -m src.train experiment=crvos_davis paths.data=DIR`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import nullcontext
+from pathlib import Path
+
+import lightning as L
+from omegaconf import DictConfig
+
+from voslab.cli.entry import entry, plain
+from voslab.cli.instantiate import instantiate
+from voslab.cli.loading import check_resumed
+from voslab.cli.messages import after_training, places, training_places
+from voslab.cli.results import costs, measured, per_sequence, write_metrics, write_per_sequence
+from voslab.cli.training_module import training_module
+from voslab.core import CheckpointError, ConfigError, VOSError, claimed
+from voslab.core.weights import read_archive
+from voslab.data.datamodule import VOSDataModule
+from voslab.metrics import ScoreTable
+from voslab.reporting.run_record import write_record
+from voslab.training.artifacts import publish
+from voslab.training.finite import NotFiniteError
+from voslab.training.loggers import Curves
+from voslab.training.module import VOSModule
+from voslab.training.processes import as_own, await_children
+
+log = logging.getLogger(__name__)
+
+
+@entry("train")
+def main(config: DictConfig) -> None:
+    """Compose, train, test the checkpoint that `test` names, write `metrics.json`."""
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    if config.test not in ("last", "best", None):
+        raise ConfigError(f"test={config.test}: choose from last, best, null")
+    output = Path(config.paths.output)
+    resume = _last_checkpoint(config.resume, output)
+    data: VOSDataModule = instantiate(config.data)
+    module = training_module(config)
+    trainer: L.Trainer = instantiate(
+        config.trainer,
+        callbacks=[instantiate(callback) for callback in config.callbacks.values() if callback is not None],
+        logger=[instantiate(logger) for logger in config.logger.values() if logger is not None],
+    )
+    try:
+        with claimed(output) if trainer.is_global_zero else nullcontext():
+            _run(trainer, module, data, config, resume)
+    except NotFiniteError as error:
+        if trainer.is_global_zero:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(3)
+    except (VOSError, RuntimeError) as error:
+        raise as_own(trainer, error) from error
+    except ValueError as error:
+        if not _by_lightning(error):
+            raise
+        raise as_own(trainer, ConfigError(f"trainer: {' '.join(str(error).split())}")) from error
+    finally:
+        for logger in trainer.loggers:
+            logger.finalize("finished")
+        await_children(trainer)
+
+
+def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: DictConfig, resume: Path | None) -> None:
+    output = Path(config.paths.output)
+    data.check(trainer.world_size)
+    if resume is not None:
+        check_resumed(resume, module.identity)
+    _prepare_loggers(trainer, data, config, resume)
+    if trainer.is_global_zero:
+        print(places(output, training_places(config)), flush=True)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    results = validated = dict(module.results)
+    if config.test is not None:
+        results = _test(trainer, module, data, output, config.test)
+    # What a search may go by: the test set is not for choosing.
+    results |= {f"val/{name}": value for name, value in validated.items() if name.endswith("Mean")}
+    if trainer.is_global_zero:
+        write_metrics(output, results)
+        _record(config, results, data, module.table)
+        checkpoint = _checkpoint(output, config.test)
+        _report(output, results, checkpoint)
+        # The last, as it may want a network.
+        publish(trainer.loggers, output, checkpoint)
+
+
+def _prepare_loggers(trainer: L.Trainer, data: VOSDataModule, config: DictConfig, resume: Path | None) -> None:
+    for logger in trainer.loggers:
+        if resume is not None and isinstance(logger, Curves) and trainer.is_global_zero:
+            logger.go_on(resume.parents[1], read_archive(resume)["global_step"])
+        logger.log_hyperparams(plain(config))
+    share = data.batch_size // trainer.world_size
+    log.info("global batch %d: %d process(es) x %d", data.batch_size, trainer.world_size, share)
+
+
+def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:
+    # Processes that Lightning did not start may have folders of their own.
+    folder: Path = trainer.strategy.broadcast(output) / "checkpoints"
+    checkpoint = _checkpoint(folder.parent, which)
+    if not checkpoint.is_file():
+        raise ConfigError(f"test={which}: there is no {checkpoint}")
+    trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    if trainer.is_global_zero:
+        if which == "best" and {video.images for video in data.val_videos} & {v.images for v in data.test_videos}:
+            log.warning("test=best: validation chose this checkpoint by videos that it is now tested on")
+        write_per_sequence(output, module.table, data.test_videos)
+    parameters = sum(parameter.numel() for parameter in module.segmenter.parameters())
+    told = costs(parameters, read_archive(checkpoint)["vos"]["training"])
+    return {**measured(module, data.test_videos), **told}
+
+
+def _checkpoint(output: Path, which: str | None) -> Path:
+    """What is tested of a run: `last`, or `best`, which is the last where nothing was validated; best for None."""
+    best, last = (output / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    return last if which == "last" or not best.is_file() else best
+
+
+def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, table: ScoreTable) -> None:
+    if config.record is not None:
+        root = Path(config.paths.experiments)
+        rows = per_sequence(table, data.test_videos)
+        path = write_record(root, config.record, "train", results, config, data.test_videos, rows)
+        print(f"record: {path}")
+
+
+def _report(output: Path, results: dict[str, float], checkpoint: Path) -> None:
+    shown = "  ".join(f"{key} {value:.4f}" for key, value in results.items() if key.endswith("Mean"))
+    print(f"{shown}\nrun folder: {output}")
+    if checkpoint.is_file():
+        print(after_training(output, checkpoint), flush=True)
+
+
+def _by_lightning(error: Exception) -> bool:
+    """Whether Lightning itself refuses, which then is about the trainer's settings, as they meet the data."""
+    raised = traceback.extract_tb(error.__traceback__)[-1].filename
+    return Path(raised).is_relative_to(Path(L.__file__).parent)
+
+
+def _last_checkpoint(folder: str | None, output: Path) -> Path | None:
+    """What `resume` names; `auto` is this run's own folder, if it was there before."""
+    if folder is None:
+        return None
+    checkpoint = (output if folder == "auto" else Path(folder)) / "checkpoints" / "last.ckpt"
+    if checkpoint.is_file():
+        return checkpoint
+    if folder == "auto":
+        return None
+    raise CheckpointError(f"{checkpoint}: there is nothing to resume from")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Are these the parameters that a function takes? Asked before it is called, so that a slip of the pen has a name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from voslab.core.errors import ConfigError
+
+_NUMBERS = {float: (int, float), int: (int,), complex: (int, float, complex)}
+_PLAIN = (bool, int, float, str, list, dict, type(None))
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The choice that was probably meant as `; did you mean 'this'?`, or nothing.
+
+    >>> nearest("backbon", ["backbone", "width"])
+    "; did you mean 'backbone'?"
+    >>> nearest("colour", ["backbone", "width"])
+    ''
+    """
+    found = difflib.get_close_matches(name, list(choices), 1, 0.6)
+    return f"; did you mean '{found[0]}'?" if found else ""
+
+
+def check_parameters(
+    function: Callable[..., Any], values: Mapping[str, Any], where: str, known: Callable[[Any], bool] = lambda _: False
+) -> None:
+    """Look at parameters before they are passed by name.
+
+    Args:
+        function: a function, or the class that is built.
+        values: plain values: numbers, words, lists, dicts.
+        where: what to put before the parameter's name in errors.
+        known: whether a value stands for an object that is built of it, which fits anything.
+
+    Raises:
+        ConfigError: a name that the function does not take, with the nearest that it does; a value of another type than
+            it declares. What is missing is not looked for.
+    """
+    takes = inspect.signature(function).parameters
+    open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values())
+    hints = _hints(function)
+    names = [name for name, one in takes.items() if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
+    for name, value in values.items():
+        if name not in names and not open_ended:
+            owner = function.__name__
+            raise ConfigError(
+                f"{where}{name}: {owner} takes no '{name}'{nearest(str(name), names)} (it takes {', '.join(names)})"
+            )
+        absent = name in takes and value is None and takes[name].default is None
+        if name in hints and not absent and not fits(value, hints[name], known):
+            raise ConfigError(f"{where}{name}={value}: must be {_said(hints[name])}")
+
+
+def fits(value: Any, hint: Any, known: Callable[[Any], bool] = lambda _: False) -> bool:
+    """Whether a plain value is of a declared type; whole numbers are real ones, lists are tuples, text is a path.
+
+    Of foreign classes it is only known that text is none; classes of this project are no plain value.
+    """
+    if hint is Any or known(value) or isinstance(hint, TypeVar | str):
+        return True
+    if get_origin(hint) is not None:
+        return _fits_generic(value, hint, known)
+    if hint in {None, type(None)}:
+        return value is None
+    if hint in _NUMBERS:
+        return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
+    if hint in {bool, str, bytes, dict, list}:
+        return isinstance(value, hint)
+    if isinstance(hint, type) and issubclass(hint, PurePath):
+        return isinstance(value, str)
+    if not isinstance(hint, type) or issubclass(hint, Enum):
+        return True
+    return not isinstance(value, _PLAIN if hint.__module__.startswith("voslab.") else str)
+
+
+def _fits_generic(value: Any, hint: Any, known: Callable[[Any], bool]) -> bool:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in {Union, types.UnionType}:
+        return any(fits(value, part, known) for part in parts)
+    if origin is Annotated:
+        return fits(value, parts[0], known)
+    if origin is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if origin is tuple and isinstance(value, list | tuple):
+        wanted = parts[:1] * len(value) if parts[-1:] == (...,) else parts
+        return len(wanted) == len(value) and all(map(fits, value, wanted, [known] * len(value)))
+    if isinstance(origin, type) and issubclass(dict, origin):
+        return isinstance(value, dict)
+    if isinstance(origin, type) and issubclass(list, origin):
+        return isinstance(value, list | tuple) and all(fits(one, parts[0], known) for one in value)
+    # What can be called, a class, a protocol: nothing plain.
+    return not isinstance(value, _PLAIN)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Declared types; none where they cannot be known."""
+    try:
+        if isinstance(function, type) and not is_dataclass(function):
+            return get_type_hints(inspect.getattr_static(function, "__init__"))
+        return get_type_hints(function)
+    except Exception:  # whatever a foreign package writes there
+        return {}
+
+
+def _said(hint: Any) -> str:
+    """A type as people say it."""
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) in {Union, types.UnionType}:
+        return " or ".join(dict.fromkeys(_said(part) for part in get_args(hint)))
+    if hint is type(None):
+        return "null"
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        return f"a list of {'any number' if parts[-1:] == (...,) else len(parts)}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+    return names.get(hint) or str(getattr(get_origin(hint) or hint, "__name__", hint))

@@ -1,0 +1,57 @@
+"""What a method remembers of a video: a small typed dataclass that is also a pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, dataclass_transform
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from voslab.core.types import Masks
+
+C = TypeVar("C", bound=type)
+
+
+class State:
+    """Base of all states. Subclasses are made with the `state` decorator and hold tensors, numbers, and other pytrees.
+
+    A state passed to `step` or `add` is consumed: without gradients its storage may be reused in place.
+    """
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        def apply(leaf: Any) -> Any:
+            return function(leaf) if isinstance(leaf, Tensor) else leaf
+
+        mapped: Self = pytree.tree_map(apply, self)
+        return mapped
+
+    def clone(self) -> Self:
+        """Fork: the copy and the original can go different ways."""
+        return self._map(torch.Tensor.clone)
+
+    def detach(self) -> Self:
+        """Truncate back-propagation here."""
+        return self._map(torch.Tensor.detach)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move every tensor."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def nbytes(self) -> int:
+        """Bytes that its tensors hold; what several of them share, or show a part of, counts once and whole."""
+        storages = [leaf.untyped_storage() for leaf in pytree.tree_leaves(self) if isinstance(leaf, Tensor)]
+        return sum({(storage.device, storage.data_ptr()): storage.nbytes() for storage in storages}.values())
+
+
+@dataclass_transform()
+def state(cls: C) -> C:
+    """Make a `State` subclass a dataclass and register it as a pytree."""
+    dataclass(cls)
+    pytree.register_dataclass(cls)
+    return cls
+
+
+pytree.register_dataclass(Masks)

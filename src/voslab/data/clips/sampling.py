@@ -1,0 +1,88 @@
+"""Which frames of a video make a clip, and which of its objects are the targets: pure functions of a generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voslab.core import VOID, ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """The largest gap between sampled frames: `start`, growing by `step` `every` so many epochs, up to `cap`.
+
+    >>> [Curriculum(start=1, step=5, every=20, cap=26).max_gap(epoch) for epoch in (0, 19, 20, 1000)]
+    [1, 1, 6, 26]
+    """
+
+    start: int
+    step: int
+    every: int
+    cap: int
+
+    def __post_init__(self) -> None:
+        if self.start < 1 or self.step < 0 or self.every < 1 or self.cap < self.start:
+            raise ConfigError(f"{self}: needs start >= 1, step >= 0, every >= 1 and cap >= start")
+
+    def max_gap(self, epoch: int) -> int:
+        """The largest gap, in frames, in this epoch."""
+        return min(self.start + self.step * (epoch // self.every), self.cap)
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """The largest gap between sampled frames from given epochs on, as (epoch, gap) pairs; the first epoch is 0.
+
+    >>> [Milestones(((0, 5), (10, 25), (90, 5))).max_gap(epoch) for epoch in (0, 9, 10, 89, 90)]
+    [5, 5, 25, 25, 5]
+    """
+
+    gaps: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        epochs = [epoch for epoch, _ in self.gaps]
+        if not epochs or epochs[0] != 0 or epochs != sorted(set(epochs)) or min(gap for _, gap in self.gaps) < 1:
+            raise ConfigError(f"gaps={self.gaps}: needs (epoch, gap) pairs, epochs growing from 0, gaps from 1")
+
+    def max_gap(self, epoch: int) -> int:
+        """The largest gap, in frames, in this epoch."""
+        return [gap for start, gap in self.gaps if start <= epoch][-1]
+
+
+def sample_frames(
+    length: int,
+    frames: int,
+    rng: np.random.Generator,
+    gap: tuple[int, int] = (1, 1),
+    reverse: float = 0.0,
+    name: str = "video",
+) -> tuple[int, ...]:
+    """Draw `frames` indices in [0, length), `gap` = (least, most) apart, ascending; with chance `reverse` descending.
+
+    Where the video is too short for the gaps drawn, the largest of them shrink until they fit.
+
+    Raises:
+        DataError: the video has fewer than `frames` frames.
+    """
+    if length < frames:
+        raise DataError(f"{name}: {length} frames, too short for a clip of {frames}")
+    least, most = gap
+    gaps = rng.integers(least, max(least, most) + 1, frames - 1)
+    while gaps.sum() >= length:
+        gaps[gaps.argmax()] -= 1
+    start = int(rng.integers(0, length - gaps.sum()))
+    indices = (start, *(start + gaps.cumsum()).tolist())
+    return indices[::-1] if rng.random() < reverse else indices
+
+
+def choose_objects(
+    labels: NDArray[np.integer], limit: int, rng: np.random.Generator, min_area: int = 1, void: int | None = VOID
+) -> tuple[int, ...]:
+    """Draw at most `limit` of the objects of a label map, in random order: those of at least `min_area` pixels."""
+    ids, areas = np.unique(labels, return_counts=True)
+    fit = ids[(ids != 0) & (areas >= min_area)]
+    fit = fit if void is None else fit[fit != void]
+    return tuple(rng.permutation(fit)[:limit].tolist())

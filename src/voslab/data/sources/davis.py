@@ -1,0 +1,93 @@
+"""DAVIS 2016 and 2017 in their official layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as ListOf
+from dataclasses import replace
+from pathlib import Path
+
+from voslab.core import ConfigError, DataError
+from voslab.data.video_sequence import Sequence, picked
+from voslab.video.images import image_files
+
+_LAYOUT = "JPEGImages/, Annotations/ and ImageSets/"
+
+
+def davis(
+    root: Path | str,
+    year: int = 2017,
+    split: str = "train",
+    resolution: str = "480p",
+    only: ListOf[str] | None = None,
+    without: ListOf[str] = (),
+    height: int | None = None,
+) -> tuple[Sequence, ...]:
+    """List the sequences of a split without decoding anything.
+
+    Sequence names come from `ImageSets/<year>/<split>.txt`; for 2016 also from `ImageSets/<resolution>/<split>.txt`,
+    the list of image and mask paths of the 2016 release. 2016 merges all objects into one. Every frame must have its
+    mask, except in `test-…` splits, where only frame 0 must and nothing can be scored. `only` and `without` pick
+    sequences by name, to hold some of a split out. With a `height`, pictures and masks are scaled up to so many rows.
+
+    Raises:
+        DataError: a folder, list, frame or mask is missing; the message says which, and what is there instead.
+        ConfigError: another year than 2016 and 2017, or a picked name that is not in the list.
+    """
+    if year not in {2016, 2017}:
+        raise ConfigError(f"there is no DAVIS {year}: choose 2016 or 2017")
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; DAVIS is expected there as released, with {_LAYOUT}")
+    names = picked(_names(root, year, split, resolution), only, without, f"DAVIS {year} {split}")
+    found = tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names)
+    return tuple(replace(sequence, height=height) for sequence in found)
+
+
+def _names(root: Path, year: int, split: str, resolution: str) -> tuple[str, ...]:
+    lists = root / "ImageSets"
+    candidates = [lists / str(year) / f"{split}.txt"]
+    if year == 2016:
+        candidates.append(lists / resolution / f"{split}.txt")
+    for path in candidates:
+        if path.is_file():
+            return _read(path)
+    there = sorted(str(path.relative_to(lists)) for path in lists.glob("*/*.txt"))
+    wanted = " or ".join(str(path) for path in candidates)
+    raise DataError(f"{wanted}: no such list of sequences; ImageSets holds {', '.join(there) or 'no lists'}")
+
+
+def _read(path: Path) -> tuple[str, ...]:
+    """Sequence names of either list format, in the order of the file, each once."""
+    names: dict[str, None] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        name = Path(words[0]).parent.name if "/" in words[0] else words[0]
+        if not name or name in {".", ".."}:
+            raise DataError(f"{path}: line {number} names no sequence: {line.strip()[:80]}")
+        names[name] = None
+    if not names:
+        raise DataError(f"{path}: the list of sequences is empty")
+    return tuple(names)
+
+
+def _sequence(root: Path, name: str, resolution: str, merge: bool, first_only: bool) -> Sequence:
+    frames, annotations = (root / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
+    for folder in (frames, annotations):
+        if not folder.is_dir():
+            there = sorted(path.name for path in folder.parent.parent.glob("*") if path.is_dir())
+            raise DataError(f"{folder}: no such folder; {folder.parent.parent} holds {', '.join(there) or 'nothing'}")
+    images = image_files(frames)
+    masks = {path.stem: path for path in annotations.glob("*.png") if not path.name.startswith(".")}
+    for image in images[:1] if first_only else images:
+        if image.stem not in masks:
+            raise DataError(f"{annotations / image.stem}.png: missing, the mask of {image} ({len(masks)} masks there)")
+    if lost := sorted(masks.keys() - {image.stem for image in images}):
+        raise DataError(f"{frames / lost[0]}.jpg: missing, the frame of {masks[lost[0]]} ({len(images)} frames there)")
+    by_frame = tuple(masks.get(image.stem) for image in images)
+    return Sequence(name, tuple(images), by_frame, merge, truth=not first_only)

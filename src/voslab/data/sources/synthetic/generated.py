@@ -1,0 +1,105 @@
+"""A generated data set in DAVIS 2017 layout: for demos, tests and first experiments, made in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from voslab.core import ConfigError
+from voslab.data.sources.davis import davis
+from voslab.data.sources.synthetic.build import made
+from voslab.data.sources.synthetic.scene import draw, make_world
+from voslab.data.video_sequence import Sequence
+from voslab.video.writer import write_mask
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    seed: int
+    train: int
+    val: int
+    frames: int
+    size: tuple[int, int]
+    objects: tuple[int, int]
+    version: int = _VERSION
+
+    def __post_init__(self) -> None:
+        (least, most), (height, width) = self.objects, self.size
+        if (
+            min(self.train, self.val, self.frames, least) < 1
+            or min(self.size) < 32
+            or not least <= most < 255
+            or height > 2 * width
+        ):
+            raise ConfigError(
+                f"generated data: {self} needs at least one sequence per split, one frame, 32 x 32 pixels"
+                ", a width of half the height, and objects=(least, most) from 1 to 254"
+            )
+
+
+def generate(
+    root: Path | str,
+    seed: int = 0,
+    train: int = 24,
+    val: int = 6,
+    frames: int = 24,
+    size: tuple[int, int] = (160, 256),
+    objects: tuple[int, int] = (1, 3),
+) -> Path:
+    """Make the data set in `root` unless it is there: `train` and `val` sequences of `frames` frames of `size` H W.
+
+    See `made`: it appears whole or not at all.
+
+    Returns:
+        `root`.
+
+    Raises:
+        DataError: `root` holds something else, or data made with other parameters.
+        ConfigError: parameters that make no data.
+        WriteError: it cannot be written.
+    """
+    height, width = size
+    parameters = _Parameters(seed, train, val, frames, (height, width), (objects[0], objects[1]))
+    return made(Path(root), parameters, partial(_write, parameters=parameters))
+
+
+def generated(
+    root: Path | str,
+    split: str = "train",
+    year: int = 2017,
+    seed: int = 0,
+    train: int = 24,
+    val: int = 6,
+    frames: int = 24,
+    size: tuple[int, int] = (160, 256),
+    objects: tuple[int, int] = (1, 3),
+) -> tuple[Sequence, ...]:
+    """A split of the generated data set, made when it is not there; see `generate` and `davis`."""
+    return davis(generate(root, seed, train, val, frames, size, objects), year, split)
+
+
+def _write(root: Path, parameters: _Parameters) -> None:
+    for split, count in (("train", parameters.train), ("val", parameters.val)):
+        names = [f"{split}_{number:03}" for number in range(count)]
+        for name in names:
+            _write_sequence(root, name, parameters)
+        for year in ("2016", "2017"):
+            target = root / "ImageSets" / year / f"{split}.txt"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _write_sequence(root: Path, name: str, parameters: _Parameters) -> None:
+    world = make_world((parameters.seed, "generated", name), parameters.frames, parameters.size, parameters.objects)
+    images, masks = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for frame in range(parameters.frames):
+        image, labels = draw(world, frame, parameters.size)
+        Image.fromarray(image).save(images / f"{frame:05}.jpg", quality=92)
+        write_mask(masks / f"{frame:05}.png", labels)

@@ -1,0 +1,159 @@
+"""Two things that look alike, by how much is up to you: what tells an object from its double; and videos of such."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from voslab.core import ConfigError, generator
+from voslab.data.sources.ovis import ovis
+from voslab.data.sources.rle import encode
+from voslab.data.sources.synthetic.build import made
+from voslab.data.sources.synthetic.scene import Thing, World, draw
+from voslab.data.sources.synthetic.textures import Floats, noise, texture
+from voslab.data.sources.synthetic.trajectories import walk, wave
+from voslab.data.video_sequence import Sequence
+
+By = Literal["hue", "stripes"]
+_STRIPES = 26.0
+"""Angular frequency of the first one's stripes, over the height of its texture."""
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    amount: float
+    by: By
+    videos: int
+    frames: int
+    size: tuple[int, int]
+    seed: int
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        height, width = self.size
+        if min(self.videos, self.frames) < 1 or height < 32 or width <= height:
+            raise ConfigError(
+                f"look-alikes: {self} needs at least one video, one frame, 32 rows, and pictures wider than high"
+            )
+
+
+def alike(
+    root: Path | str,
+    amount: float,
+    by: By = "hue",
+    videos: int = 8,
+    frames: int = 20,
+    size: tuple[int, int] = (240, 416),
+    seed: int = 0,
+) -> tuple[Sequence, ...]:
+    """Videos of an object and its double, one sequence per object, as OVIS is scored by the key adaptation paper.
+
+    Made when they are not there, in the layout of OVIS: `root/train/<video>/` and `root/annotations_train.json`. Of
+    videos with one seed, everything but the amount is the same.
+
+    Args:
+        root: their folder, one for each choice of what follows.
+        amount: see `make_alike`.
+        by: likewise.
+        videos: how many; twice as many sequences.
+        frames: of each.
+        size: H W.
+        seed: of all of them.
+
+    Raises:
+        DataError: `root` holds something else, or data made with other parameters.
+        ConfigError: parameters that make no data.
+        WriteError: it cannot be written.
+    """
+    parameters = _Parameters(amount, by, videos, frames, (size[0], size[1]), seed)
+    return ovis(made(Path(root), parameters, partial(_write, parameters=parameters)))
+
+
+def make_alike(key: tuple[int | str, ...], frames: int, size: tuple[int, int], amount: float, by: By = "hue") -> World:
+    """A world of two striped things, labels 1 and 2, that move about on opposite sides of the picture.
+
+    Everything but the amount depends on the key alone: at 0 the two have the same texture, pixel by pixel.
+
+    Args:
+        key: of the randomness.
+        frames: how many.
+        size: H W of the pictures; wider than high.
+        amount: 0 to 1: the second one's hue is turned by so many half circles, or its stripes are so much finer, up to
+            twice as fine.
+        by: which of the two.
+
+    Raises:
+        ConfigError: an amount that is out of range, or an unknown difference.
+    """
+    if not 0 <= amount <= 1 or by not in ("hue", "stripes"):
+        raise ConfigError(f"amount={amount}, by={by}: must be in [0, 1], and hue or stripes")
+    rng = generator(*key, "alike")
+    height, aspect = size[0], size[1] / size[0]
+    ground = texture(rng, (2 * height, int(2 * height * aspect)), *rng.uniform(60, 190, (2, 3)).astype(np.float32))
+    view = np.concatenate([np.full((frames, 2), 0.2), 1 + 0.05 * wave(rng, frames)[:, None]], 1).astype(np.float32)
+    hue, radius, turn = rng.uniform(), rng.uniform(0.16, 0.2), rng.uniform(0, np.pi)
+    rough = noise(rng, (96, 96), 4, 4)
+    things = []
+    for number in range(2):
+        own = amount * number
+        colours = [_colour(hue + 0.5 * own * (by == "hue"), value) for value in (0.9, 0.45)]
+        stripes = _striped(rough, turn, _STRIPES * (1 + own * (by == "stripes")), *colours)
+        things.append(_thing(rng, number, stripes, radius, frames, aspect))
+    return World(ground, view, tuple(things), (*key, "noise"))
+
+
+def _colour(hue: float, value: float) -> Floats:
+    return np.array(colorsys.hsv_to_rgb(hue % 1, 0.75, value), np.float32) * 255
+
+
+def _striped(rough: Floats, turn: float, frequency: float, one: Floats, two: Floats) -> Floats:
+    y, x = np.mgrid[: rough.shape[0], : rough.shape[1]].astype(np.float32) / rough.shape[0]
+    pattern = 0.5 + 0.5 * np.sin(frequency * (x * np.cos(turn) + y * np.sin(turn)) + 3 * rough)
+    return np.asarray(one + pattern[..., None] * (two - one), np.float32)
+
+
+def _thing(rng: np.random.Generator, number: int, stripes: Floats, radius: float, frames: int, aspect: float) -> Thing:
+    """On its own half of the picture."""
+    middle = aspect * (0.25 + 0.5 * number)
+    low, high = np.array([middle - 0.2, 0.3]), np.array([middle + 0.2, 0.7])
+    centre = walk(rng, frames, np.array([middle, 0.5]), 0.15, low, high)
+    return Thing(
+        label=number + 1,
+        texture=stripes,
+        centre=centre.astype(np.float32),
+        size=(radius * (1 + 0.1 * wave(rng, frames))).astype(np.float32),
+        angle=(rng.uniform(-0.03, 0.03) * np.arange(frames)).astype(np.float32),
+        stretch=1.0,
+        bumps=np.stack([0.1 / np.arange(2, 6), rng.uniform(0, 2 * np.pi, 4), rng.uniform(-0.2, 0.2, 4)]).astype(
+            np.float32
+        ),
+    )
+
+
+def _write(root: Path, parameters: _Parameters) -> None:
+    videos: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    height, width = parameters.size
+    for number in range(1, parameters.videos + 1):
+        name = f"alike_{number:03}"
+        key = (parameters.seed, "alike", number)
+        world = make_alike(key, parameters.frames, parameters.size, parameters.amount, parameters.by)
+        files = [f"{name}/img_{frame + 1:07}.jpg" for frame in range(parameters.frames)]
+        (root / "train" / name).mkdir(parents=True)
+        masks = []
+        for frame, file in enumerate(files):
+            image, labels = draw(world, frame, parameters.size)
+            Image.fromarray(image).save(root / "train" / file, quality=92)
+            masks.append(labels)
+        videos.append({"id": number, "width": width, "height": height, "length": len(files), "file_names": files})
+        for label in (1, 2):
+            runs = [{"size": [height, width], "counts": encode(mask == label)} for mask in masks]
+            annotations.append({"id": len(annotations) + 1, "video_id": number, "iscrowd": 0, "segmentations": runs})
+    (root / "annotations_train.json").write_text(json.dumps({"videos": videos, "annotations": annotations}))

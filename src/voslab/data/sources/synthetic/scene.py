@@ -1,0 +1,211 @@
+"""A small moving world: textured things of changing shape on a moving ground, with exact masks.
+
+Lengths are in units of the picture's height, times in frames, so every size of picture shows the same world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from voslab.core import ConfigError, generator
+from voslab.data.sources.synthetic.textures import PATTERNS, Floats, noise, texture
+from voslab.data.sources.synthetic.trajectories import excursion, walk, wave
+
+_BUMPS = 4
+_ATTEMPTS = 60
+_CLEAR = 0.6  # share of an object that must show in frame 0
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something that moves; an object if its label is not 0, else a distractor.
+
+    Attributes:
+        label: id in the masks.
+        texture: S S 3 in [0, 255].
+        centre: T 2, x and y.
+        size: T, radius.
+        angle: T, radians.
+        stretch: how much wider than high.
+        bumps: amplitude, phase and speed of the waves along the outline, 3 K.
+    """
+
+    label: int
+    texture: Floats
+    centre: Floats
+    size: Floats
+    angle: Floats
+    stretch: float
+    bumps: Floats
+
+
+@dataclass(frozen=True)
+class World:
+    """One video.
+
+    Attributes:
+        ground: texture behind everything, larger than the picture.
+        view: T 3, where the picture lies on the ground (x, y) and its zoom.
+        things: from back to front.
+        noise: key of the sensor noise.
+    """
+
+    ground: Floats
+    view: Floats
+    things: tuple[Thing, ...]
+    noise: tuple[int | str, ...]
+
+
+class _Look(NamedTuple):
+    kind: str
+    one: Floats
+    two: Floats
+
+
+def make_world(key: tuple[int | str, ...], frames: int, size: tuple[int, int], objects: tuple[int, int]) -> World:
+    """Make the world of a key: `objects` (least, most) objects, all well visible in frame 0, and up to two distractors.
+
+    Raises:
+        ConfigError: the picture is too small for so many.
+    """
+    for attempt in range(_ATTEMPTS):
+        world = _attempt((*key, attempt), frames, size, objects, shrink=0.95**attempt)
+        visible = np.bincount(draw(world, 0, size)[1].ravel(), minlength=objects[1] + 1)
+        alone = [
+            (thing.label, np.count_nonzero(draw(_only(world, thing), 0, size)[1]))
+            for thing in world.things
+            if thing.label
+        ]
+        if all(area > 0 and visible[label] >= _CLEAR * area for label, area in alone):
+            return world
+    raise ConfigError(f"{objects[1]} objects do not fit side by side into {size[1]} x {size[0]} pixels")
+
+
+def draw(world: World, frame: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Render a frame: image H W 3 uint8 and labels H W int32."""
+    height, width = size
+    x, y, zoom = world.view[frame]
+    step = world.ground.shape[0] / (2 * height) * zoom
+    to_ground = np.array([[step, 0, x * world.ground.shape[1]], [0, step, y * world.ground.shape[0]]], np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    image = cv2.warpAffine(world.ground, to_ground, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    labels = np.zeros(size, np.int32)
+    for thing in world.things:
+        _paint(thing, frame, image, labels)
+    rng = generator(*world.noise, frame)
+    image = image * (1 + 0.05 * np.sin(frame / 5)) + rng.normal(0, 3, size)[..., None]
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), labels
+
+
+def _paint(thing: Thing, frame: int, image: Floats, labels: NDArray[np.int32]) -> None:
+    """Put a thing over what is there, in place."""
+    height, width = labels.shape
+    radius = float(thing.size[frame]) * height
+    cx, cy = thing.centre[frame] * height
+    reach = radius * max(thing.stretch, 1 / thing.stretch) * (1 + float(np.abs(thing.bumps[0]).sum()))
+    left, top = max(0, int(cx - reach) - 1), max(0, int(cy - reach) - 1)
+    right, bottom = min(width, int(cx + reach) + 2), min(height, int(cy + reach) + 2)
+    if left >= right or top >= bottom:
+        return
+    dx = (np.arange(left, right, dtype=np.float32) - cx)[None] / radius
+    dy = (np.arange(top, bottom, dtype=np.float32) - cy)[:, None] / radius
+    cos, sin = np.cos(thing.angle[frame]), np.sin(thing.angle[frame])
+    u, v = (cos * dx + sin * dy) / thing.stretch, (cos * dy - sin * dx) * thing.stretch
+    distance, direction = np.hypot(u, v), np.arctan2(v, u)
+    edge = np.ones_like(distance)
+    for waves, (amplitude, phase, speed) in enumerate(thing.bumps.T, 2):
+        edge += amplitude * np.cos(waves * direction + phase + speed * frame)
+    alpha = np.clip((edge - distance) * radius + 0.5, 0, 1)
+    scale = 0.35 * thing.texture.shape[0]
+    centre = thing.texture.shape[0] / 2
+    colour = cv2.remap(
+        thing.texture, u * scale + centre, v * scale + centre, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    colour *= (1.08 - 0.3 * np.minimum(distance / edge, 1) ** 3 - 0.08 * (dx + dy))[..., None]
+    part = image[top:bottom, left:right]
+    part += alpha[..., None] * (colour - part)
+    labels[top:bottom, left:right][alpha >= 0.5] = thing.label
+
+
+def _only(world: World, thing: Thing) -> World:
+    return World(world.ground, world.view, (thing,), world.noise)
+
+
+def _attempt(
+    key: tuple[int | str, ...], frames: int, size: tuple[int, int], objects: tuple[int, int], shrink: float
+) -> World:
+    rng = generator(*key)
+    height, aspect = size[0], size[1] / size[0]
+    low, high = rng.uniform(20, 235, (2, 3)).astype(np.float32)
+    cells = 2 * height, int(2 * height * aspect)
+    blend = 1 / (1 + np.exp(-12 * (noise(rng, cells, 3, 3)[..., None] - 0.5)))
+    patterns = [texture(rng, cells, low, high, PATTERNS[int(rng.integers(3))]) for _ in range(2)]
+    ground = np.asarray(blend * patterns[0] + (1 - blend) * patterns[1][:, ::-1], np.float32)
+    drift = walk(rng, frames, np.array([0.25, 0.25]), 0.05, np.array([0.05, 0.05]), np.array([0.45, 0.45]))
+    view = np.concatenate([drift, 1 + 0.12 * wave(rng, frames)[:, None]], 1)
+    count = int(rng.integers(objects[0], objects[1] + 1))
+    things: list[Thing] = []
+    looks: list[_Look] = []
+    mean = 0.5 * (low + high)
+    for number in range(count + int(rng.integers(0, 3))):
+        if number >= count and rng.random() < 0.6:
+            alike = looks[int(rng.integers(count))]
+            look = _Look(alike.kind, _near(rng, alike.one), _near(rng, alike.two))
+        else:
+            look = _look(rng, mean, (low, high))
+        looks.append(look)
+        starts = np.array([thing.centre[0] for thing in things])
+        things.append(_thing(rng, number + 1 if number < count else 0, look, frames, (height, aspect), starts, shrink))
+    order = rng.permutation(len(things))
+    return World(ground, view.astype(np.float32), tuple(things[i] for i in order), (*key, "noise"))
+
+
+def _look(rng: np.random.Generator, ground: Floats, colours: tuple[Floats, Floats]) -> _Look:
+    """Pattern and two colours: one unlike the mean of the ground, one halfway to a colour of the ground."""
+    one = max(rng.uniform(20, 235, (8, 3)), key=lambda colour: min(70.0, float(np.linalg.norm(colour - ground))))
+    two = one + rng.uniform(0.4, 0.7) * (colours[int(rng.integers(2))] - one)
+    return _Look(PATTERNS[int(rng.integers(3))], one.astype(np.float32), two.astype(np.float32))
+
+
+def _near(rng: np.random.Generator, colour: Floats) -> Floats:
+    return np.clip(colour + rng.normal(0, 12, 3), 0, 255).astype(np.float32)
+
+
+def _thing(
+    rng: np.random.Generator,
+    label: int,
+    look: _Look,
+    frames: int,
+    picture: tuple[int, float],
+    starts: NDArray[np.floating],
+    shrink: float,
+) -> Thing:
+    height, aspect = picture
+    radius = shrink * rng.uniform(0.14, 0.22)
+    low, high = np.array([0.15, 0.15]), np.array([aspect - 0.15, 0.85])
+    candidates = rng.uniform(low, high, (24, 2))
+    gaps = np.linalg.norm(candidates[:, None] - starts[None], axis=2).min(1) if len(starts) else np.zeros(24)
+    centre = walk(rng, frames, candidates[int(gaps.argmax())], rng.uniform(0.17, 0.3), low, high)
+    if rng.random() < 0.15:
+        centre = excursion(rng, centre, aspect, 2 * radius)
+    side = max(48, int(3 * radius * height))
+    return Thing(
+        label=label,
+        texture=texture(rng, (side, side), look.one, look.two, look.kind),
+        centre=centre.astype(np.float32),
+        size=(radius * (1 + 0.2 * wave(rng, frames))).astype(np.float32),
+        angle=(rng.uniform(0, 2 * np.pi) + rng.uniform(-0.07, 0.07) * np.arange(frames)).astype(np.float32),
+        stretch=float(rng.uniform(0.8, 1.25)),
+        bumps=np.stack(
+            [
+                rng.uniform(0.3, 1, _BUMPS) * 0.22 / np.arange(2, _BUMPS + 2),
+                rng.uniform(0, 2 * np.pi, _BUMPS),
+                rng.uniform(-0.25, 0.25, _BUMPS),
+            ]
+        ).astype(np.float32),
+    )

@@ -1,0 +1,243 @@
+"""Submissions to the servers of YouTube-VOS and DAVIS: zips of palette PNGs, and what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from voslab.core import DataError, atomic_path
+from voslab.data.video_sequence import Sequence as Video
+from voslab.video import palette, read_mask
+
+_SHOWN = 10
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, ValueError, EOFError, LookupError)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a submission.
+
+    Attributes:
+        place: file or folder in the zip.
+        reason: what is wrong with it.
+        warning: whether servers take it nevertheless.
+        more: further files of that folder with the same fault.
+    """
+
+    place: str
+    reason: str
+    warning: bool = False
+    more: int = 0
+
+    def __str__(self) -> str:
+        others = f" and {self.more} more there" if self.more else ""
+        text = f"{'warning: ' if self.warning else ''}{self.place}{others}: {self.reason}"
+        return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def write_submission(target: Path, folder: Path, videos: Sequence[Video]) -> int:
+    """Put the masks `folder/<sequence>/<frame>.png` into a zip, atomically; equal masks give equal bytes.
+
+    Only frames that are asked for go in, as `Annotations/<sequence>/<frame>.png` where the sequences name them
+    (YouTube-VOS), else as `<sequence>/<frame>.png` (DAVIS); masks of any kind become palette PNGs. A missing mask is
+    left out: that is for `check_submission` to say.
+
+    Returns:
+        number of masks.
+
+    Raises:
+        DataError: a mask is damaged, or has an id that a palette PNG cannot hold.
+        WriteError: the zip cannot be written.
+    """
+    written = 0
+    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for video in videos:
+            for frame in video.asked:
+                path = folder / video.name / f"{video.images[frame].stem}.png"
+                if path.is_file():
+                    entry = zipfile.ZipInfo(_name(video, frame))  # of 1980, whenever it is made
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, _palette_png(path, video))
+                    written += 1
+    return written
+
+
+def check_submission(path: Path, videos: Sequence[Video]) -> list[Fault]:
+    """Everything that is wrong with a zip of masks for these sequences, in order; the same fault once per folder.
+
+    Nothing is unpacked to disk, nothing is read that no mask asks for, and of a file no more than a mask can need.
+
+    Raises:
+        DataError: there is no such file, or a picture or given mask of the data set cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        archive = zipfile.ZipFile(path)
+    except _DAMAGE as error:
+        return [Fault(path.name, f"no zip, or a damaged one ({error})")]
+    with archive:
+        files, faults = _files(archive)
+        videos = [video for video in videos if video.asked]
+        wanted = {_name(video, frame) for video in videos for frame in video.asked}
+        root = _root(videos[0]) if videos else ""
+        files, moved = _rebased(files, wanted, root)
+        folders = {_folder(name) for name in files}
+        faults += moved
+        for video in videos:
+            if f"{root}{video.name}" in folders:
+                faults += _check_sequence(archive, files, video)
+            else:
+                faults.append(Fault(f"{root}{video.name}/", "missing, the folder of a sequence"))
+        faults += dict.fromkeys(_surplus(files, wanted, root))
+    return _together(faults)
+
+
+def _root(video: Video) -> str:
+    return "" if video.outputs is None else "Annotations/"
+
+
+def _name(video: Video, frame: int) -> str:
+    return f"{_root(video)}{video.name}/{video.images[frame].stem}.png"
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _palette_png(path: Path, video: Video) -> bytes:
+    labels = video.as_predicted(read_mask(path))
+    if labels.max() > 255:
+        raise DataError(f"{path}: id {labels.max()} does not fit into a palette PNG (0 to 255), which servers ask for")
+    image = Image.fromarray(labels.astype(np.uint8))
+    image.putpalette(palette().tobytes())
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
+
+
+def _files(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], list[Fault]]:
+    """The files that may be looked into, by name."""
+    files: dict[str, zipfile.ZipInfo] = {}
+    faults = []
+    for info in archive.infolist():
+        name = info.orig_filename
+        parts = name.rstrip("/").split("/")
+        if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name or not name.isprintable():
+            faults.append(Fault(name, "unsafe name"))
+        elif name in files:
+            faults.append(Fault(name, "is in the zip twice"))
+        elif not info.is_dir():
+            files[name] = info
+    return files, faults
+
+
+def _rebased(
+    files: dict[str, zipfile.ZipInfo], wanted: set[str], root: str
+) -> tuple[dict[str, zipfile.ZipInfo], list[Fault]]:
+    """If all masks lie under another root folder, say so once and go on as though they did not."""
+    tails = {name.removeprefix(root) for name in wanted}
+    roots = {name.removesuffix(tail) for name in files if (tail := "/".join(name.split("/")[-2:])) in tails}
+    if len(roots) != 1 or root in roots:
+        return files, []
+    other = roots.pop()
+    where = f"under {root}" if root else "at the top of the zip"
+    fault = Fault(other or "the zip", f"wrong root folder: the folders of the sequences must lie {where}")
+    inside = {name: root + name.removeprefix(other) for name in files if name.startswith(other)}
+    return {inside.get(name, name): info for name, info in files.items()}, [fault]
+
+
+def _check_sequence(archive: zipfile.ZipFile, files: dict[str, zipfile.ZipInfo], video: Video) -> Iterator[Fault]:
+    starts = _starts(video)
+    height, width, _ = video.image(video.asked[0]).shape
+    for frame in video.asked:
+        name = _name(video, frame)
+        if name not in files:
+            yield Fault(name, "missing")
+            continue
+        labels = _read(archive, files[name], (height, width))
+        if isinstance(labels, str):
+            yield Fault(name, labels)
+            continue
+        ids = [int(i) for i in np.flatnonzero(np.bincount(labels.ravel())) if i]
+        if unknown := [i for i in ids if i not in starts]:
+            known = ", ".join(map(str, sorted(starts)))
+            yield Fault(name, f"has an unknown id: {', '.join(map(str, unknown[:5]))} (the sequence has {known})")
+        for early in (i for i in ids if starts.get(i, 0) > frame):
+            given = video.images[starts[early]].stem
+            yield Fault(name, f"has id {early} before frame {given}, in which it is given", warning=True)
+
+
+def _starts(video: Video) -> dict[int, int]:
+    if video.starts is not None:
+        return dict(video.starts)
+    return {int(i): 0 for i in np.unique(video.given()[0]) if i}
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int]) -> NDArray[np.uint8] | str:
+    """The label map of a file in the zip, or what is wrong with it."""
+    height, width = size
+    # 16-bit RGBA, which is wrong and should be called by its name, takes eight bytes a pixel; deflate may add a little.
+    limit = 9 * height * width + (1 << 16)
+    if info.flag_bits & 1:
+        return "is encrypted"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "is a link"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"is packed by method {info.compress_type}; servers read stored and deflated files"
+    if info.file_size > limit:
+        return f"has {info.file_size} bytes, too many for a mask of {width} x {height} pixels"
+    try:
+        with archive.open(info) as file:
+            content = file.read(limit)
+    except _DAMAGE as error:
+        return f"is damaged in the zip ({error})"
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
+        return "is no PNG"
+    found = struct.unpack(">II", content[16:24]) if len(content) >= 24 else (0, 0)
+    if found != (width, height):
+        return f"is {found[0]} x {found[1]} pixels, its frame {width} x {height}"
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if image.mode != "P":
+                return f"is no palette PNG (its mode is {image.mode})"
+            return np.array(image)
+    except UnidentifiedImageError:
+        return "is a damaged PNG (Pillow cannot identify it)"
+    except Exception as error:  # whatever it is, Pillow raises it because of these bytes
+        return f"is a damaged PNG ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def _surplus(files: Iterable[str], wanted: set[str], root: str) -> Iterator[Fault]:
+    """Files that nobody asked for; the folder of no sequence is one."""
+    folders = {_folder(name) for name in wanted}
+    for name in files:
+        folder = _folder(name)
+        if folder not in folders and folder.startswith(root) and folder and "/" not in folder.removeprefix(root):
+            yield Fault(f"{folder}/", "is the folder of no sequence")
+        elif name not in wanted:
+            yield Fault(name, "is not asked for")
+
+
+def _together(faults: list[Fault]) -> list[Fault]:
+    """The same fault of more files of a folder than one cares to read, as one."""
+    alike = Counter((_folder(fault.place), fault.reason) for fault in faults)
+    out: dict[tuple[str, str] | int, Fault] = {}
+    for number, fault in enumerate(faults):
+        key = (_folder(fault.place), fault.reason)
+        if alike[key] <= _SHOWN:
+            out[number] = fault
+        elif key not in out:
+            out[key] = replace(fault, more=alike[key] - 1)
+    return list(out.values())

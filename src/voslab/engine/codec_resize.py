@@ -1,0 +1,38 @@
+"""Codec side data that follow their frame to the working size and into its padding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from voslab.core import Coded
+
+
+def resize_coded(coded: Coded, source: tuple[int, int], size: tuple[int, int]) -> Coded:
+    """Side data for a frame that is resized: nearest vectors, longer as it is larger; smooth residual.
+
+    Args:
+        coded: fields on any grid over the whole frame; displacements are in pixels of the frame whatever their grid.
+        source: H W of the frame as it was.
+        size: H W of the frame as it is now, and of the fields.
+    """
+    motion, references, residual = coded.motion, coded.references, coded.residual
+    if motion is not None:
+        scale = motion.new_tensor([size[1] / source[1], size[0] / source[0]] * 2)
+        motion = _nearest(motion, size) * scale.view(4, 1, 1)
+    if references is not None:
+        references = _nearest(references, size)
+    if residual is not None:
+        residual = F.interpolate(residual, size, mode="bilinear", align_corners=False, antialias=True)
+    return replace(coded, motion=motion, references=references, residual=residual)
+
+
+def _nearest(field: Tensor, size: tuple[int, int]) -> Tensor:
+    rows, columns = (
+        ((torch.arange(new, device=field.device) + 0.5) * (old / new)).long().clamp(max=old - 1)
+        for new, old in zip(size, field.shape[-2:], strict=True)
+    )
+    return field[..., rows, :][..., columns]

@@ -1,0 +1,96 @@
+"""Padding to a network's stride, and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from voslab.core import Coded, Frame, Masks
+from voslab.core.segmenter import Padding
+from voslab.core.types import IMAGENET_MEAN
+
+
+class Pads(NamedTuple):
+    """Rows and columns added on each side."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+def pads(size: tuple[int, int], stride: int, padding: Padding) -> Pads:
+    """How much to add to H W so that `stride` divides both.
+
+    Both sides get half; of an odd number the right and bottom get the larger half (STM, STCN), with `reflect` the
+    left and top (CRVOS).
+    """
+    smaller, larger = zip(*((-n % stride // 2, (-n % stride + 1) // 2) for n in size), strict=True)
+    first, second = (larger, smaller) if padding == "reflect" else (smaller, larger)
+    return Pads(first[1], second[1], first[0], second[0])
+
+
+def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tuple[Frame, Masks | None, Pads]:
+    """Pad a frame and its masks to a multiple of `stride`.
+
+    Args:
+        frame: image B 3 H W; nothing refers anywhere from the padding of codec side data.
+        masks: planes B O H W of the same frame, or None.
+        stride: what H and W must divide by.
+        padding: `zeros`, `mean` (the ImageNet mean, zero once normalised), both with empty masks; or `reflect`, which
+            mirrors image and masks alike, as often as needed.
+
+    Returns:
+        the padded frame and masks, and the pads that `crop` takes back.
+    """
+    height, width = frame.image.shape[-2:]
+    p = pads((height, width), stride, padding)
+    if p == (0, 0, 0, 0):
+        return frame, masks, p
+    planes = None if masks is None else masks.planes
+    if padding == "reflect":
+        rows = _mirror(height, p.top, p.bottom, frame.image.device)
+        columns = _mirror(width, p.left, p.right, frame.image.device)
+        image = frame.image[..., rows, :][..., columns]
+        planes = None if planes is None else planes[..., rows, :][..., columns]
+    else:
+        image = F.pad(frame.image, p)
+        if padding == "mean":
+            outside = F.pad(torch.ones_like(frame.image[:1, :1]), p) == 0
+            mean = torch.tensor(IMAGENET_MEAN, device=image.device, dtype=image.dtype).view(3, 1, 1)
+            image = torch.where(outside, mean, image)
+        planes = None if planes is None else F.pad(planes, p)
+    coded = None if frame.coded is None else pad_coded(frame.coded, p)
+    padded = Frame(frame.index, image, coded, frame.key)
+    return padded, None if masks is None or planes is None else masks.with_planes(planes), p
+
+
+def pad_coded(coded: Coded, pads: Pads) -> Coded:
+    """Side data for a frame that is padded: nothing refers anywhere from there."""
+    motion, references, residual = coded.motion, coded.references, coded.residual
+    return replace(
+        coded,
+        motion=None if motion is None else F.pad(motion, pads),
+        references=None if references is None else F.pad(references, pads, value=-1),
+        residual=None if residual is None else F.pad(residual, pads),
+    )
+
+
+def crop(x: Tensor, p: Pads) -> Tensor:
+    """Undo `pad` on ... H W."""
+    height, width = x.shape[-2:]
+    return x[..., p.top : height - p.bottom, p.left : width - p.right]
+
+
+def _mirror(length: int, before: int, after: int, device: torch.device) -> Tensor:
+    """Indices of a reflection without repeated edge that may be longer than the picture."""
+    index = torch.arange(-before, length + after, device=device)
+    if length == 1:
+        return torch.zeros_like(index)
+    period = 2 * (length - 1)
+    index = index.remainder(period)
+    return torch.minimum(index, period - index)

@@ -1,0 +1,40 @@
+"""Pictures and masks as a segmenter gets them: tensors at the working size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from voslab.core import Masks
+from voslab.engine.settings import Settings
+
+
+def working_image(image: NDArray[np.uint8], settings: Settings, device: torch.device) -> Tensor:
+    """H W 3 uint8 -> 1 3 h w, float in [0, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    tensor = tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255).contiguous()
+    size = settings.working_size((tensor.shape[-2], tensor.shape[-1]))
+    if size == tuple(tensor.shape[-2:]):
+        return tensor
+    return F.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+
+
+def working_masks(labels: NDArray[np.integer], ids: Sequence[int], settings: Settings, device: torch.device) -> Masks:
+    """Planes of the objects with these ids in a label map H W, in that order: 1 O h w, 0 or 1."""
+    planes = np.stack([labels == i for i in ids])[None]
+    tensor = torch.from_numpy(planes).to(device, torch.float32)
+    size = settings.working_size((tensor.shape[-2], tensor.shape[-1]))
+    if size != tuple(tensor.shape[-2:]):
+        whole, tensor = tensor, F.interpolate(tensor, size, mode="nearest-exact")
+        flat = tensor[0].flatten(1)
+        # An object that falls between the pixels has the one that it has most of, unless that is all of another.
+        for slot in torch.nonzero(~flat.any(1)).flatten().tolist():
+            place = F.interpolate(whole[:, slot : slot + 1], size, mode="area").argmax()
+            flat[flat.sum(1) > 1, place] = 0
+            flat[slot, place] = 1
+    return Masks(tensor, torch.ones(1, len(ids), dtype=torch.bool, device=device))

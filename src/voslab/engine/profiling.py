@@ -1,0 +1,244 @@
+"""How long a frame takes and how much is remembered, over resolution x objects x frames in the memory.
+
+A timed frame is one whole `step` on a padded picture that is on the device already: memorising the frame before it,
+where the method's policy wants that frame, encoding, reading, decoding and aggregation; reading, resizing and writing
+pictures are left out. The timed frames are consecutive, the third of the video and on, so their mean is that of a
+long video when there are as many of them as the policy's cycle is long (5 where every 5th frame stays); with fewer,
+a policy that memorises nothing but those frames is seen without memorising.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+
+from voslab.core import ConfigError, Frame, Masks, Segmenter, State, generator
+from voslab.engine.padding import pad
+from voslab.engine.runner import device_of, now
+from voslab.engine.settings import Settings
+
+Run = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What is measured: every combination, the last named varies fastest.
+
+    Attributes:
+        sizes: H, W of pictures before padding.
+        objects: how many there are, 0 is legal.
+        memory: frames that stay in the memory; methods without one are measured once per size and objects.
+        repeats: timed frames per point.
+
+    Raises:
+        ConfigError: for a number that makes no sense.
+    """
+
+    sizes: Sequence[tuple[int, int]]
+    objects: Sequence[int]
+    memory: Sequence[int]
+    repeats: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "objects", "memory"):
+            if not isinstance(getattr(self, name), (list, tuple)):
+                raise ConfigError(f"{name}={getattr(self, name)}: must be a list")
+        _at_least(1, "repeats", self.repeats)
+        _at_least(0, "objects", *self.objects)
+        _at_least(1, "memory", *self.memory)
+        for size in self.sizes:
+            if not isinstance(size, (list, tuple)) or len(size) != 2:
+                raise ConfigError(f"sizes={list(self.sizes)}: each is a height and a width, [[480, 854]]")
+            _at_least(1, "sizes", *size)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One point of the grid.
+
+    Attributes:
+        size: H, W before padding.
+        objects: how many.
+        frames: that stayed in the memory before the timed ones; None for methods without one.
+        seconds: mean of a step; None, like all below, when the memory of the machine was too small.
+        stages: mean seconds per step in each stage, less those in stages that it calls. `rest` is what they leave.
+        memory_bytes: of `state.memory`, filled as `frames` says; None for methods without one.
+        state_bytes: of everything else in the state.
+        peak_bytes: most memory allocated on a CUDA device, network included; None on the CPU, where a process hardly
+            ever gives back what it held for an earlier point.
+        error: why there are no numbers.
+    """
+
+    size: tuple[int, int]
+    objects: int
+    frames: int | None
+    seconds: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    memory_bytes: int | None = None
+    state_bytes: int | None = None
+    peak_bytes: int | None = None
+    error: str | None = None
+
+    @property
+    def rest(self) -> float | None:
+        """Seconds of a step outside its stages; None where nothing was timed by stage."""
+        return self.seconds - sum(self.stages.values()) if self.seconds is not None and self.stages else None
+
+
+def sweep(
+    segmenter: Segmenter[Any], grid: Grid, settings: Settings | None = None, stages: Sequence[str] | None = None
+) -> Iterator[Measurement]:
+    """Measure every point of a grid, each yielded as soon as it is known.
+
+    A point that does not fit into memory has an `error`, and the sweep goes on. Where the system promises more memory
+    than it has (Linux without a limit), it ends the process instead.
+
+    Args:
+        segmenter: in evaluation mode, on the device to measure.
+        grid: the points.
+        settings: the precision; the size is the grid's.
+        stages: names of methods that `step` calls; None: the segmenter's own `stages`.
+    """
+    settings = settings or Settings()
+    stages = tuple(getattr(segmenter, "stages", ())) if stages is None else stages
+    memory = grid.memory if _remembers(segmenter, settings) else [None]
+    for size, objects, frames in product(grid.sizes, grid.objects, memory):
+        point = Measurement((size[0], size[1]), objects, frames)
+        try:
+            point = measure(segmenter, point, grid.repeats, settings, stages)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            point = replace(point, error="out of memory")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        yield point
+
+
+@torch.no_grad()
+def measure(
+    segmenter: Segmenter[Any], point: Measurement, repeats: int, settings: Settings, stages: Sequence[str] = ()
+) -> Measurement:
+    """Measure one point, given by its size, objects and frames: one untimed step, then `repeats` timed ones."""
+    device = device_of(segmenter)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with torch.autocast(device.type, settings.dtype, enabled=settings.precision != "fp32"):
+        frame, state = started(segmenter, point.size, point.objects)
+        memory = memory_of(state)
+        if memory is not None and point.frames is not None:
+            memory = memory.repeat(point.frames)
+            state = replace(state, memory=memory)
+        memory_bytes = None if memory is None else memory.nbytes()
+        state_bytes = state.nbytes() - (memory_bytes or 0)
+        # Else it would outlive its replacement by a larger one.
+        del memory
+        _, state = segmenter.step(_at(frame, 2), state)
+        with timed(segmenter, stages) as seconds:
+            begun = now(device)
+            for index in range(3, 3 + repeats):
+                _, state = segmenter.step(_at(frame, index), state)
+            total = now(device) - begun
+    return replace(
+        point,
+        seconds=total / repeats,
+        stages={name: seconds[name] / repeats for name in stages},
+        memory_bytes=memory_bytes,
+        state_bytes=state_bytes,
+        peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+    )
+
+
+@contextmanager
+def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str, float]]:
+    """Add up the seconds in methods of a segmenter, less those in others of them that they call.
+
+    The bound methods are shadowed on the instance until the block ends, and the device is synchronised around each:
+    that is what makes the seconds those of the stage, and steps of many short kernels on CUDA a little longer.
+    """
+    device = device_of(segmenter)
+    seconds = dict.fromkeys(stages, 0.0)
+    inner: list[float] = []
+
+    def wrapped(name: str, method: Run) -> Run:
+        def run(*arguments: Any, **named: Any) -> Any:
+            inner.append(0.0)
+            begun = now(device)
+            try:
+                return method(*arguments, **named)
+            finally:
+                whole = now(device) - begun
+                seconds[name] += whole - inner.pop()
+                if inner:
+                    inner[-1] += whole
+
+        return run
+
+    with shadowed(segmenter, {name: partial(wrapped, name) for name in seconds}):
+        yield seconds
+
+
+@contextmanager
+def shadowed(thing: Any, wrappers: Mapping[str, Callable[[Run], Run]]) -> Iterator[None]:
+    """Put what a wrapper makes of each method in its place, on this object alone, until the block ends."""
+    before = {name: vars(thing)[name] for name in wrappers if name in vars(thing)}
+    methods = {name: getattr(thing, name) for name in wrappers}
+    try:
+        for name, method in methods.items():
+            setattr(thing, name, wrappers[name](method))
+        yield
+    finally:
+        for name in methods:
+            vars(thing).pop(name, None)
+        vars(thing).update(before)
+
+
+def memory_of(state: Any) -> Any:
+    """The state's memory if it can be filled with `repeat(frames)`, as in `voslab.nn.memory`; else None."""
+    memory = getattr(state, "memory", None)
+    return memory if isinstance(memory, State) and hasattr(memory, "repeat") else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is an allocator's way to say no; torch's on the CPU raises a plain `RuntimeError`."""
+    signs = ("not enough memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in signs)
+
+
+def started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:
+    """A random picture, padded, and the state after one step on it. The objects are vertical stripes."""
+    height, width = size
+    device = device_of(segmenter)
+    noise = generator("benchmark", height, width).random((1, 3, height, width), "float32")
+    frame = Frame(0, torch.from_numpy(noise).to(device))
+    stripes = torch.arange(width, device=device) * (objects + 1) // width
+    valid = torch.ones(1, objects, dtype=torch.bool, device=device)
+    masks = Masks.from_labels(stripes.expand(1, height, width), valid)
+    frame, padded, _ = pad(frame, masks, segmenter.stride, segmenter.padding)
+    assert padded is not None
+    _, state = segmenter.step(_at(frame, 1), segmenter.begin(frame, padded))
+    return frame, state
+
+
+@torch.no_grad()
+def _remembers(segmenter: Segmenter[Any], settings: Settings) -> bool:
+    """Found out on a small picture, as the first point of a grid may already be too large."""
+    side = 4 * segmenter.stride
+    with torch.autocast(device_of(segmenter).type, settings.dtype, enabled=settings.precision != "fp32"):
+        return memory_of(started(segmenter, (side, side), 1)[1]) is not None
+
+
+def _at(frame: Frame, index: int) -> Frame:
+    return replace(frame, index=index)
+
+
+def _at_least(least: int, name: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, int) or value < least:
+            raise ConfigError(f"{name}: {value!r} is not a whole number from {least} up")

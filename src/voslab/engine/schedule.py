@@ -1,0 +1,138 @@
+"""In which order the pictures of coded video are segmented, and how they get back into presentation order.
+
+A base model looks at key frames, one after the other as they are shown; every other frame follows those it refers to.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voslab.core import Picture
+
+_REMEMBERED = 256  # frames; no picture refers further back
+
+
+class Indexed(Protocol):
+    """Something that belongs to the picture of a presentation index."""
+
+    @property
+    def index(self) -> int:
+        """From 0."""
+        ...
+
+
+T = TypeVar("T", bound=Indexed)
+
+
+class Scheduled(NamedTuple):
+    """A picture whose turn it is.
+
+    Attributes:
+        picture: itself.
+        key: whether the base model must look at it.
+        needed: presentation indices of the pictures that later turns may refer to; None: not known.
+    """
+
+    picture: Picture
+    key: bool
+    needed: frozenset[int] | None = None
+
+
+class _Held(NamedTuple):
+    """A picture that waits, and those that it refers to."""
+
+    picture: Picture
+    references: frozenset[int]
+
+
+class _Births:
+    """The frames in which objects appear; masks are looked into as far as that is asked."""
+
+    def __init__(self, masks: Mapping[int, NDArray[np.integer]]) -> None:
+        self._masks = masks
+        self._left = sorted(masks, reverse=True)
+        self._known = {0}
+        self._found: list[int] = []
+
+    def first(self, before: int, index: int) -> int | None:
+        """The first behind frame `before` up to frame `index`."""
+        while self._left and self._left[-1] <= index:
+            frame = self._left.pop()
+            new = set(np.unique(self._masks[frame]).tolist()) - self._known
+            self._known |= new
+            self._found += [frame] if new else []
+        return next((frame for frame in self._found if before < frame <= index), None)
+
+
+def scheduled(pictures: Iterable[Picture], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[Scheduled]:
+    """Order pictures that come in decode order; plain ones, and those of video without B-frames, pass through.
+
+    Key frames are I- and P-frames, plain pictures, and each B-frame in whose mask an object appears with all that
+    follow it up to the next I- or P-frame: that object has no mask in any frame they refer to. Key frames come in
+    presentation order, other frames as soon as all they refer to have come. As many pictures are held as one group of
+    B-frames has.
+
+    Args:
+        pictures: each behind those that it refers to.
+        masks: label maps by presentation index of the frame that they are given for.
+    """
+    held: list[_Held] = []
+    done: set[int] = set()
+    anchors: list[int] = []
+    births = _Births(masks)
+    for picture in pictures:
+        alive = None if picture.coded is None else picture.coded.alive
+        held.append(_Held(picture, _references(picture)))
+        if picture.coded is None or picture.coded.type != "B":
+            anchors = [*anchors[-_REMEMBERED:], picture.index]
+        while (ready := _ready(held, done, anchors, births)) is not None:
+            held = [one for one in held if one.picture is not ready.picture]
+            done = {index for index in done if index > ready.picture.index - _REMEMBERED} | {ready.picture.index}
+            yield ready._replace(needed=None if alive is None else alive.union(*(one.references for one in held)))
+    # Whatever waits for pictures that are missing.
+    for one in sorted(held, key=lambda one: one.picture.index):
+        yield Scheduled(one.picture, True)
+
+
+def in_order(things: Iterable[T]) -> Iterator[T]:
+    """What was made of pictures, in presentation order, each as soon as all before it are there."""
+    waiting: list[tuple[int, int, T]] = []
+    following: int | None = None
+    for arrival, thing in enumerate(things):
+        heapq.heappush(waiting, (thing.index, arrival, thing))
+        following = thing.index if following is None else following
+        while waiting and waiting[0][0] <= following:
+            index, _, first = heapq.heappop(waiting)
+            following = index + 1
+            yield first
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def _ready(held: list[_Held], done: set[int], anchors: list[int], births: _Births) -> Scheduled | None:
+    """The next held picture whose turn it is."""
+    waiting_key = False
+    for picture, references in sorted(held, key=lambda one: one.picture.index):
+        index = picture.index
+        before = max((anchor for anchor in anchors if anchor < index), default=-1)
+        born = births.first(before, index)
+        if index in anchors or born is not None:
+            if not waiting_key and done.issuperset(range(index if born is None else born, index)):
+                return Scheduled(picture, True)
+            waiting_key = True
+        elif done.issuperset(references):
+            return Scheduled(picture, False)
+    return None
+
+
+def _references(picture: Picture) -> frozenset[int]:
+    """Of a B-frame: other pictures come after those they refer to as it is."""
+    coded = picture.coded
+    if coded is None or coded.references is None or coded.type != "B":
+        return frozenset()
+    return frozenset(index for index in np.unique(coded.references.numpy()).tolist() if index >= 0)

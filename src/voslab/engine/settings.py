@@ -1,0 +1,61 @@
+"""How a segmenter is run; stored in checkpoints so that evaluation repeats validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from voslab.core import CheckpointError, ConfigError
+from voslab.core.parameters import check_parameters
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Engine settings.
+
+    Attributes:
+        size: working size: length in pixels of a picture's shorter side (the height of landscape video). Smaller
+            pictures are never enlarged. None: always the source size.
+        precision: the network's arithmetic, through autocast.
+
+    Raises:
+        ConfigError: for a size below 1 or an unknown precision.
+    """
+
+    size: int | None = 480
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise ConfigError(f"engine.size={self.size}: must be at least 1 pixel")
+        if self.precision not in _DTYPES:
+            raise ConfigError(f"engine.precision={self.precision}: choose from {', '.join(_DTYPES)}")
+
+    @staticmethod
+    def told(values: Mapping[str, Any], where: Path | str) -> Settings:
+        """The settings in a file, which is named in errors. Raises `CheckpointError`."""
+        try:
+            check_parameters(Settings, values, "engine.")
+            return Settings(**values)
+        except ConfigError as error:
+            raise CheckpointError(f"{where}: {error}") from error
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The autocast type."""
+        return _DTYPES[self.precision]
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Source H W -> working H W, the ratio kept to the nearest pixel."""
+        shorter = min(size)
+        if self.size is None or shorter <= self.size:
+            return size
+        height, width = (max(1, round(n * self.size / shorter)) for n in size)
+        return height, width

@@ -1,0 +1,96 @@
+"""Where predictions go: palette PNGs and an overlay video, written in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from voslab.engine.runner import Prediction, Throughput
+from voslab.video import BackgroundWriter, VideoWriter, overlay, write_mask
+
+
+class Sink(Protocol):
+    """Takes predictions in order. Closing it finishes its files; an error inside the block leaves none half done."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def put(self, prediction: Prediction) -> None:
+        """Take one. Raises the `WriteError` of an earlier one that could not be written."""
+        ...
+
+
+def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
+    """Palette PNGs `folder/<name>.png` holding the user's ids.
+
+    Args:
+        folder: made when missing.
+        names: file stems by frame index, of the frames that are written; by default all, in five digits.
+    """
+
+    def write(prediction: Prediction) -> None:
+        name = f"{prediction.index:05d}" if names is None else names.get(prediction.index)
+        if name is not None:
+            write_mask(folder / f"{name}.png", prediction.ids)
+
+    return BackgroundWriter(write)
+
+
+class Assembled:
+    """What sinks made of parts share: the parts are opened in order with the sink, and closed in reverse."""
+
+    def __init__(self, *parts: AbstractContextManager[Any]) -> None:
+        self._parts = parts
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for part in self._parts:
+            self._stack.enter_context(part)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+class OverlaySink(Assembled):
+    """An mp4 of the source frames with the objects coloured: as many frames, at the same rate."""
+
+    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
+        self._video = VideoWriter(path, rate, size)
+        self._background = BackgroundWriter[Prediction](self._write)
+        super().__init__(self._video, self._background)
+
+    def put(self, prediction: Prediction) -> None:
+        """See `Sink.put`."""
+        self._background.put(prediction)
+
+    def _write(self, prediction: Prediction) -> None:
+        self._video.write(overlay(prediction.image, prediction.ids))
+
+
+def drain(
+    predictions: Iterable[Prediction],
+    sinks: Sequence[Sink] = (),
+    each: Callable[[Prediction, Throughput], None] | None = None,
+) -> Throughput:
+    """Run to the end: every prediction goes to every sink, and to `each` (progress, metrics) with the speed so far."""
+    throughput = Throughput()
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        for prediction in predictions:
+            throughput.add(prediction)
+            for sink in sinks:
+                sink.put(prediction)
+            if each is not None:
+                each(prediction, throughput)
+    return throughput

@@ -1,0 +1,108 @@
+"""The LightningDataModule of what was carried to B-frames: crops of it for training, whole videos for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as ListOf
+from pathlib import Path
+
+from voslab.core import ConfigError, DataError
+from voslab.data.clips.mixture import Videos
+from voslab.data.datamodule import VOSDataModule
+from voslab.data.train_loader import TrainLoader
+from voslab.data.video_sequence import Sequence
+from voslab.methods.covos.cache.crops import CarriedCrops, CropSettings, Video, collate_carried
+from voslab.methods.covos.cache.files import carried_frames
+
+
+class CarriedDataModule(VOSDataModule):
+    """Training batches are `CarriedBatch`es, once something has carried the `training_videos` and called `open`.
+
+    Args:
+        cache: folder of what is carried, and of the encoded videos.
+        crop: how samples are drawn.
+        train: sequences, or a function that lists them.
+        val: the same, for validation.
+        test: the same, for testing.
+        batch_size: samples per optimisation step, over all processes together.
+        num_workers: loader processes per training process.
+        seed: of the order and of all draws.
+        samples_per_epoch: None: as many as there are B-frames.
+        per_video: so many evenly spread frames of a training video are looked at, those of them that are B-frames
+            are kept; None: all.
+    """
+
+    def __init__(
+        self,
+        cache: Path | str,
+        crop: CropSettings | None = None,
+        train: Videos | None = None,
+        val: Videos | None = None,
+        test: Videos | None = None,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+        samples_per_epoch: int | None = None,
+        per_video: int | None = None,
+    ) -> None:
+        super().__init__(train=train, val=val, test=test, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if per_video is not None and per_video < 1:
+            raise ConfigError(f"data.per_video={per_video}: must be positive")
+        self.cache = Path(cache)
+        self.per_video = per_video
+        self.crop = crop or CropSettings()
+        self.samples_per_epoch = samples_per_epoch
+        self._listed = train
+        self._crops: CarriedCrops | None = None
+
+    def training_videos(self) -> tuple[Sequence, ...]:
+        """The videos whose B-frames train.
+
+        Raises:
+            ConfigError: the configuration names none.
+            DataError: a video is missing or damaged.
+        """
+        if self._listed is None:
+            raise ConfigError("data: training needs `train`")
+        return tuple(self._listed() if callable(self._listed) else self._listed)
+
+    def setup(self, stage: str) -> None:
+        """Open the sources of a stage; see `VOSDataModule.setup`."""
+        if stage == "fit":
+            self.batch_per_process(self._process()[1])
+        super().setup("validate" if stage == "fit" else stage)
+
+    def check(self, world: int) -> None:
+        """Find out, before any process starts, whether `world` of them can share a batch, and list the videos.
+
+        Raises:
+            ConfigError, DataError: see `training_videos` and `batch_per_process`.
+        """
+        self.batch_per_process(world)
+        self.training_videos()
+
+    def open(self, folders: ListOf[Path]) -> None:
+        """Train on these folders; videos without a B-frame are left out.
+
+        Raises:
+            DataError: a folder is not finished, or none has a frame.
+        """
+        kept = []
+        for folder in folders:
+            frames = carried_frames(folder)
+            if frames is None:
+                raise DataError(f"{folder}: not finished, there is no index")
+            if frames:
+                kept.append(Video(folder, frames))
+        if not kept:
+            raise DataError("none of the training videos has a B-frame with a mask: nothing to train on")
+        self._crops = CarriedCrops(tuple(kept), self.crop, self.seed, self.samples_per_epoch)
+
+    def train_dataloader(self) -> TrainLoader:
+        """Batches of this process for the trainer's current epoch; see `VOSDataModule.train_dataloader`.
+
+        Raises:
+            ConfigError: nothing was carried.
+        """
+        if self._crops is None:
+            raise ConfigError("data: nothing was carried: only model=covos trains on B-frames")
+        return self.training_loader(self._crops, len(self._crops), collate_carried)

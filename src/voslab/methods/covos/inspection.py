@@ -1,0 +1,240 @@
+"""What a segmenter makes of a codec's side data, drawn side by side as a video.
+
+Upper row: the frame with its type, number and references; the codec's vectors; its residual. Lower row: the masks as
+the vectors carried them, as the residual had them corrected, and what came of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from voslab.core import ConfigError, Frame, ObjectTable, Segmenter
+from voslab.engine.padding import crop, pads
+from voslab.engine.profiling import shadowed
+from voslab.engine.runner import Labels, Prediction
+from voslab.engine.settings import Settings
+from voslab.engine.sinks import Assembled
+from voslab.video import BackgroundWriter, VideoWriter, overlay
+from voslab.video.drawing import arrows, caption, dimmed, panel_size, resized, tiled, tint
+
+CELL = 4
+PAST, FUTURE = (90, 210, 255), (255, 160, 60)
+INTRA, LARGE, CORRECTED = (150, 40, 40), (240, 220, 60), (255, 60, 200)
+
+
+@runtime_checkable
+class Propagates(Protocol):
+    """A segmenter that carries masks by vectors, and corrects them where a residual is above `threshold`."""
+
+    threshold: float
+
+    def propagate(self, frame: Frame, state: Any) -> tuple[Any, Any]:
+        """What is carried to a frame that is no key frame, and the state behind it.
+
+        Returns:
+            something with `planes` and `corrected`, B O h w on cells of 4 pixels, and `selected`, B 1 h w, bool.
+        """
+        ...
+
+
+@dataclass
+class Seen:
+    """Of one frame, padded, by cells of 4 pixels: motion 4 h w (pixels), references 2 h w, masks O h w, others h w."""
+
+    type: str
+    key: bool
+    motion: NDArray[np.float16] | None = None
+    references: NDArray[np.int32] | None = None
+    large: NDArray[np.bool_] | None = None
+    planes: Tensor | None = None
+    corrected: Tensor | None = None
+    selected: NDArray[np.bool_] | None = None
+
+
+class Watcher:
+    """Watches a segmenter that `Propagates`, by shadowing its methods; a context manager. Holds what is not taken yet.
+
+    Raises:
+        ConfigError: for a segmenter that does not.
+    """
+
+    def __init__(self, segmenter: Segmenter[Any]) -> None:
+        if not isinstance(segmenter, Propagates):
+            raise ConfigError(
+                f"inspect=true: {type(segmenter).__name__} has no carried and corrected masks to show, as covos has"
+            )
+        self._segmenter: Any = segmenter
+        self._seen: dict[int, Seen] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        watched = {"begin": self._frame, "step": self._frame, "propagate": self._carried}
+        self._stack.enter_context(shadowed(self._segmenter, watched))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def take(self, index: int) -> Seen | None:
+        """What was seen of a frame; None where the segmenter was not asked."""
+        return self._seen.pop(index, None)
+
+    def _frame(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(frame: Frame, state: Any) -> Any:
+            self._seen[frame.index] = _of(frame, self._segmenter.threshold)
+            return method(frame, state)
+
+        return watching
+
+    def _carried(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(frame: Frame, state: Any) -> Any:
+            carried, state = method(frame, state)
+            seen = self._seen[frame.index]
+            seen.planes, seen.corrected = (_half(planes[0]) for planes in (carried.planes, carried.corrected))
+            seen.selected = carried.selected[0, 0].cpu().numpy()
+            return carried, state
+
+        return watching
+
+
+class _Item(NamedTuple):
+    prediction: Prediction
+    seen: Seen
+
+
+class MotionSink(Assembled):
+    """Writes the video: as many frames as there are predictions, at the same rate. A `Sink`.
+
+    Args:
+        path: of the mp4.
+        rate: frames per second.
+        size: H W of the source; panels are no larger than 480 pixels.
+        segmenter: it is watched while the sink is open.
+        settings: how it is run.
+        masks: what it is given, which says what its slots are called.
+
+    Raises:
+        ConfigError: for a segmenter that carries nothing by vectors.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rate: Fraction,
+        size: tuple[int, int],
+        segmenter: Segmenter[Any],
+        settings: Settings,
+        masks: Mapping[int, Labels],
+    ) -> None:
+        self._watcher = Watcher(segmenter)
+        self._working = settings.working_size(size)
+        self._pads = pads(self._working, segmenter.stride, segmenter.padding)
+        self._panel = height, width = panel_size(size)
+        self._table = ObjectTable(int(i) for index in sorted(masks) for i in np.unique(masks[index]))
+        self._video = VideoWriter(path, rate, (2 * height, 3 * width))
+        self._background = BackgroundWriter[_Item](self._write)
+        super().__init__(self._video, self._background, self._watcher)
+
+    def put(self, prediction: Prediction) -> None:
+        """See `Sink.put`."""
+        self._background.put(_Item(prediction, self._watcher.take(prediction.index) or Seen("I", True)))
+
+    def _write(self, item: _Item) -> None:
+        prediction, seen = item
+        image = resized(prediction.image, self._panel)
+        ids = self._fit(torch.from_numpy(prediction.ids)[None, None].double(), "nearest-exact")[0].astype(np.int64)
+        final = overlay(image, ids)
+        caption(final, "final masks", "(base model)" if seen.planes is None else "(carried)")
+        panels = (
+            self._frame(image, prediction.index, seen),
+            self._motion(image, seen),
+            self._residual(image, seen),
+            self._masks(image, seen.planes, "propagated masks"),
+            self._masks(image, seen.corrected, "corrected masks"),
+            final,
+        )
+        self._video.write(tiled(panels))
+
+    def _frame(self, image: NDArray[np.uint8], index: int, seen: Seen) -> NDArray[np.uint8]:
+        used = {int(i) for i in np.unique(seen.references) if i >= 0} if seen.references is not None else set()
+        origin = f"from {', '.join(map(str, sorted(used)))}" if used else "predicted from none"
+        shown = image.copy()
+        caption(shown, f"{seen.type}-frame {index}, {origin}", "- key frame" if seen.key else "")
+        return shown
+
+    def _motion(self, image: NDArray[np.uint8], seen: Seen) -> NDArray[np.uint8]:
+        shown = dimmed(image)
+        if seen.motion is None or seen.references is None:
+            caption(shown, "no motion vectors")
+            return shown
+        used = self._cells(torch.from_numpy(seen.references >= 0)) > 0.5
+        motion = self._cells(torch.from_numpy(seen.motion))
+        ratio = np.array([new / old for new, old in zip(self._panel[::-1], self._working[::-1], strict=True)])
+        shown = tint(shown, ~(used[0] | used[1]), INTRA, 0.4)
+        for place, colour in enumerate((PAST, FUTURE)):
+            arrows(shown, motion[2 * place : 2 * place + 2] * ratio[:, None, None], used[place], colour)
+        caption(shown, "motion", ("to the past", PAST), ("to the future", FUTURE), ("none: intra", (230, 90, 90)))
+        return shown
+
+    def _residual(self, image: NDArray[np.uint8], seen: Seen) -> NDArray[np.uint8]:
+        shown = dimmed(image)
+        if seen.large is not None:
+            shown = tint(shown, self._cells(torch.from_numpy(seen.large)[None])[0] > 0.5, LARGE)
+        if seen.selected is not None:
+            shown = tint(shown, self._cells(torch.from_numpy(seen.selected)[None])[0] > 0.5, CORRECTED)
+        caption(shown, ("large residual", LARGE), ("corrected", CORRECTED))
+        return shown
+
+    def _masks(self, image: NDArray[np.uint8], planes: Tensor | None, title: str) -> NDArray[np.uint8]:
+        if planes is None:
+            shown = dimmed(image)
+            caption(shown, f"{title}: none")
+            return shown
+        fitted = self._cells(planes, "bilinear").clip(0, 1)
+        chances = np.concatenate([(1 - fitted).prod(0, keepdims=True), fitted])
+        shown = overlay(image, self._table.to_ids(chances.argmax(0)))
+        caption(shown, title)
+        return shown
+
+    def _cells(self, cells: Tensor, mode: str = "nearest-exact") -> NDArray[np.float32]:
+        """Cells n h w of the padded frame, spread over the panel: n H W."""
+        whole = F.interpolate(cells[None].float(), scale_factor=CELL, mode=mode)
+        return self._fit(crop(whole, self._pads), mode)
+
+    def _fit(self, pixels: Tensor, mode: str) -> NDArray[Any]:
+        return np.asarray(F.interpolate(pixels, self._panel, mode=mode)[0])
+
+
+def _of(frame: Frame, threshold: float) -> Seen:
+    coded = frame.coded
+    if coded is None:
+        return Seen("I", frame.key)
+    seen = Seen(coded.type, frame.key)
+    height, width = (extent // CELL for extent in frame.image.shape[-2:])
+    if coded.motion is not None and coded.references is not None:
+        # The vectors of the pixel in a cell's middle.
+        step = coded.motion.shape[-1] // width
+        motion, references = (x[0, :, step // 2 :: step, step // 2 :: step] for x in (coded.motion, coded.references))
+        seen.motion, seen.references = motion.half().cpu().numpy(), references.cpu().numpy()
+    if coded.residual is not None:
+        small = F.interpolate(coded.residual.float(), (height, width), mode="bilinear", align_corners=False)
+        seen.large = (small.abs().mean(1)[0] > threshold).cpu().numpy()
+    return seen
+
+
+def _half(planes: Tensor) -> Tensor:
+    return planes.detach().half().cpu()

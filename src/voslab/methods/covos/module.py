@@ -1,0 +1,66 @@
+"""CoVOS's LightningModule: cross-entropy of the decoder's output on B-frames (supplement, training details)."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import torch
+from torch import Tensor
+
+from voslab.core import ConfigError
+from voslab.engine.codec_source import Coding
+from voslab.methods.covos.cache.crops import CarriedBatch
+from voslab.methods.covos.cache.datamodule import CarriedDataModule
+from voslab.methods.covos.cache.precompute import carry_all, settings_key
+from voslab.methods.covos.propagation import Propagated
+from voslab.nn.losses import dice
+from voslab.training.module import VOSModule
+
+log = logging.getLogger(__name__)
+
+
+class CoVOSModule(VOSModule):
+    """Trains the decoder on what a frozen base and F left behind. Validation runs the whole method."""
+
+    def decode(self, batch: CarriedBatch) -> Tensor:
+        """Logits B (O+1) 4h 4w of cached B-frames: what `CoVOS.step` gives, from where `propagate` ends."""
+        carried = None if batch.carried is None else batch.carried.float()
+        nowhere = torch.zeros_like(batch.planes[:, :1], dtype=torch.bool)
+        masks = (batch.planes.float(), batch.corrected.float())
+        logits: Tensor = self.segmenter.decode(
+            Propagated(batch.features.float(), carried, *masks, nowhere), batch.valid
+        )
+        return logits
+
+    def training_step(self, batch: CarriedBatch) -> Tensor:  # type: ignore[override]
+        """Loss of a batch of B-frames."""
+        logits = self.decode(batch)
+        loss = self.loss(logits, batch.labels)
+        if self.recipe.dice:
+            loss = loss + self.recipe.dice * dice(logits, batch.labels)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.names))
+        return loss
+
+    def on_fit_start(self) -> None:
+        """Carry the training videos that are not carried yet, together with the other processes.
+
+        Raises:
+            ConfigError: the data are clips, or there is no decoder or no encoding.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, CarriedDataModule):
+            raise ConfigError("model=covos trains on B-frames, not on clips: say data=carried_davis2016, for instance")
+        coding = Coding.from_plain(data.cache / "coded", self.identity.get("coding"))
+        if coding is None or self.segmenter.decoder is None:
+            raise ConfigError("model=covos: without an encoding and refine=true there is nothing to train")
+        root = data.cache / "carried" / settings_key(self.segmenter, self.identity, self.settings)
+        process = (self.trainer.global_rank, self.trainer.world_size)
+        videos = data.training_videos()
+        folders = carry_all(self.segmenter, videos, root, coding, self.settings, process, data.per_video)
+        self.trainer.strategy.barrier("carried")
+        data.open(folders)
+        # Lightning wonders about the frozen parts, which stay in evaluation mode.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
+        trained = sum(p.numel() for p in self.segmenter.parameters() if p.requires_grad)
+        log.info("base and light encoder are frozen, %.2f M parameters of the decoder train", trained / 1e6)

@@ -1,0 +1,194 @@
+"""CRVOS (Cho et al. 2020): an encoder, the Clue (section 2.2) and three refine modules (section 2.3). No memory.
+
+Shapes: B clips, O objects, C channels; the encoder runs once per frame, what depends on an object runs on B O planes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voslab.core import Frame, Masks, State, state
+from voslab.core.segmenter import Padding
+from voslab.nn.aggregation import aggregate_min, object_probabilities
+from voslab.nn.blocks import in_chunks, per_object, repeated
+from voslab.nn.export_compat import spread
+from voslab.nn.normalise import Normalise
+from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
+
+Specifier = Literal["none", "mask", "clue"]
+Refine = Literal["deconv", "bilinear"]
+SPECIFIER_CHANNELS: dict[Specifier, int] = {"none": 0, "mask": 2, "clue": 5}
+
+
+@state
+class CRVOSState(State):
+    """The masks of the previous frame: hard where they were given, else the aggregated probabilities."""
+
+    masks: Masks
+
+
+class RefineModule(nn.Module):
+    """RM of Figure 2: a reduced encoder feature and what came before, blended by one 3x3 convolution.
+
+    The blend is linear in its two inputs up to its ReLU, so its share of the frame is computed once for all objects.
+    """
+
+    def __init__(self, skip: int, reduced: int, before: int, outputs: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(skip, reduced, 1)
+        self.blend = nn.Conv2d(reduced + before, outputs, 3, padding=1)
+        for convolution in (self.reduce, self.blend):
+            nn.init.kaiming_uniform_(convolution.weight)
+            if convolution.bias is not None:
+                nn.init.zeros_(convolution.bias)
+
+    def frame(self, skip: Tensor) -> Tensor:
+        """The frame's share, B outputs h w, from its feature B C h w."""
+        weight = self.blend.weight[:, : self.reduce.out_channels]
+        return F.conv2d(F.relu(self.reduce(skip)), weight, self.blend.bias, padding=1)
+
+    def forward(self, frame: Tensor, before: Tensor) -> Tensor:
+        """Frame's share B outputs h w and objects' inputs N C h w -> blended N outputs h w (N = B O)."""
+        weight = self.blend.weight[:, self.reduce.out_channels :]
+        if not weight.shape[1]:
+            return repeated(F.relu(frame), before.shape[0] // frame.shape[0])
+        return F.relu(per_object(F.conv2d(before, weight, padding=1), frame), inplace=True)
+
+
+class DeconvDecoder(nn.Module):
+    """Three refine modules, each followed by a deconvolution to two channels, all three feeding the predictor."""
+
+    def __init__(self, channels: tuple[int, ...], specifier: int, width: int) -> None:
+        super().__init__()
+        self.rm1 = RefineModule(channels[3], 2 * width, specifier, width)
+        self.rm2 = RefineModule(channels[1], width, 2, width)
+        self.rm3 = RefineModule(channels[0], width, 2, width)
+        self.up1 = nn.ConvTranspose2d(width, 2, 4, 2, 1)
+        self.up2 = nn.ConvTranspose2d(width, 2, 4, 2, 1)
+        self.up3 = nn.ConvTranspose2d(width, 2, 3, 1, 1)
+        self.skip = nn.ConvTranspose2d(2, 2, 4, 2, 1)
+        self.predictor = nn.ConvTranspose2d(6, 2, 6, 4, 1)
+
+    def forward(self, shares: tuple[Tensor, Tensor, Tensor], clue: Tensor) -> Tensor:
+        """Frame shares of RM1, RM2, RM3 (B width h w) and the clue (N C h w) -> scores N 2 H W, background first."""
+        out16 = self.up1(self.rm1(shares[0], clue))
+        out8 = self.up2(self.rm2(shares[1], out16))
+        out4 = self.up3(self.rm3(shares[2], out8))
+        scores: Tensor = self.predictor(torch.cat([self.skip(out16), out8, out4], 1))
+        return scores
+
+
+class BilinearDecoder(nn.Module):
+    """The general refine module of Table 3, row IV: one convolution and bilinear upsampling, one output."""
+
+    def __init__(self, channels: tuple[int, ...], specifier: int, width: int) -> None:
+        super().__init__()
+        self.rm1 = RefineModule(channels[3], 2 * width, specifier, width)
+        self.rm2 = RefineModule(channels[1], width, width, width)
+        self.rm3 = RefineModule(channels[0], width, width, width)
+        self.predictor = nn.Conv2d(width, 2, 3, padding=1)
+
+    def forward(self, shares: tuple[Tensor, Tensor, Tensor], clue: Tensor) -> Tensor:
+        """As `DeconvDecoder.forward`."""
+        x = _upsample(self.rm1(shares[0], clue), 2)
+        x = _upsample(self.rm2(shares[1], x), 2)
+        return _upsample(self.predictor(self.rm3(shares[2], x)), 4)
+
+
+class CRVOS(nn.Module):
+    """The whole network; a `Segmenter`.
+
+    Args:
+        backbone: any ResNet; the paper's is `resnet50`, its layer4 kept at stride 16.
+        specifier: what names the target (Table 3): nothing, the previous coarse `mask`, or the `clue`.
+        refine: the paper's `deconv` modules, or general `bilinear` ones.
+        norm: normalisation of the encoder; `group` suits training from random initialisation.
+        width: encoder width; 64 is the published one.
+        refine_width: channels of the refine modules; 128 are the published ones.
+        object_chunk: so many objects are refined at once; bounds memory, changes nothing else.
+    """
+
+    stride = 16
+    padding: Padding = "reflect"
+    features = low_level
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        specifier: Specifier = "clue",
+        refine: Refine = "deconv",
+        norm: Norm = "batch",
+        width: int = 64,
+        refine_width: int = 128,
+        object_chunk: int = 16,
+    ) -> None:
+        super().__init__()
+        if specifier not in SPECIFIER_CHANNELS or refine not in ("deconv", "bilinear"):
+            raise ValueError(f"unknown specifier '{specifier}' or refine '{refine}'")
+        self.specifier = specifier
+        self.object_chunk = object_chunk
+        self.normalise = Normalise()
+        self.encoder = ResNet(backbone, norm, width, dilated=True)
+        decoder = DeconvDecoder if refine == "deconv" else BilinearDecoder
+        self.refine = decoder(self.encoder.channels, SPECIFIER_CHANNELS[specifier], refine_width)
+
+    def begin(self, frame: Frame, masks: Masks) -> CRVOSState:
+        """See `Segmenter.begin`. The first image is never looked at."""
+        return CRVOSState(masks)
+
+    def step(self, frame: Frame, state: CRVOSState) -> tuple[Tensor, CRVOSState]:
+        """See `Segmenter.step`."""
+        planes = state.masks.planes
+        if planes.shape[1]:
+            scores = self.decode(self.encode(frame.image), self.clue(planes))
+            odds = scores[:, :, 1] - scores[:, :, 0]
+        else:
+            odds = planes
+        logits = aggregate_min(odds, state.masks.valid)
+        return logits, CRVOSState(state.masks.with_planes(object_probabilities(logits)))
+
+    def add(self, frame: Frame, masks: Masks, state: CRVOSState) -> CRVOSState:
+        """See `Segmenter.add`."""
+        return CRVOSState(state.masks.append(masks))
+
+    def encode(self, image: Tensor) -> Pyramid:
+        """B 3 H W -> features of layers 1, 2 and 4; layer3's are no input of the decoder."""
+        layer1, layer2, _, layer4 = self.encoder(self.normalise(image))
+        return Pyramid(layer1, layer2, layer4)
+
+    def clue(self, planes: Tensor) -> Tensor:
+        """The Clue (section 2.2): planes B O H W -> B O 5 h w: background, object, row, column, radius at 1/16."""
+        batch, objects, height, width = planes.shape
+        h, w = height // self.stride, width // self.stride
+        if self.specifier == "none":
+            return planes.new_zeros(batch, objects, 0, h, w)
+        coarse = F.avg_pool2d(planes.flatten(0, 1).unsqueeze(1), self.stride).view(batch, objects, 1, h, w)
+        mask = torch.cat([1 - coarse, coarse], 2)
+        if self.specifier == "mask":
+            return mask
+        row = spread(h, planes.device, planes.dtype).view(h, 1).expand(h, w)
+        column = spread(w, planes.device, planes.dtype).expand(h, w)
+        coordinates = torch.stack([row, column, (row**2 + column**2).sqrt()])
+        return torch.cat([mask, coordinates.expand(batch, objects, 3, h, w)], 2)
+
+    def decode(self, features: Pyramid, clue: Tensor) -> Tensor:
+        """Features of B frames and clues B O C h w -> scores B O 2 H W, background first."""
+        shares = (
+            self.refine.rm1.frame(features.f16),
+            self.refine.rm2.frame(features.f8),
+            self.refine.rm3.frame(features.f4),
+        )
+
+        def refine(part: Tensor) -> Tensor:
+            scores: Tensor = self.refine(shares, part)
+            return scores
+
+        return in_chunks(refine, clue, self.object_chunk)
+
+
+def _upsample(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)

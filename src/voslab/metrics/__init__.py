@@ -1,0 +1,34 @@
+"""The ruler: region similarity J, boundary accuracy F, and what the DAVIS and YouTube-VOS protocols make of them."""
+
+from voslab.metrics.boundary import boundary_f, boundary_map
+from voslab.metrics.by_size import SizeScore, score_by_size, standard_areas
+from voslab.metrics.davis import (
+    DAVISScore,
+    ObjectScore,
+    ScoreTable,
+    Statistics,
+    davis_score,
+    score_frame,
+    scored_frames,
+    statistics,
+)
+from voslab.metrics.region import jaccard
+from voslab.metrics.youtube_vos import youtube_vos_score
+
+__all__ = [
+    "DAVISScore",
+    "ObjectScore",
+    "ScoreTable",
+    "SizeScore",
+    "Statistics",
+    "boundary_f",
+    "boundary_map",
+    "davis_score",
+    "jaccard",
+    "score_by_size",
+    "score_frame",
+    "scored_frames",
+    "standard_areas",
+    "statistics",
+    "youtube_vos_score",
+]

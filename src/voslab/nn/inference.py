@@ -1,0 +1,49 @@
+"""A network whose weights are final, made faster: batch norm folded into convolutions, channels last in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from voslab.nn.resnet import BasicBlock, Bottleneck, ResNet
+
+
+@torch.no_grad()
+def for_inference(network: nn.Module) -> None:
+    """Put a network into evaluation mode for good; its outputs stay the same but for rounding.
+
+    Batch norms of its ResNets become part of the convolutions before them, so its state dict is no longer that of the
+    network that trains. Weights are channels-last, and so is then all that convolutions compute.
+    """
+    network.eval().requires_grad_(False)
+    for module in list(network.modules()):
+        if isinstance(module, ResNet):
+            _fold(module, "bn1", *module.stem())
+        elif isinstance(module, (BasicBlock, Bottleneck)):
+            for number in range(1, 4 if isinstance(module, Bottleneck) else 3):
+                _fold(module, f"bn{number}", module.get_submodule(f"conv{number}"))
+            if module.downsample is not None:
+                _fold(module.downsample, "1", module.downsample[0])
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _fold(owner: nn.Module, name: str, *convolutions: nn.Module) -> None:
+    """Replace a batch norm by nothing; the first convolution of those whose sum it normalises takes its shift."""
+    norm = owner.get_submodule(name)
+    if not isinstance(norm, nn.BatchNorm2d):
+        return
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    first: Tensor | None = norm.bias
+    for convolution in convolutions:
+        assert isinstance(convolution, nn.Conv2d)
+        weight, bias = fuse_conv_bn_weights(
+            convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, first
+        )
+        convolution.weight = weight.requires_grad_(False)
+        if first is not None:
+            convolution.bias = bias.requires_grad_(False)
+        mean, first = torch.zeros_like(mean), None
+    setattr(owner, name, nn.Identity())

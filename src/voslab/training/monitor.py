@@ -1,0 +1,109 @@
+"""What a training costs, step by step, and a line per epoch on the terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from voslab.data.train_loader import TrainLoader
+from voslab.training.evaluation import peak_memory_mb
+
+
+class Monitor(L.Callback):
+    """Logs cost at every step, and says how each epoch went and how long the rest will take.
+
+    Logged are `train/gradient_norm` (of all parameters that train, before clipping), `train/data_wait` (the share of
+    the time since the step before in which this process waited for its batch), `train/clips_per_second` (of all
+    processes) and `train/peak_memory_mb` (of this process or its GPU).
+    """
+
+    def __init__(self) -> None:
+        self._norm: Tensor | None = None
+        self._loss: Tensor | None = None
+        self._batches = 0
+        self._validated = False
+        self._began = self._epoch = self._step = 0.0
+        self._waited = self._waiting = 0.0
+        self._from = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of the run."""
+        self._began, self._from = time.perf_counter(), trainer.global_step
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of the epoch."""
+        self._epoch = self._step = time.perf_counter()
+        self._waited = self._waiting = 0.0
+        self._loss, self._batches, self._validated = None, 0, False
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Take the norm of the gradients; there are none in a step that is left out."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self._norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log."""
+        now, loader = time.perf_counter(), trainer.train_dataloader
+        waited = loader.waited if isinstance(loader, TrainLoader) else 0.0
+        seconds = max(now - self._step, 1e-9)
+        clips = len(batch.names) * trainer.world_size
+        cost: dict[str, Any] = {
+            "train/data_wait": min(1.0, (waited - self._waited) / seconds),
+            "train/clips_per_second": clips / seconds,
+            "train/peak_memory_mb": peak_memory_mb(pl_module.device),
+        }
+        if self._norm is not None:
+            cost["train/gradient_norm"] = self._norm
+        pl_module.log_dict(cost, on_step=True, on_epoch=False, batch_size=len(batch.names))
+        self._waiting += waited - self._waited
+        self._step, self._waited, self._norm = now, waited, None
+        # Lightning divides the loss of accumulated batches.
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+        self._loss = loss if self._loss is None else self._loss + loss
+        self._batches += 1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the time of validation out of the next step's."""
+        self._step, self._validated = time.perf_counter(), True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the line; all processes must come here, as they average their losses."""
+        if self._loss is None:
+            return
+        loss = float(trainer.strategy.reduce(self._loss / self._batches, reduce_op="mean"))
+        if trainer.is_global_zero:
+            print(self._line(trainer, loss), flush=True)
+
+    def _line(self, trainer: L.Trainer, loss: float) -> str:
+        now = time.perf_counter()
+        epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        parts = [f"epoch {trainer.current_epoch + 1}{epochs}", f"step {trainer.global_step}", f"loss {loss:.4f}"]
+        score = trainer.callback_metrics.get("val/J&F-Mean")
+        if self._validated and score is not None and math.isfinite(score):
+            parts.append(f"val J&F {100 * float(score):.1f}")
+        seconds = now - self._epoch
+        parts.append(f"{duration(seconds)} ({100 * self._waiting / seconds:.0f} % waiting for data)")
+        done, total = trainer.global_step - self._from, trainer.estimated_stepping_batches - self._from
+        if 0 < done < total < math.inf:
+            parts.append(f"{duration((now - self._began) * (total - done) / done)} to go")
+        return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time, to about two digits.
+
+    >>> duration(7.24), duration(95), duration(4000), duration(200000)
+    ('7.2 s', '95 s', '67 min', '55.6 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,23 @@
+"""Pictures and masks from files and folders, and back into them."""
+
+from voslab.video.background_writer import BackgroundWriter
+from voslab.video.images import image_files, read_image, read_mask
+from voslab.video.masks import read_masks
+from voslab.video.palette import colour, palette
+from voslab.video.reader import Video, open_video
+from voslab.video.writer import VideoWriter, overlay, write_mask
+
+__all__ = [
+    "BackgroundWriter",
+    "Video",
+    "VideoWriter",
+    "colour",
+    "image_files",
+    "open_video",
+    "overlay",
+    "palette",
+    "read_image",
+    "read_mask",
+    "read_masks",
+    "write_mask",
+]

@@ -1,0 +1,1 @@
+"""Motion fields: from codec vectors or optical flow, holes filled, and values warped along them."""

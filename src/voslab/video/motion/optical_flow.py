@@ -1,0 +1,119 @@
+"""Other motion in place of the codec's: what motion vectors are compared to (CoVOS, supplement, Table 4).
+
+Key frames keep what the codec says of them; of B-frames, type, picture and grid stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voslab.core import Coded, Picture
+
+Motion = Literal["codec", "flow", "vectors_as_flow"]
+MOTIONS: tuple[Motion, ...] = get_args(Motion)
+Luma = NDArray[np.uint8]
+
+
+def with_motion(pictures: Iterable[Picture], motion: Motion) -> Iterator[Picture]:
+    """Pictures in decode order with another motion of their B-frames.
+
+    `codec` leaves them as they are. `flow` is dense optical flow (DIS) to the nearest key frames before and behind the
+    frame; the residual is what such flow leaves. `vectors_as_flow` takes vectors for a flow field, as CoViAR (Wu et al.
+    2018) does: one vector a pixel, stretched to the distance of the key frame before the frame as if everything moved
+    steadily, no motion where there is no vector; the residual stays the codec's.
+    """
+    return iter(pictures) if motion == "codec" else _changed(pictures, motion)
+
+
+def optical_flow(picture: Luma, reference: Luma) -> NDArray[np.float32]:
+    """Dense inverse search, H W 2 (x, y): where in the reference each pixel of the picture is, less its position."""
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    found: NDArray[np.float32] = np.asarray(method.calc(picture, reference, None), np.float32)
+    return found
+
+
+def _changed(pictures: Iterable[Picture], motion: Motion) -> Iterator[Picture]:
+    keys: dict[int, Luma] = {}
+    for picture in pictures:
+        coded = picture.coded
+        if coded is None or coded.type != "B" or coded.motion is None:
+            # Of the key frames so far, two lie around any B-frame that still comes; open GOPs begin with a third.
+            keys = dict(sorted(keys.items())[-2:]) | {picture.index: luma_of(picture)}
+            yield picture
+            continue
+        past = max((index for index in keys if index < picture.index), default=-1)
+        future = min((index for index in keys if index > picture.index), default=-1)
+        if motion == "flow":
+            yield replace(picture, coded=by_flow(picture, coded, {i: keys[i] for i in (past, future) if i >= 0}))
+        else:
+            yield replace(picture, coded=_by_vectors(picture.index, coded, past if past >= 0 else future))
+
+
+def by_flow(picture: Picture, coded: Coded, references: dict[int, Luma]) -> Coded:
+    """Side data of a B-frame, on the grid of `coded`, by flow to pictures of these presentation indices."""
+    assert coded.motion is not None
+    grid = (coded.motion.shape[-2], coded.motion.shape[-1])
+    luma = luma_of(picture)
+    motion = np.zeros((4, *grid), np.float32)
+    named = np.full((2, *grid), -1, np.int32)
+    predicted = np.zeros(luma.shape, np.float32)
+    for index, reference in references.items():
+        place = int(index > picture.index)
+        flow = optical_flow(luma, reference)
+        motion[2 * place : 2 * place + 2] = on_grid(flow, grid).transpose(2, 0, 1)
+        named[place] = index
+        predicted += _displaced(reference, flow) / len(references)
+    left = on_grid((luma - predicted) / np.float32(255), grid) if references else np.zeros(grid, np.float32)
+    vectors, indices, residual = (torch.from_numpy(field[None]) for field in (motion, named, left[None]))
+    return Coded("B", vectors, indices, residual, coded.alive)
+
+
+def _by_vectors(index: int, coded: Coded, key: int) -> Coded:
+    """`key` is the presentation index of the key frame that all vectors shall lead to; -1 for none."""
+    motion, references = coded.motion, coded.references
+    assert motion is not None
+    assert references is not None
+    distance = references.float() - index
+    stretched = [
+        motion[:, 2 * place : 2 * place + 2] * _ratio(distance[:, place : place + 1], key - index) for place in range(2)
+    ]
+    used = references >= 0
+    one = torch.where(used[:, :1], stretched[0], torch.where(used[:, 1:], stretched[1], 0.0))
+    named = torch.full_like(references, -1)
+    named[:, int(key > index)] = key
+    fields = [torch.zeros_like(one), torch.zeros_like(one)]
+    fields[int(key > index)] = one * (key >= 0)
+    return replace(coded, motion=torch.cat(fields, 1), references=named)
+
+
+def _ratio(distance: Tensor, wanted: int) -> Tensor:
+    return wanted / torch.where(distance == 0, 1.0, distance)
+
+
+def _displaced(reference: Luma, flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    height, width = reference.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    moved = cv2.remap(reference, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
+
+
+def on_grid(field: NDArray, grid: tuple[int, int]) -> NDArray[np.float32]:
+    """H W … as it is where that is the grid, or the mean per cell of 4 x 4 pixels."""
+    height, width = field.shape[:2]
+    if (height, width) == grid:
+        return field
+    whole = cv2.copyMakeBorder(field, 0, -height % 4, 0, -width % 4, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(whole, (grid[1], grid[0]), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def luma_of(picture: Picture) -> Luma:
+    """H W, full range."""
+    return np.asarray(cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -1,0 +1,118 @@
+"""Pictures of a video, one at a time, from a video file or a folder of images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from av.video.reformatter import VideoReformatter
+
+from voslab.core import DataError, Picture, VideoError
+from voslab.video.decode import DEFAULT_RATE, damage_at, decoded_frames, read_header, to_image
+from voslab.video.images import image_files, read_image
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Video:
+    """A source of pictures. Each iteration starts anew, decodes lazily and holds no more than the codec's own delay.
+
+    Iterating yields `Picture`s in presentation order, all of one size, without codec side data. At its end a warning
+    counts the frames that are missing, and those of which the decoder had to guess a part; once per video.
+
+    Attributes:
+        path: the file or folder.
+        size: H, W of every picture, upright.
+        rate: frames per second; the average where it varies, 24 for folders.
+        count: number of pictures, exact for folders; the container's word, or an estimate, for files.
+        names: the files' stems for folders, None for files.
+
+    Raises:
+        VideoError: while iterating, after the pictures before the damage.
+        DataError: while iterating a folder: a damaged image, or one of another size.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    rate: Fraction
+    count: int | None
+    names: tuple[str, ...] | None
+    pictures: Callable[[], Iterator[Picture]] = field(repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return self.pictures()
+
+
+def open_video(path: Path | str) -> Video:
+    """Open a video file (mp4, mov, mkv, webm, avi, …) or a folder of images (in natural order of their names).
+
+    The first picture is decoded to learn the size.
+
+    Raises:
+        VideoError: no such path, not a video, or no frame in it can be decoded.
+        DataError: a folder without images, with two images of one stem, or with a damaged first image.
+    """
+    path = Path(path)
+    return _open_folder(path) if path.is_dir() else _open_file(path)
+
+
+def _open_file(path: Path) -> Video:
+    header = read_header(path)
+    warned: list[int] = []
+
+    def pictures() -> Iterator[Picture]:
+        reformatter = VideoReformatter()
+        index, size = -1, None
+        guessed: list[int] = []
+        last: float | None = None
+        for index, frame in enumerate(decoded_frames(path)):
+            last = frame.time if last is None or frame.time is None else max(last, frame.time)
+            if frame.is_corrupt:
+                guessed.append(index)
+            with damage_at(path, index):
+                image = to_image(frame, reformatter)
+            size = size or image.shape[:2]
+            if image.shape[:2] != size:
+                raise VideoError(f"{path}: frame {index} is {_by(image.shape)}, the frames before are {_by(size)}")
+            yield Picture(index, image)
+        if warned:
+            return
+        if missing := header.missing(index + 1, last):
+            warned.append(index)
+            _log.warning("%s: %s", path, missing)
+        if guessed:
+            warned.append(index)
+            _log.warning(
+                "%s: damaged, parts of %d of %d frames are guesses (the first is frame %d)",
+                path,
+                len(guessed),
+                index + 1,
+                guessed[0],
+            )
+
+    height, width = next(pictures()).image.shape[:2]
+    return Video(path, (height, width), header.rate, header.count, None, pictures)
+
+
+def _open_folder(folder: Path) -> Video:
+    files = image_files(folder)
+    height, width = read_image(files[0]).shape[:2]
+
+    def pictures() -> Iterator[Picture]:
+        for index, file in enumerate(files):
+            image = read_image(file)
+            if image.shape[:2] != (height, width):
+                raise DataError(f"{file}: the image is {_by(image.shape)}, the ones before are {_by((height, width))}")
+            yield Picture(index, image)
+
+    names = tuple(file.stem for file in files)
+    return Video(folder, (height, width), DEFAULT_RATE, len(files), names, pictures)
+
+
+def _by(size: tuple[int, ...]) -> str:
+    """Width x height, as people say it."""
+    return f"{size[1]} x {size[0]}"

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.data.test_datamodule import SETTINGS, attached, names
+from tests.data.tree import video
+from voslab.core import ConfigError, DataError
+from voslab.data.datamodule import VOSDataModule
+
+
+def module(
+    folder: Path, clips: int = 7, world: int = 1, rank: int = 0, epoch: int = 0, **options: int
+) -> VOSDataModule:
+    sequences = tuple(video(folder / f"v{number}", frames=3) for number in range(clips))
+    made = VOSDataModule(SETTINGS, sequences, **{"batch_size": 2, "num_workers": 0, **options})
+    attached(made, world, rank, epoch)
+    made.setup("fit")
+    return made
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_behind_any_batch(tmp_path: Path, workers: int) -> None:
+    made = module(tmp_path, num_workers=workers, epoch=3)
+    whole = names(made)
+    assert len(whole) == 3
+    for done in range(4):
+        loader = made.train_dataloader()
+        batches = iter(loader)
+        for _ in range(done):
+            next(batches)
+        state = loader.state_dict()
+        assert (state["epoch"], state["batches"]) == (3, done)
+        again = made.train_dataloader()
+        again.load_state_dict(state)
+        assert len(again) == 3
+        assert [clip.names for clip in again] == whole[done:]
+        assert again.state_dict()["batches"] == 3
+
+
+def test_only_its_own_epoch_begins_later(tmp_path: Path) -> None:
+    made = module(tmp_path, epoch=3)
+    state = {"epoch": 2, "batches": 2, "plan": [7, 0, 2]}
+    loader = made.train_dataloader()
+    loader.load_state_dict(state)
+    assert [clip.names for clip in loader] == names(made)
+
+
+def test_two_processes_go_on_where_one_was(tmp_path: Path) -> None:
+    whole = names(module(tmp_path))
+    shares = []
+    for rank in range(2):
+        loader = module(tmp_path, world=2, rank=rank).train_dataloader()
+        loader.load_state_dict({"epoch": 0, "batches": 1, "plan": [7, 0, 2]})
+        shares.append([clip.names for clip in loader])
+    assert [a + b for a, b in zip(*shares, strict=True)] == whole[1:]
+
+
+def test_other_batches_in_the_middle_of_an_epoch_are_refused(tmp_path: Path) -> None:
+    state = module(tmp_path).train_dataloader().state_dict()
+    other = module(tmp_path, batch_size=1, seed=4).train_dataloader()
+    with pytest.raises(ConfigError, match="middle of an epoch and seed was 0, is 4, batch_size was 2, is 1"):
+        other.load_state_dict({**state, "batches": 1})
+    other.load_state_dict({**state, "batches": 0})
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_workers_outlive_a_signal_to_the_whole_group(tmp_path: Path, given: int) -> None:
+    whole = names(made := module(tmp_path, num_workers=2))
+    batches = iter(made.train_dataloader())
+    seen = [next(batches).names for _ in range(given)]
+    for child in children():
+        os.kill(child, signal.SIGINT)
+        os.kill(child, signal.SIGTERM)
+    time.sleep(0.1)
+    seen += [clip.names for clip in batches]
+    assert seen == whole
+
+
+def children() -> list[int]:
+    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    return [int(child) for child in found.read_text().split()]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 5 worker processes")
+def test_more_workers_than_clips_are_no_matter(tmp_path: Path) -> None:
+    assert names(module(tmp_path, clips=2, num_workers=5)) == names(module(tmp_path, clips=2))
+
+
+def test_what_cannot_be_shared_out_is_found_before_any_process_starts(tmp_path: Path) -> None:
+    made = module(tmp_path)
+    made.check(2)
+    with pytest.raises(ConfigError, match="batch_size=2 is the batch of all 3 processes"):
+        made.check(3)
+    with pytest.raises(DataError, match="7 clips an epoch, fewer than one batch of 8"):
+        module(tmp_path, batch_size=8).check(2)
+    with pytest.raises(DataError, match="has no videos"):
+        VOSDataModule(SETTINGS, ()).check(1)

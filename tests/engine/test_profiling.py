@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from voslab.core import ConfigError, Frame, Masks, State, state
+from voslab.core.segmenter import Padding
+from voslab.engine import Settings
+from voslab.engine import profiling as measure
+from voslab.engine.profiling import Grid, Measurement, sweep, timed
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.methods.stm.network import STM
+from voslab.nn.aggregation import aggregate_min
+
+
+@state
+class FramesState(State):
+    masks: Masks
+
+
+class Clocked(nn.Module):
+    """Each part takes as long as it says, on a clock of its own."""
+
+    stride = 16
+    padding: Padding = "zeros"
+    stages: ClassVar[tuple[str, ...]] = ("encode", "read", "decode")
+
+    def __init__(self, fail: Callable[[int], None] = lambda objects: None) -> None:
+        super().__init__()
+        self.clock = 0.0
+        self.fail = fail
+        self.images: list[Tensor] = []
+        self.seen: list[tuple[int, bool, torch.dtype]] = []
+
+    def begin(self, frame: Frame, masks: Masks) -> FramesState:
+        self.clock += 1000
+        return FramesState(masks)
+
+    def step(self, frame: Frame, state: FramesState) -> tuple[Tensor, FramesState]:
+        self.fail(state.masks.valid.shape[1])
+        self.images.append(frame.image)
+        self.seen.append((frame.index, torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        # The first two frames, which are not timed, take longer.
+        self.clock += 1 if frame.index > 2 else 100
+        self.encode()
+        self.decode()
+        return aggregate_min(state.masks.planes, state.masks.valid), state
+
+    def add(self, frame: Frame, masks: Masks, state: FramesState) -> FramesState:
+        raise NotImplementedError
+
+    def encode(self) -> None:
+        self.clock += 2
+
+    def read(self) -> None:
+        self.clock += 4
+
+    def decode(self) -> None:
+        self.clock += 8
+        self.read()
+        self.read()
+
+
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
+    made = Clocked()
+    monkeypatch.setattr(measure, "now", lambda device: made.clock)
+    return made
+
+
+def points(segmenter: Any, grid: Grid, settings: Settings | None = None) -> list[Measurement]:
+    return list(sweep(segmenter, grid, settings))
+
+
+def grid(
+    *sizes: tuple[int, int], objects: Sequence[int] = (1,), memory: Sequence[int] = (1,), repeats: int = 1
+) -> Grid:
+    return Grid(sizes, objects, memory, repeats)
+
+
+def test_a_step_is_the_sum_of_its_stages_and_the_rest(clocked: Clocked) -> None:
+    [point] = points(clocked, grid((32, 48), repeats=3))
+    assert point.seconds == 19
+    assert point.stages == {"encode": 2, "read": 8, "decode": 8}
+    assert point.rest == 1
+
+
+def test_frames_are_consecutive_padded_and_the_same_every_time(clocked: Clocked) -> None:
+    points(clocked, grid((33, 40), repeats=3))
+    again = Clocked()
+    points(again, grid((33, 40), repeats=3))
+    assert [index for index, *_ in clocked.seen[1:]] == [1, 2, 3, 4, 5]
+    assert {tuple(image.shape) for image in clocked.images[1:]} == {(1, 3, 48, 48)}
+    assert torch.equal(clocked.images[-1], again.images[-1])
+    assert clocked.images[-1].std() > 0.1
+
+
+def test_the_precision_is_the_one_asked_for(clocked: Clocked) -> None:
+    points(clocked, grid((32, 32)), Settings(precision="bf16"))
+    assert {autocast[1:] for autocast in clocked.seen} == {(True, torch.bfloat16)}
+    clocked.seen.clear()
+    points(clocked, grid((32, 32)))
+    assert not any(enabled for _, enabled, _ in clocked.seen)
+
+
+def test_methods_are_as_they_were_also_after_an_error(clocked: Clocked) -> None:
+    shadow = clocked.read
+    clocked.read = shadow  # type: ignore[method-assign]
+    with suppress(KeyError), timed(clocked, ("encode", "read")) as seconds:
+        clocked.decode()
+        assert vars(clocked)["read"] is not shadow
+        raise KeyError
+    assert seconds == {"encode": 0, "read": 8}
+    assert "encode" not in vars(clocked)
+    assert vars(clocked)["read"] is shadow
+
+
+def test_a_memory_is_as_large_as_after_so_many_frames() -> None:
+    torch.manual_seed(0)
+    small = {"backbone": "resnet18", "norm": "group", "width": 4, "decoder_width": 4}
+    network = STM(**small, key_channels=4, value_channels=8).eval()  # type: ignore[arg-type]
+    found = points(network, grid((30, 48), objects=(1, 3), memory=(1, 20)))
+    cells, floats = 2 * 3, 4 + 8
+    assert [(point.objects, point.frames) for point in found] == [(1, 1), (1, 20), (3, 1), (3, 20)]
+    for point in found:
+        assert point.memory_bytes == point.objects * point.frames * cells * floats * 4
+        assert point.state_bytes == 32 * 48 * 4 * 3 + (point.objects + 1) * 32 * 48 * 4 + point.objects
+        assert set(point.stages) == {"encode", "memorise", "read", "decode"}
+        assert min(point.stages.values()) > 0
+        assert point.rest > 0
+        assert point.peak_bytes is None
+
+
+def test_a_method_without_memory_is_measured_once_per_size_and_objects() -> None:
+    found = points(CopyFirst(), grid((8, 9), (10, 11), objects=(0, 2), memory=(1, 5, 20)))
+    assert [(point.size, point.objects) for point in found] == [((8, 9), 0), ((8, 9), 2), ((10, 11), 0), ((10, 11), 2)]
+    assert all(point.frames is None and point.memory_bytes is None and point.stages == {} for point in found)
+    assert found[-1].state_bytes == 10 * 11 * 2 * 4 + 2
+    assert found[-1].seconds > 0
+
+
+def test_what_does_not_fit_is_a_row_and_the_rest_is_measured() -> None:
+    def fail(objects: int) -> None:
+        if objects == 2:
+            torch.empty(2**60)
+
+    found = points(Clocked(fail), grid((16, 16), objects=(1, 2, 3)))
+    assert [point.error for point in found] == [None, "out of memory", None]
+    assert found[1] == Measurement((16, 16), 2, None, error="out of memory")
+
+
+def test_any_other_error_is_the_methods_own() -> None:
+    def fail(objects: int) -> None:
+        if objects == 2:
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        points(Clocked(fail), grid((16, 16), objects=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"sizes": [[0, 5]]}, "sizes: 0"),
+        ({"sizes": [[5]]}, "a height and a width"),
+        ({"sizes": [5]}, "a height and a width"),
+        ({"objects": [-1]}, "objects: -1"),
+        ({"memory": [0]}, "memory: 0"),
+        ({"memory": ["a"]}, "memory: 'a'"),
+        ({"repeats": 0}, "repeats: 0"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Grid(**{"sizes": [[5, 5]], "objects": [1], "memory": [1], **wrong})

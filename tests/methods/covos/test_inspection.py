@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from voslab.core import Coded, ConfigError, Frame, Masks, Picture, State, state
+from voslab.core.segmenter import Padding
+from voslab.engine import Settings, drain, run
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.methods.covos.inspection import FUTURE, LARGE, PAST, MotionSink, Watcher
+from voslab.nn.aggregation import aggregate_min
+from voslab.video import open_video
+
+SIZE = (90, 160)
+
+
+@state
+class CarriesState(State):
+    masks: Masks
+
+
+class Carries(nn.Module):
+    """Carries the given masks to B-frames as they are; the left half is what it calls corrected."""
+
+    stride = 16
+    padding: Padding = "zeros"
+    threshold = 0.1
+
+    def begin(self, frame: Frame, masks: Masks) -> CarriesState:
+        return CarriesState(masks)
+
+    def step(self, frame: Frame, state: CarriesState) -> tuple[Tensor, CarriesState]:
+        if not frame.key:
+            self.propagate(frame, state)
+        return aggregate_min(state.masks.planes, state.masks.valid), state
+
+    def propagate(self, frame: Frame, state: CarriesState) -> tuple[Any, CarriesState]:
+        planes = state.masks.planes[..., 2::4, 2::4]
+        selected = torch.zeros_like(planes[:, :1], dtype=torch.bool)
+        return SimpleNamespace(planes=planes, corrected=planes.flip(-1), selected=selected), state
+
+    def add(self, frame: Frame, masks: Masks, state: CarriesState) -> CarriesState:
+        return CarriesState(state.masks.append(masks))
+
+
+def picture(index: int, kind: str, past: int = -1, future: int = -1) -> Picture:
+    """Vectors (40, 0) in the lower half, none in the upper one; a large residual at the right."""
+    cells = (1, -(-SIZE[0] // 4), -(-SIZE[1] // 4))
+    motion, references = torch.zeros(1, 4, *cells[1:]), torch.full((1, 2, *cells[1:]), -1, dtype=torch.int32)
+    for place, other in enumerate((past, future)):
+        references[:, place, cells[1] // 2 :] = other
+        motion[:, 2 * place, cells[1] // 2 :] = 40 * (other >= 0)
+    residual = torch.zeros(1, 1, *cells[1:])
+    residual[..., -10:] = 0.3
+    image = np.full((*SIZE, 3), 100, np.uint8)
+    return Picture(index, image, Coded(kind, motion, references, residual))
+
+
+def labels() -> NDArray[np.int64]:
+    found = np.zeros(SIZE, np.int64)
+    found[30:70, 20:60] = 9
+    return found
+
+
+PICTURES = [picture(0, "I"), picture(3, "P", 0), picture(1, "B", 0, 3), picture(2, "B", 0)]
+
+
+def near(image: NDArray[np.uint8], colour: tuple[int, int, int], margin: int = 60) -> NDArray[np.bool_]:
+    return np.asarray((np.abs(image.astype(int) - colour) < margin).all(-1))
+
+
+def video(path: Path, size: int | None) -> list[NDArray[np.uint8]]:
+    network, settings, masks = Carries(), Settings(size=size), {0: labels()}
+    sink = MotionSink(path, Fraction(25), SIZE, network, settings, masks)
+    throughput = drain(run(network, PICTURES, masks, settings), [sink])
+    assert throughput.frames == 4
+    assert not {"begin", "step", "propagate"} & vars(network).keys()
+    return [shown.image for shown in open_video(path)]
+
+
+@pytest.mark.parametrize("size", [None, 45])
+def test_panels_show_what_the_codec_and_the_network_say(tmp_path: Path, size: int | None) -> None:
+    frames = video(tmp_path / "a b.mp4", size)
+    assert [frame.shape for frame in frames] == [(180, 480, 3)] * 4
+    split = [[np.hsplit(row, 3) for row in np.vsplit(frame, 2)] for frame in frames]
+    motion, residual = split[1][0][1:]
+    past, future = (near(motion[50:], colour) for colour in (PAST, FUTURE))
+    # Both begin at the same places and lead to the same ones: the later hides the earlier.
+    assert future.sum() > 200 > past.sum()
+    assert near(split[2][0][1][50:], PAST).sum() > 200
+    assert not near(split[2][0][1][50:], FUTURE).any()
+    assert near(motion[20:40], (102, 58, 58), 40).mean() > 0.9, "nothing predicts the upper half"
+    assert near(motion[60:85], (102, 58, 58), 20).mean() < 0.1
+    rows, columns = near(residual[20:], LARGE, 90).nonzero()
+    assert columns.min() >= 115
+    assert len(rows) > 1000
+    carried, corrected, final = (near(part, (146, 50, 50), 25)[40:65] for part in split[1][1])
+    assert carried[:, 26:54].all()
+    assert final[:, 26:54].all()
+    assert corrected[:, -54:-26].all()
+    assert not corrected[:, :60].any()
+
+
+def test_key_frames_show_no_carried_masks(tmp_path: Path) -> None:
+    for index, frame in enumerate(video(tmp_path / "a.mp4", None)):
+        carried = np.hsplit(np.vsplit(frame, 2)[1], 3)[0]
+        assert (carried[20:].max() < 110) == (index in (0, 3))
+
+
+def test_frames_before_the_first_mask_are_shown_too(tmp_path: Path) -> None:
+    network, masks = Carries(), {2: labels()}
+    sink = MotionSink(tmp_path / "a.mp4", Fraction(25), SIZE, network, Settings(), masks)
+    images = [np.full((*SIZE, 3), 100, np.uint8)] * 4
+    assert drain(run(network, images, masks), [sink]).frames == 4
+    assert sum(1 for _ in open_video(tmp_path / "a.mp4")) == 4
+
+
+def test_nothing_is_kept_of_what_was_taken_nor_left_in_the_network() -> None:
+    network = Carries()
+    with suppress(KeyError), Watcher(network) as watcher:
+        for prediction in run(network, PICTURES, {0: labels()}):
+            seen = watcher.take(prediction.index)
+            assert seen is not None
+            assert (seen.planes is None) == (seen.type != "B")
+            assert watcher.take(prediction.index) is None
+        raise KeyError
+    assert not {"begin", "step", "propagate"} & vars(network).keys()
+
+
+def test_a_method_that_carries_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="CopyFirst has no carried and corrected masks"):
+        MotionSink(tmp_path / "a.mp4", Fraction(25), SIZE, CopyFirst(), Settings(), {})

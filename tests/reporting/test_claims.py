@@ -1,0 +1,105 @@
+"""A claim is held against the noise of sequences and seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from voslab.core import ConfigError, DataError
+from voslab.reporting.claims import judge
+from voslab.reporting.page import page
+from voslab.reporting.study import read_study
+
+STUDY = """
+title: Claims
+question: Do they hold?
+columns: [J&F-Mean]
+rows:
+  with: {label: with, records: [a, other/b]}
+  without: {label: without, records: [c]}
+claims:
+  it: {text: It helps, better: with, worse: without, caveat: small}
+"""
+WITHOUT = {"dog": 0.5, "cow": 0.6, "car": 0.7, "bus": 0.4}
+
+
+def write(path: Path, scores: dict[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "command": ["python", "-m", "src.evaluate"],
+        "commit": "0123456789",
+        "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "gpus": []},
+        "data": None,
+        "metrics": {"J&F-Mean": sum(scores.values()) / len(scores)},
+        "config": {},
+        "per_sequence": [{"sequence": name, "object": 1, "J&F-Mean": score} for name, score in scores.items()],
+    }
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    plus = {"dog": 0.1, "cow": 0.12, "car": 0.08, "bus": -0.02}
+    write(tmp_path / "claims/records/a.json", {name: WITHOUT[name] + plus[name] for name in WITHOUT})
+    write(tmp_path / "other/records/b.json", {name: WITHOUT[name] + plus[name] + 0.02 for name in WITHOUT})
+    write(tmp_path / "claims/records/c.json", WITHOUT)
+    (tmp_path / "claims/study.yaml").write_text(STUDY)
+    return tmp_path / "claims"
+
+
+def test_a_difference_has_an_error_of_sequences_and_one_of_seeds(folder: Path) -> None:
+    study = read_study(folder)
+    verdict = judge(study, study.claims["it"])
+    # Gains of 11, 13, 9 and -1 points; the two seeds are 2 points apart, so their mean has an error of 1 point.
+    assert verdict.difference == pytest.approx(8)
+    assert verdict.error == pytest.approx((116 / 3 / 4 + 1) ** 0.5)
+    # Their parts of the variance, 116 / 12 with three degrees of freedom and 1 with one.
+    assert verdict.freedom == pytest.approx((29 / 3 + 1) ** 2 / ((29 / 3) ** 2 / 3 + 1))
+    assert (verdict.gains, verdict.sequences, verdict.word) == (3, 4, "within noise")
+    text = page(study)
+    assert "| It helps | 63.0 | 55.0 | +8.0 ± 3.3 | 3 of 4 | **within noise**; small |" in text
+    assert "[b](../other/records/b.json)" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("better: with, worse: without", "within noise"),
+        ("better: with, worse: without, margin: -5", "confirmed"),
+        ("better: without, worse: with, margin: 5", "not confirmed"),
+        ("better: without, worse: with, margin: -20", "confirmed"),
+        ("better: with, worse: with", "within noise"),
+    ],
+)
+def test_the_other_way_round_it_is_not_confirmed_and_a_margin_shifts_what_counts(
+    folder: Path, change: str, word: str
+) -> None:
+    (folder / "study.yaml").write_text(STUDY.replace("better: with, worse: without", change))
+    study = read_study(folder)
+    assert judge(study, study.claims["it"]).word == word
+
+
+def test_what_seeds_do_to_single_sequences_is_counted_once(folder: Path) -> None:
+    """Two seeds that agree on the whole: all their noise is in the spread of the gains."""
+    for file, sign in ((folder / "records/a.json", 1), (folder.parent / "other/records/b.json", -1)):
+        shift = dict(zip(WITHOUT, (0.05, -0.05, 0.05, -0.05), strict=True))
+        write(file, {name: score + 0.1 + sign * shift[name] for name, score in WITHOUT.items()})
+    study = read_study(folder)
+    verdict = judge(study, study.claims["it"])
+    assert verdict.difference == pytest.approx(10)
+    assert verdict.error == pytest.approx(0, abs=1e-6)
+
+
+def test_only_the_same_sequences_are_compared(folder: Path) -> None:
+    write(folder / "records/c.json", {"dog": 0.5})
+    study = read_study(folder)
+    with pytest.raises(DataError, match="rows with and without have no scores of the same single sequences"):
+        judge(study, study.claims["it"])
+    (folder / "study.yaml").write_text(STUDY.replace("worse: without", "worse: nothing"))
+    with pytest.raises(ConfigError, match=r"claims\.it: there is no row 'nothing'"):
+        read_study(folder)
+    (folder / "study.yaml").write_text(STUDY.replace("other/b", "other/d"))
+    with pytest.raises(ConfigError, match=r"rows\.with: there is no \.\./other/records/d\.json"):
+        read_study(folder)
