@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import Coded, Picture
+from voslab.core import CodecData, RawFrame
 from voslab.data.video_sequence import Sequence
 from voslab.metrics.region import jaccard
-from voslab.video.codec_reader import coded_pictures
+from voslab.video.codec_reader import codec_frames
 from voslab.video.motion.intra_fill import Fill, with_fill
 from voslab.video.motion.optical_flow import luma_of
 from voslab.video.motion.rasterise import Cells, rasterise
@@ -98,7 +98,7 @@ def _as_exported(vectors: NDArray[np.void] | None, size: tuple[int, int]) -> Cel
 def _measured(sequence: Sequence, video: Path, warps: Mapping[str, Warp]) -> tuple[Stream, dict[str, Scores]]:
     height, width = sequence.image(0).shape[:2]
     kinds = sorted({(warp.fill, warp.quarter) for warp in warps.values()})
-    pictures, *copies = tee(coded_pictures(video, size=(height, width)), len(kinds) + 1)
+    pictures, *copies = tee(codec_frames(video, size=(height, width)), len(kinds) + 1)
     fields = [
         with_fill(map(_at_quarter, copy) if quarter else copy, fill)
         for copy, (fill, quarter) in zip(copies, kinds, strict=True)
@@ -126,11 +126,11 @@ class _Track:
         self._keys: dict[int, Tensor] = {}
         self._found: list[tuple[bool, float]] = []
 
-    def put(self, picture: Picture, truth: Tensor) -> None:
+    def put(self, picture: RawFrame, truth: Tensor) -> None:
         """Carry to, or give on, the next picture; `truth` 1 1 H W, bool."""
-        coded, shown = _coded(picture), truth
-        if coded.type == "B":
-            mask, there = carried(coded, self._masks, self.warp.sampling, 4 if self.warp.quarter else 1)
+        codec, shown = _coded(picture), truth
+        if codec.type == "B":
+            mask, there = carried(codec, self._masks, self.warp.sampling, 4 if self.warp.quarter else 1)
             if self.warp.still != "no":
                 mask = torch.where(there, mask, self._keys[self._resting(picture.index)])
             mask = (mask > 0.5).float() if self.warp.hard else mask
@@ -144,7 +144,7 @@ class _Track:
             self._keys = dict([*self._keys.items(), (picture.index, mask)][-3:])
         self._masks = dict([*self._masks.items(), (picture.index, mask)][-HELD:])
         if 0 < picture.index < self._last:
-            self._found.append((coded.type == "B", jaccard(shown[0, 0].numpy(), truth[0, 0].numpy())))
+            self._found.append((codec.type == "B", jaccard(shown[0, 0].numpy(), truth[0, 0].numpy())))
 
     def _resting(self, index: int) -> int:
         """Which key frame stands for a picture where nothing predicts it."""
@@ -159,18 +159,18 @@ class _Track:
         )
 
 
-def _coded(picture: Picture) -> Coded:
-    assert picture.coded is not None, "`coded_pictures` has side data for every picture"
-    return picture.coded
+def _coded(picture: RawFrame) -> CodecData:
+    assert picture.codec is not None, "`coded_pictures` has side data for every picture"
+    return picture.codec
 
 
-def _at_quarter(picture: Picture) -> Picture:
+def _at_quarter(picture: RawFrame) -> RawFrame:
     """As `coded_pictures` would give it at a quarter, less the residual, which carries nothing."""
-    coded = _coded(picture)
-    assert coded.motion is not None
-    assert coded.references is not None
-    motion, references = (field[..., ::4, ::4].contiguous() for field in (coded.motion, coded.references))
-    return replace(picture, coded=Coded(coded.type, motion, references))
+    codec = _coded(picture)
+    assert codec.motion is not None
+    assert codec.references is not None
+    motion, references = (field[..., ::4, ::4].contiguous() for field in (codec.motion, codec.references))
+    return replace(picture, codec=CodecData(codec.type, motion, references))
 
 
 @dataclass(frozen=True)
@@ -183,21 +183,21 @@ class _Facts:
     plain_error: float
 
 
-def _facts(picture: Picture, lumas: dict[int, Tensor]) -> _Facts:
+def _facts(picture: RawFrame, lumas: dict[int, Tensor]) -> _Facts:
     """`lumas` are those of the pictures so far; this one joins them."""
-    coded = _coded(picture)
+    codec = _coded(picture)
     own = torch.from_numpy(luma_of(picture).astype(np.float32))[None, None]
-    predicted, there = carried(coded, lumas, "bilinear") if lumas else (own, torch.zeros_like(own, dtype=torch.bool))
+    predicted, there = carried(codec, lumas, "bilinear") if lumas else (own, torch.zeros_like(own, dtype=torch.bool))
     lumas[picture.index] = own
     while len(lumas) > HELD:
         del lumas[next(iter(lumas))]
     share = there.float().mean().item()
     if not share:
-        return _Facts(coded.type, 1.0, float("nan"), float("nan"))
-    assert coded.residual is not None
+        return _Facts(codec.type, 1.0, float("nan"), float("nan"))
+    assert codec.residual is not None
     # The residual is 0 where nothing is predicted.
-    error = 255 * coded.residual.abs().mean().item() / share
-    return _Facts(coded.type, 1 - share, error, (predicted - own)[there].abs().mean().item())
+    error = 255 * codec.residual.abs().mean().item() / share
+    return _Facts(codec.type, 1 - share, error, (predicted - own)[there].abs().mean().item())
 
 
 def _stream(facts: list[_Facts]) -> Stream:

@@ -39,7 +39,7 @@ from voslab.core import Segmenter
 from voslab.data.sources.davis import davis
 from voslab.data.video_sequence import Sequence
 from voslab.engine import Settings
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.metrics import SizeScore, score_by_size
 from voslab.reporting.run_record import write_record
 
@@ -61,7 +61,7 @@ VARIANTS = {
     "vectors taken for flow": {"motion": "vectors_as_flow"},
     "optical flow": {"motion": "flow"},
 }
-"""What carries masks in place of the whole method, as parameters of `Coding`."""
+"""What carries masks in place of the whole method, as parameters of `CodecSource`."""
 CARRIED_ONLY = ("model.network.refine=false", "model.network.correction=false")
 TABLE = "{:<28}" + "{:>22}" * 4
 TIMING = "{:<20}{:>6}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}"
@@ -88,11 +88,11 @@ def main() -> None:
 def table(options: dict[str, str], overrides: list[str], sequences: tuple[Sequence, ...], cache: str) -> None:
     """Scores by size: a line for each motion, of B-frames and of all frames."""
     plain = _model(options, [*overrides, *CARRIED_ONLY], cache)
-    coding = _coding(plain)
+    codec_source = _coding(plain)
     codings: dict[str, Any] = VARIANTS
-    variants = {name: (plain.segmenter, replace(coding, **each)) for name, each in codings.items()}
+    variants = {name: (plain.segmenter, replace(codec_source, **each)) for name, each in codings.items()}
     if options["weights"]:
-        variants[WHOLE] = (_model(options, overrides, cache, options["weights"]).segmenter, coding)
+        variants[WHOLE] = (_model(options, overrides, cache, options["weights"]).segmenter, codec_source)
     found: dict[str, list[NDArray[np.float64]]] = {EVERY: []}
     ratios: list[float] = []
     for sequence in sequences:
@@ -127,8 +127,8 @@ def _record(
     sequences: tuple[Sequence, ...],
 ) -> None:
     """A line of the table as a record: means over the masks of a class of sizes, and by sequence."""
-    coded = [f"model.{key}={value}" for key, value in VARIANTS.get(name, {}).items()]
-    parameters = overrides if name == WHOLE else [*overrides, *CARRIED_ONLY, *coded]
+    codec = [f"model.{key}={value}" for key, value in VARIANTS.get(name, {}).items()]
+    parameters = overrides if name == WHOLE else [*overrides, *CARRIED_ONLY, *codec]
     composed = _config(options, parameters, "", options["weights"] if name == WHOLE else "")
     config = DictConfig({**composed, "line": name})
     rows = [
@@ -156,26 +156,28 @@ def _scores(rows: NDArray[np.float64], b_only: bool) -> tuple[SizeScore, ...]:
 def timing(options: dict[str, str], overrides: list[str], sequences: Iterable[Sequence], cache: str) -> None:
     """Eq. 3 by interval of memory updates."""
     model = _model(options, overrides if options["weights"] else [*overrides, *CARRIED_ONLY], cache, options["weights"])
-    base, coding = _base(model), _coding(model)
+    base, codec_source = _base(model), _coding(model)
     print(TIMING.format(*COLUMNS))
     every = _runs(base, sequences, model, None)
     memory = sum(part.frames for part in every) / _interval(base)
     usual = _report(f"all frames, {_interval(base)}", every, every, 1.0, None)
     for interval in map(int, options["intervals"].split(",")):
         _set_interval(base, interval)
-        parts = _runs(model.segmenter, sequences, model, coding)
+        parts = _runs(model.segmenter, sequences, model, codec_source)
         alone = [_alone(base, sequence, part, model.settings) for sequence, part in zip(sequences, parts, strict=True)]
         keys = sum(len(part.keys) for part in parts)
         _report(f"key frames, {interval}", parts, alone, keys / interval / memory, usual)
 
 
-def _runs(segmenter: Segmenter[Any], sequences: Iterable[Sequence], model: Model, coding: Coding | None) -> list[Ran]:
+def _runs(
+    segmenter: Segmenter[Any], sequences: Iterable[Sequence], model: Model, codec_source: CodecSource | None
+) -> list[Ran]:
     found = []
     for sequence in sequences:
         pictures: Iterable[Any] = (sequence.image(index) for index in range(len(sequence)))
-        if coding is not None:
+        if codec_source is not None:
             # Encoded before the clock runs.
-            pictures = [*coding.pictures(sequence.images)] and coding.pictures(sequence.images)
+            pictures = [*codec_source.pictures(sequence.images)] and codec_source.pictures(sequence.images)
         found.append(ran(segmenter, sequence, pictures, model.settings))
     return found
 
@@ -227,9 +229,9 @@ def _base(model: Model) -> Segmenter[Any]:
     return cast("Segmenter[Any]", base)
 
 
-def _coding(model: Model) -> Coding:
-    assert model.coding is not None, "covos looks at coded pictures"
-    return model.coding
+def _coding(model: Model) -> CodecSource:
+    assert model.codec_source is not None, "covos looks at coded pictures"
+    return model.codec_source
 
 
 def _interval(base: Segmenter[Any]) -> int:

@@ -54,12 +54,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         model = _model(overrides, cache)
         assert isinstance(model.segmenter, nn.Module)
-        assert model.coding is not None
+        assert model.codec_source is not None
         base: Any = model.segmenter.get_submodule("base")
-        list(model.coding.pictures(video.images))  # encoded before the clock runs
+        list(model.codec_source.pictures(video.images))  # encoded before the clock runs
         for count in map(int, given["objects"].split(",")):
             plain, _ = _seconds(base, images, count, model)
-            ours, each = _seconds(model.segmenter, model.coding.pictures(video.images), count, model)
+            ours, each = _seconds(model.segmenter, model.codec_source.pictures(video.images), count, model)
             others = [seconds for seconds, key in each if not key]
             note = (
                 f"{plain / len(images) * 1e3:.0f} ms a frame against {ours / len(images) * 1e3:.0f} ms, "

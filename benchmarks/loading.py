@@ -122,9 +122,9 @@ def _operations(config: DictConfig) -> float:
     size = 96
     labels = torch.zeros(1, settings.frames, size, size, dtype=torch.int64)
     labels[:, :, 20:60, 20:60] = 1
-    valid = torch.ones(1, settings.max_objects, dtype=torch.bool)
+    slot_mask = torch.ones(1, settings.max_objects, dtype=torch.bool)
     with FlopCounterMode(display=False) as counter:
-        clip = Clip(torch.rand(1, settings.frames, 3, size, size), labels, valid, ("clip",))
+        clip = Clip(torch.rand(1, settings.frames, 3, size, size), labels, slot_mask, ("clip",))
         module.training_step(clip).backward()  # type: ignore[no-untyped-call]
     height, width = settings.augmentation.size
     return float(counter.get_total_flops() * height * width / size**2)

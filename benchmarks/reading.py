@@ -21,7 +21,7 @@ import torch
 from benchmarks.goals import Goal, options
 from voslab.data.sources.davis import davis
 from voslab.video import open_video
-from voslab.video.codec_reader import coded_pictures
+from voslab.video.codec_reader import codec_frames
 from voslab.video.encode import Encoding, encoded
 
 SETTINGS = {"pinned": Encoding(), "default": Encoding(refs=None, b_pyramid=None, weightp=None)}
@@ -47,9 +47,9 @@ def rows(name: str, path: Path) -> None:
     """Rows of one file."""
     plain, frames = _seconds(lambda: iter(open_video(path)))
     note = f"plain decoding {1e3 * plain / frames:.1f} ms a frame"
-    vectors, _ = _seconds(lambda: coded_pictures(path, resolution="quarter", residual=False))
+    vectors, _ = _seconds(lambda: codec_frames(path, resolution="quarter", residual=False))
     Goal(f"{name}: vectors, dense quarter fields", vectors / plain, 2.5, "most", note).show()
-    whole, _ = _seconds(lambda: coded_pictures(path, resolution="quarter"))
+    whole, _ = _seconds(lambda: codec_frames(path, resolution="quarter"))
     Goal(f"{name}: the same with residual", whole / plain, 6, "most", note).show()
     if find_spec("mvextractor") is None:
         print(f"{name}: motion-vector-extractor is not installed")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from voslab.core import Picture, Segmenter
+from voslab.core import RawFrame, Segmenter
 from voslab.data.video_sequence import Sequence
 from voslab.engine import Settings, run
 from voslab.engine.profiling import timed
@@ -44,7 +44,7 @@ class Ran:
 def ran(
     segmenter: Segmenter[Any],
     sequence: Sequence,
-    pictures: Iterable[Picture | NDArray[np.uint8]],
+    pictures: Iterable[RawFrame | NDArray[np.uint8]],
     settings: Settings,
 ) -> Ran:
     """Segment a sequence from its first mask, and score it."""

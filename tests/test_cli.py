@@ -174,8 +174,8 @@ def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: P
     base = (f"base_weights={world.checkpoint}", f"paths.cache={tmp_path}/cache")
     program("evaluate", *small, *base, *world.davis, f"output={tmp_path}/scores", "trainer=cpu")
     assert len(list((tmp_path / "scores" / "masks").rglob("*.png"))) == 10
-    coded = sorted((tmp_path / "cache" / "coded").glob("*.mp4"))
-    assert len(coded) == 2
+    codec = sorted((tmp_path / "cache" / "coded").glob("*.mp4"))
+    assert len(codec) == 2
     mask = world.masks("val_000") / "00000.png"
     video = f"video={world.frames('val_000')}"
     more = (f"output={tmp_path}/out", "engine.device=cpu", "inspect=true")
@@ -185,7 +185,7 @@ def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: P
     for name in (f"{index:05}.png" for index in range(5)):
         scored = tmp_path / "scores" / "masks" / "val_000" / name
         assert (tmp_path / "out" / "masks" / name).read_bytes() == scored.read_bytes()
-    assert sorted((tmp_path / "cache" / "coded").glob("*.mp4")) == coded, "encoded once"
+    assert sorted((tmp_path / "cache" / "coded").glob("*.mp4")) == codec, "encoded once"
 
 
 def test_evaluate_repeats_the_test_of_the_training(world: World, evaluated: Path) -> None:

@@ -47,9 +47,9 @@ def test_frames_come_as_the_engine_brings_them(tmp_path: Path) -> None:
     labels[:50] = 7
     frame, masks = runner().given(image, labels)
     assert masks is not None
-    assert frame.image.shape[-2:] == masks.planes.shape[-2:] == (48, 64)
-    assert masks.planes.shape[:2] == (1, 1)
-    assert masks.planes.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert frame.image.shape[-2:] == masks.probs.shape[-2:] == (48, 64)
+    assert masks.probs.shape[:2] == (1, 1)
+    assert masks.probs.mean().item() == pytest.approx(0.5, abs=0.05)
 
 
 def test_an_adaptation_without_steps_has_no_pictures(tmp_path: Path) -> None:

@@ -48,12 +48,12 @@ def network(name: str) -> tuple[Any, Graphs]:
 
 
 def video() -> tuple[list[Array], Array]:
-    """Pictures 1 3 H W, and planes 1 O H W of the first."""
+    """Pictures 1 3 H W, and probs 1 O H W of the first."""
     numbers = np.random.default_rng(0)
     frames = [numbers.random((1, 3, *SIZE), np.float32) for _ in range(FRAMES)]
-    planes = np.zeros((1, OBJECTS, *SIZE), np.float32)
-    planes[0, 0, 10:40, 8:40] = planes[0, 1, 20:60, 48:90] = 1
-    return frames, planes
+    probs = np.zeros((1, OBJECTS, *SIZE), np.float32)
+    probs[0, 0, 10:40, 8:40] = probs[0, 1, 20:60, 48:90] = 1
+    return frames, probs
 
 
 def eager(graphs: Graphs) -> Call:
@@ -72,12 +72,12 @@ def eager(graphs: Graphs) -> Call:
 def sessions(folder: Path) -> Call:
     """The same by onnxruntime, from what the manifest says."""
     runtime = pytest.importorskip("onnxruntime")
-    told = {graph["name"]: graph for graph in json.loads((folder / "manifest.json").read_text())["graphs"]}
-    opened = {name: runtime.InferenceSession(folder / graph["file"]) for name, graph in told.items()}
+    metadata = {graph["name"]: graph for graph in json.loads((folder / "manifest.json").read_text())["graphs"]}
+    opened = {name: runtime.InferenceSession(folder / graph["file"]) for name, graph in metadata.items()}
 
     def call(name: str, **arrays: Array) -> dict[str, Array]:
-        given = {one["name"]: arrays[one["name"]] for one in told[name]["inputs"]}
-        return dict(zip([one["name"] for one in told[name]["outputs"]], opened[name].run(None, given), strict=True))
+        given = {one["name"]: arrays[one["name"]] for one in metadata[name]["inputs"]}
+        return dict(zip([one["name"] for one in metadata[name]["outputs"]], opened[name].run(None, given), strict=True))
 
     return call
 
@@ -163,8 +163,8 @@ def carried(name: str, network: Any, call: Call) -> list[Array]:
 
 
 def by_network(network: Any) -> list[Array]:
-    frames, planes = video()
-    first = Masks(torch.from_numpy(planes), torch.ones(1, OBJECTS, dtype=torch.bool))
+    frames, probs = video()
+    first = Masks(torch.from_numpy(probs), torch.ones(1, OBJECTS, dtype=torch.bool))
     state = network.begin(Frame(0, torch.from_numpy(frames[0])), first)
     found = []
     for index, image in enumerate(frames[1:], 1):

@@ -29,8 +29,16 @@ def composed(program: str, *overrides: str) -> DictConfig:
 
 
 def saved(path: Path, method: str, network: dict[str, Any], tensors: dict[str, Tensor], **more: Any) -> Path:
-    about = {"format": 1, "engine": {"size": 96, "precision": "fp32"}, "method": method, "network": network, **more}
-    torch.save({"state_dict": {f"segmenter.{key}": value for key, value in tensors.items()}, "vos": about}, path)
+    read_metadata = {
+        "format": 1,
+        "engine": {"size": 96, "precision": "fp32"},
+        "method": method,
+        "network": network,
+        **more,
+    }
+    torch.save(
+        {"state_dict": {f"segmenter.{key}": value for key, value in tensors.items()}, "vos": read_metadata}, path
+    )
     return path
 
 
@@ -92,17 +100,17 @@ def test_a_checkpoint_brings_base_encoder_decoder_and_encoding(tmp_path: Path) -
     for file in (path, tmp_path / "half.safetensors"):
         model = from_checkpoint(file, tmp_path / "cache")
         assert model.settings.size == 96
-        assert model.coding is not None
-        assert (model.coding.encoding.bframes, model.coding.encoding.refs) == (5, 1)
-        assert (model.coding.motion, model.coding.fill) == ("codec", "none")
-        assert model.coding.cache == tmp_path / "cache" / "coded"
+        assert model.codec_source is not None
+        assert (model.codec_source.encoding.bframes, model.codec_source.encoding.refs) == (5, 1)
+        assert (model.codec_source.motion, model.codec_source.fill) == ("codec", "none")
+        assert model.codec_source.cache == tmp_path / "cache" / "coded"
         assert isinstance(model.segmenter, nn.Module)
         if file == path:
             assert same(model.segmenter, segmenter)
     config = composed("evaluate", f"checkpoint={path}", f"paths.cache={tmp_path}/there", "data=generated", "output=x")
-    coding = load_model(config).coding
-    assert coding is not None
-    assert coding.cache == tmp_path / "there" / "coded"
+    codec_source = load_model(config).codec_source
+    assert codec_source is not None
+    assert codec_source.cache == tmp_path / "there" / "coded"
 
 
 def test_a_decoder_alone_says_what_it_wants(tmp_path: Path) -> None:
@@ -126,8 +134,8 @@ def test_a_base_without_parameters_has_none_in_a_checkpoint(tmp_path: Path) -> N
 def test_checkpoints_without_an_encoding_stay_plain(tmp_path: Path) -> None:
     segmenter, _ = trained(tmp_path)
     network = {"base": {"name": "stcn", "network": TINY}, **SMALL}
-    assert from_checkpoint(saved(tmp_path / "old.ckpt", "covos", network, segmenter.state_dict())).coding is None
-    assert from_checkpoint(base(tmp_path / "stcn.ckpt")).coding is None
+    assert from_checkpoint(saved(tmp_path / "old.ckpt", "covos", network, segmenter.state_dict())).codec_source is None
+    assert from_checkpoint(base(tmp_path / "stcn.ckpt")).codec_source is None
 
 
 @pytest.mark.parametrize("other", [{"method": "stcn"}, {"method": "stm"}, {"method": "stcn", "width": 16}])
@@ -238,9 +246,9 @@ def test_engine_settings_in_a_checkpoint_are_looked_at(tmp_path: Path) -> None:
         from_checkpoint(path)
 
 
-@pytest.mark.parametrize("coding", [{"encoding": {"crf": "fine"}}, {"encoding": {}, "motion": "far"}, "fast"])
-def test_the_encoding_in_a_checkpoint_is_looked_at(coding: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec_source", [{"encoding": {"crf": "fine"}}, {"encoding": {}, "motion": "far"}, "fast"])
+def test_the_encoding_in_a_checkpoint_is_looked_at(codec_source: Any, tmp_path: Path) -> None:
     built: Any = registry.build("stcn", TINY)
-    path = saved(tmp_path / "odd.ckpt", "stcn", TINY, built.state_dict(), coding=coding)
+    path = saved(tmp_path / "odd.ckpt", "stcn", TINY, built.state_dict(), codec_source=codec_source)
     with pytest.raises(CheckpointError, match=r"odd\.ckpt: model\.(encoding|motion=far)"):
         from_checkpoint(path)

@@ -7,12 +7,12 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from voslab.cli.entry import CONFIGS
-from voslab.cli.messages import following, places, training_places
+from voslab.cli.messages import describe_outputs, describe_run_folder, following
 
 
 def promised(*overrides: str) -> dict[str, str]:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return training_places(compose("train", [*overrides, "paths.output=/runs/a run"]))
+        return describe_run_folder(compose("train", [*overrides, "paths.output=/runs/a run"]))
 
 
 def test_only_what_is_switched_on_is_promised() -> None:
@@ -28,6 +28,6 @@ def test_only_what_is_switched_on_is_promised() -> None:
 
 
 def test_lines_are_short_and_commands_can_be_pasted() -> None:
-    assert places(Path("out"), {"a": "one", "long/": "two"}) == "output: out\n  a      one\n  long/  two"
+    assert describe_outputs(Path("out"), {"a": "one", "long/": "two"}) == "output: out\n  a      one\n  long/  two"
     said = following(["src.evaluate", "checkpoint=/a run/best.ckpt", "data=davis2016"])
     assert said == "next:\n  python -m src.evaluate 'checkpoint=/a run/best.ckpt' data=davis2016"

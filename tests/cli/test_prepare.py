@@ -17,7 +17,7 @@ from tests.data.tree import davis_tree
 from tests.test_cli import ROOT, program
 from voslab.data.sources.davis import davis
 from voslab.data.sources.synthetic.generated import generate
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.video.encode import Encoding
 
 
@@ -60,8 +60,8 @@ def test_videos_are_encoded_for_a_method_that_reads_them(data: Path, tmp_path: P
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache/coded").iterdir()}
     assert len(times) == 2
     videos = davis(data / "DAVIS", 2017, "train")
-    coding = Coding(tmp_path / "cache/coded", Encoding(crf=30))
-    assert {coding.file(video.source) for video in videos} <= set(times)
+    codec_source = CodecSource(tmp_path / "cache/coded", Encoding(crf=30))
+    assert {codec_source.file(video.source) for video in videos} <= set(times)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache/coded").iterdir()} == times
     done = program("prepare", f"paths.data={data}", "data=davis2017", "model=stcn", code=2)
     assert done.stderr == "error: model=stcn: looks at no codec data, so nothing is encoded for it\n"

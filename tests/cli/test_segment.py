@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Run
 from tests.test_hostile import IMAGES, mask
 from tests.video.clips import encode
-from voslab.core import Picture
+from voslab.core import RawFrame
 from voslab.video import Video, open_video
 
 
@@ -26,7 +26,7 @@ def test_the_first_mask_does_not_wait_for_the_video_and_nothing_is_decoded_twice
     def opened(path: Path) -> Video:
         video = open_video(path)
 
-        def pictures() -> Iterator[Picture]:
+        def pictures() -> Iterator[RawFrame]:
             for picture in video:
                 if picture.index == 2:
                     deadline = time.monotonic() + 60

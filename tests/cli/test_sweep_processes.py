@@ -24,7 +24,7 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def alive(process: int) -> bool:
+def live_refs(process: int) -> bool:
     """Whether a process is there, and no corpse."""
     stat = Path(f"/proc/{process}/stat")
     return stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -35,9 +35,9 @@ def test_nothing_outlives_a_job_that_failed(tmp_path: Path) -> None:
     sleeper = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); raise SystemExit(3)"
     assert sweeps._run(python(sleeper), log) == (3, None)
     deadline = time.monotonic() + 10
-    while alive(int(log.read_text())) and time.monotonic() < deadline:
+    while live_refs(int(log.read_text())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(int(log.read_text()))
+    assert not live_refs(int(log.read_text()))
     sweeps._run(python("print('again')"), log)
     assert log.read_text().splitlines()[1] == "again", "the log of an earlier attempt stays"
 

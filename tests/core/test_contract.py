@@ -24,23 +24,23 @@ class Nested(State):
 
 
 def nested(requires_grad: bool = False) -> Nested:
-    planes = torch.rand(1, 2, 3, 3, requires_grad=requires_grad)
-    return Nested(Masks(planes, torch.ones(1, 2, dtype=torch.bool)), 4, [torch.rand(2) * 1.0])
+    probs = torch.rand(1, 2, 3, 3, requires_grad=requires_grad)
+    return Nested(Masks(probs, torch.ones(1, 2, dtype=torch.bool)), 4, [torch.rand(2) * 1.0])
 
 
 def test_clone_forks_and_keeps_numbers() -> None:
     first = nested()
     second = first.clone()
     second.memory[0].zero_()
-    second.masks.planes.zero_()
+    second.masks.probs.zero_()
     assert first.memory[0].abs().sum() > 0
-    assert first.masks.planes.sum() > 0
+    assert first.masks.probs.sum() > 0
     assert (second.count, second.nothing) == (4, None)
 
 
 def test_detach_truncates_and_to_moves() -> None:
     made = nested(requires_grad=True)
-    assert not made.detach().masks.planes.requires_grad
+    assert not made.detach().masks.probs.requires_grad
     assert made.to("meta").memory[0].device.type == "meta"
 
 
@@ -53,19 +53,19 @@ def test_a_state_is_a_pytree() -> None:
 def test_masks_from_labels_skip_void_and_unused_slots() -> None:
     labels = torch.tensor([[[0, 1, 2, VOID]]])
     masks = Masks.from_labels(labels, torch.tensor([[True, False, True]]))
-    assert masks.planes[0, :, 0].tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert masks.probs[0, :, 0].tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_appended_masks_win_inside_their_mask() -> None:
     old = Masks(torch.full((1, 1, 1, 4), 0.8), torch.ones(1, 1, dtype=torch.bool))
     new = Masks(torch.tensor([[[[1.0, 0, 0, 1]]]]), torch.ones(1, 1, dtype=torch.bool))
-    assert old.append(new).planes[0, :, 0].tolist() == [
+    assert old.append(new).probs[0, :, 0].tolist() == [
         [0, pytest.approx(0.8), pytest.approx(0.8), 0],
         [1, 0, 0, 1],
     ]
     none = Masks(torch.zeros(1, 0, 1, 4), torch.zeros(1, 0, dtype=torch.bool))
-    assert torch.equal(none.append(old).planes, old.planes)
-    assert torch.equal(old.append(none).planes, old.planes)
+    assert torch.equal(none.append(old).probs, old.probs)
+    assert torch.equal(old.append(none).probs, old.probs)
 
 
 @given(st.lists(st.integers(-(2**31), 2**31).filter(bool), unique=True, max_size=20), st.integers(0, 99))
@@ -119,7 +119,7 @@ def frames(count: int, batch: int = 1) -> list[Frame]:
     return [Frame(i, torch.rand(batch, 3, 32, 48, generator=rng)) for i in range(count)]
 
 
-def planes(objects: int, batch: int = 1) -> Masks:
+def probs(objects: int, batch: int = 1) -> Masks:
     ids = torch.arange(48).view(1, 1, 1, 48) // (48 // max(1, objects + 1))
     slots = torch.arange(1, objects + 1).view(1, -1, 1, 1)
     made = (ids == slots).float().expand(batch, objects, 32, 48)
@@ -130,7 +130,7 @@ def planes(objects: int, batch: int = 1) -> Masks:
 @torch.no_grad()
 def test_every_method_gives_a_distribution(segmenter: Segmenter, objects: int) -> None:
     first, second, third = frames(3)
-    state = segmenter.begin(first, planes(objects))
+    state = segmenter.begin(first, probs(objects))
     for frame in (second, third):
         logits, state = segmenter.step(frame, state)
         assert logits.shape == (1, objects + 1, 32, 48)
@@ -142,9 +142,9 @@ def test_every_method_gives_a_distribution(segmenter: Segmenter, objects: int) -
 def test_every_method_permutes_with_its_objects(segmenter: Segmenter) -> None:
     first, second, third = frames(3)
     order = torch.tensor([2, 0, 1])
-    given_masks = planes(3)
+    given_masks = probs(3)
     straight = segmenter.begin(first, given_masks)
-    permuted = segmenter.begin(first, Masks(given_masks.planes[:, order], given_masks.valid))
+    permuted = segmenter.begin(first, Masks(given_masks.probs[:, order], given_masks.slot_mask))
     for frame in (second, third):
         a, straight = segmenter.step(frame, straight)
         b, permuted = segmenter.step(frame, permuted)
@@ -155,11 +155,13 @@ def test_every_method_permutes_with_its_objects(segmenter: Segmenter) -> None:
 @torch.no_grad()
 def test_every_method_ignores_unused_slots_and_keeps_clips_apart(segmenter: Segmenter) -> None:
     first, second = frames(2, batch=2)
-    both = planes(2, batch=2)
-    valid = torch.tensor([[True, True], [True, False]])
-    together, _ = segmenter.step(second, segmenter.begin(first, Masks(both.planes * valid[:, :, None, None], valid)))
+    both = probs(2, batch=2)
+    slot_mask = torch.tensor([[True, True], [True, False]])
+    together, _ = segmenter.step(
+        second, segmenter.begin(first, Masks(both.probs * slot_mask[:, :, None, None], slot_mask))
+    )
     alone_first = Frame(0, first.image[1:])
-    only = Masks(both.planes[1:, :1], torch.ones(1, 1, dtype=torch.bool))
+    only = Masks(both.probs[1:, :1], torch.ones(1, 1, dtype=torch.bool))
     alone, _ = segmenter.step(Frame(1, second.image[1:]), segmenter.begin(alone_first, only))
     assert torch.allclose(together[1, :2], alone[0], atol=1e-4)
     assert (together[1, 2] < -1e3).all()
@@ -168,9 +170,9 @@ def test_every_method_ignores_unused_slots_and_keeps_clips_apart(segmenter: Segm
 @torch.no_grad()
 def test_every_method_takes_objects_that_appear_later(segmenter: Segmenter) -> None:
     first, second, third = frames(3)
-    state = segmenter.begin(first, planes(1))
+    state = segmenter.begin(first, probs(1))
     _, state = segmenter.step(second, state)
-    state = segmenter.add(second, planes(2), state)
+    state = segmenter.add(second, probs(2), state)
     logits, _ = segmenter.step(third, state)
     assert logits.shape == (1, 4, 32, 48)
 
@@ -178,7 +180,7 @@ def test_every_method_takes_objects_that_appear_later(segmenter: Segmenter) -> N
 @torch.no_grad()
 def test_every_method_forks(segmenter: Segmenter) -> None:
     first, second, third = frames(3)
-    state = segmenter.begin(first, planes(2))
+    state = segmenter.begin(first, probs(2))
     _, state = segmenter.step(second, state)
     fork = state.clone()
     a, _ = segmenter.step(third, state)
@@ -192,10 +194,10 @@ def test_objects_are_scored_one_by_one_where_a_method_looks_at_no_others(name: s
     torch.manual_seed(0)
     network = registry.build(name, SMALL.get(name, {}))
     first, second = frames(2)
-    given_masks = planes(3)
+    given_masks = probs(3)
     together, _ = network.step(second, network.begin(first, given_masks))
     for slot in range(3):
-        alone = Masks(given_masks.planes[:, slot : slot + 1], given_masks.valid[:, slot : slot + 1])
+        alone = Masks(given_masks.probs[:, slot : slot + 1], given_masks.slot_mask[:, slot : slot + 1])
         logits, _ = network.step(second, network.begin(first, alone))
         assert torch.allclose(together[:, 1 + slot], logits[:, 1], atol=1e-4)
 
@@ -215,7 +217,7 @@ def test_every_method_takes_odd_sizes(segmenter: Segmenter, size: tuple[int, int
 def test_every_method_is_finite_in_half_precision(segmenter: Segmenter) -> None:
     made = frames(4)
     with torch.autocast("cpu", torch.bfloat16):
-        state = segmenter.begin(made[0], planes(2))
+        state = segmenter.begin(made[0], probs(2))
         for frame in made[1:]:
             logits, state = segmenter.step(frame, state)
     assert torch.isfinite(logits).all()
@@ -225,7 +227,7 @@ def test_every_method_is_finite_in_half_precision(segmenter: Segmenter) -> None:
 @torch.no_grad()
 def test_every_methods_state_moves_as_a_whole(segmenter: Segmenter) -> None:
     first, second = frames(2)
-    _, state = segmenter.step(second, segmenter.begin(first, planes(2)))
+    _, state = segmenter.step(second, segmenter.begin(first, probs(2)))
     before = [leaf for leaf in pytree.tree_leaves(state) if isinstance(leaf, torch.Tensor)]
     moved = [leaf for leaf in pytree.tree_leaves(state.to("meta")) if isinstance(leaf, torch.Tensor)]
     assert len(before) > 0
@@ -241,12 +243,12 @@ def test_every_method_comes_back_from_a_checkpoint(name: str, tmp_path: Path) ->
     network = registry.build(name, parameters)
     assert isinstance(network, torch.nn.Module)
     tensors = {f"segmenter.{key}": value for key, value in network.state_dict().items()}
-    about = {"format": 1, "method": name, "network": parameters, "engine": {"size": 240, "precision": "fp32"}}
-    torch.save({"vos": about, "state_dict": tensors}, tmp_path / "a.ckpt")
+    read_metadata = {"format": 1, "method": name, "network": parameters, "engine": {"size": 240, "precision": "fp32"}}
+    torch.save({"vos": read_metadata, "state_dict": tensors}, tmp_path / "a.ckpt")
     model = from_checkpoint(tmp_path / "a.ckpt")
     first, second = frames(2)
-    expected, _ = network.eval().step(second, network.begin(first, planes(2)))
-    logits, _ = model.segmenter.step(second, model.segmenter.begin(first, planes(2)))
+    expected, _ = network.eval().step(second, network.begin(first, probs(2)))
+    logits, _ = model.segmenter.step(second, model.segmenter.begin(first, probs(2)))
     assert (model.name, model.settings) == (name, Settings(240))
     # Its batch norms are folded into convolutions: the same but for rounding.
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)

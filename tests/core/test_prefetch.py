@@ -8,17 +8,17 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from voslab.core.prefetch import ahead, prefetched
+from voslab.core.prefetch import prefetch, prefetch_map
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 20])
 def test_results_come_in_order(count: int) -> None:
-    assert list(ahead(lambda x: x * x, range(count), most=4)) == [x * x for x in range(count)]
+    assert list(prefetch_map(lambda x: x * x, range(count), most=4)) == [x * x for x in range(count)]
 
 
 def test_no_more_are_made_than_asked_for() -> None:
     made: list[int] = []
-    results = ahead(made.append, range(100), most=5, threads=1)
+    results = prefetch_map(made.append, range(100), most=5, threads=1)
     for _ in range(3):
         next(results)
     results.close()  # type: ignore[attr-defined]
@@ -27,13 +27,13 @@ def test_no_more_are_made_than_asked_for() -> None:
 
 def test_the_next_is_made_meanwhile() -> None:
     second = threading.Event()
-    results = ahead(lambda x: second.set() if x else None, range(9))
+    results = prefetch_map(lambda x: second.set() if x else None, range(9))
     next(results)
     assert second.wait(10)
 
 
 def test_an_error_comes_in_its_place() -> None:
-    results = ahead(lambda x: 1 // x, (1, 1, 0, 1))
+    results = prefetch_map(lambda x: 1 // x, (1, 1, 0, 1))
     assert [next(results), next(results)] == [1, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -41,7 +41,7 @@ def test_an_error_comes_in_its_place() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
 def test_prefetched_items_are_the_same(count: int) -> None:
-    assert list(prefetched(iter(range(count)))) == list(range(count))
+    assert list(prefetch(iter(range(count)))) == list(range(count))
 
 
 def test_the_next_item_is_fetched_meanwhile_and_no_other() -> None:
@@ -55,7 +55,7 @@ def test_the_next_item_is_fetched_meanwhile_and_no_other() -> None:
                 second.set()
             yield item
 
-    coming = prefetched(items())
+    coming = prefetch(items())
     assert next(coming) == 0
     assert second.wait(10)
     del coming
@@ -68,14 +68,14 @@ def test_an_error_of_the_source_comes_behind_what_it_gave() -> None:
         yield 1
         raise OSError("broken")
 
-    coming = prefetched(items())
+    coming = prefetch(items())
     assert next(coming) == 1
     with pytest.raises(OSError, match="broken"):
         next(coming)
 
 
 def test_items_that_were_used_are_not_kept() -> None:
-    coming = prefetched(np.zeros(4) for _ in range(9))
+    coming = prefetch(np.zeros(4) for _ in range(9))
     kept = [weakref.ref(next(coming)) for _ in range(7)]
     gc.collect()
     assert [ref() for ref in kept] == [None] * 7

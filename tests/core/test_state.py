@@ -19,8 +19,8 @@ def test_bytes_are_those_of_every_tensor_inside() -> None:
 
 
 def test_what_is_shared_counts_once_and_a_part_of_a_buffer_as_the_buffer() -> None:
-    planes, buffer = torch.zeros(1, 2, 4, 4), torch.zeros(100)
-    masks = Masks(planes, torch.ones(1, 2, dtype=torch.bool))
-    held = Held(masks, [planes.expand(3, -1, -1, -1), buffer[:10], buffer[50:]])
+    probs, buffer = torch.zeros(1, 2, 4, 4), torch.zeros(100)
+    masks = Masks(probs, torch.ones(1, 2, dtype=torch.bool))
+    held = Held(masks, [probs.expand(3, -1, -1, -1), buffer[:10], buffer[50:]])
     assert held.nbytes() == 2 * 16 * 4 + 2 + 400
     assert held.clone().nbytes() > held.nbytes()

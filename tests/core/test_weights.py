@@ -117,12 +117,12 @@ def test_names_that_are_no_text_are_no_tensors(tmp_path: Path) -> None:
 def test_what_a_checkpoint_says_of_itself_is_names_and_parameters(
     tmp_path: Path, wrong: dict[str, object], suffix: str
 ) -> None:
-    told = {"method": "crvos", "network": {}, "engine": {}, **wrong}
+    metadata = {"method": "crvos", "network": {}, "engine": {}, **wrong}
     path = tmp_path / f"a.{suffix}"
     if suffix == "ckpt":
-        torch.save({"vos": told, "state_dict": {}}, path)
+        torch.save({"vos": metadata, "state_dict": {}}, path)
     else:
-        save_file({"w": torch.zeros(1)}, path, {"vos": json.dumps(told)})
+        save_file({"w": torch.zeros(1)}, path, {"vos": json.dumps(metadata)})
     with pytest.raises(CheckpointError, match=rf"a\.{suffix}: damaged, its '{next(iter(wrong))}' is no"):
         read_archive(path)
 

@@ -272,6 +272,6 @@ def test_the_generated_config_makes_its_data(tmp_path: Path) -> None:
     module.setup("fit")
     (clip,) = module.train_dataloader()
     assert clip.images.shape == (4, 8, 3, 160, 256)
-    assert clip.valid.all()
+    assert clip.slot_mask.all()
     assert len(list(module.val_dataloader())) == 6
     assert (tmp_path / "a b" / "generated" / "generated.json").is_file()

@@ -17,25 +17,25 @@ def module(
     folder: Path, clips: int = 7, world: int = 1, rank: int = 0, epoch: int = 0, **options: int
 ) -> VOSDataModule:
     sequences = tuple(video(folder / f"v{number}", frames=3) for number in range(clips))
-    made = VOSDataModule(SETTINGS, sequences, **{"batch_size": 2, "num_workers": 0, **options})
-    attached(made, world, rank, epoch)
-    made.setup("fit")
-    return made
+    build_once = VOSDataModule(SETTINGS, sequences, **{"batch_size": 2, "num_workers": 0, **options})
+    attached(build_once, world, rank, epoch)
+    build_once.setup("fit")
+    return build_once
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_goes_on_behind_any_batch(tmp_path: Path, workers: int) -> None:
-    made = module(tmp_path, num_workers=workers, epoch=3)
-    whole = names(made)
+    build_once = module(tmp_path, num_workers=workers, epoch=3)
+    whole = names(build_once)
     assert len(whole) == 3
     for done in range(4):
-        loader = made.train_dataloader()
+        loader = build_once.train_dataloader()
         batches = iter(loader)
         for _ in range(done):
             next(batches)
         state = loader.state_dict()
         assert (state["epoch"], state["batches"]) == (3, done)
-        again = made.train_dataloader()
+        again = build_once.train_dataloader()
         again.load_state_dict(state)
         assert len(again) == 3
         assert [clip.names for clip in again] == whole[done:]
@@ -43,11 +43,11 @@ def test_a_loader_goes_on_behind_any_batch(tmp_path: Path, workers: int) -> None
 
 
 def test_only_its_own_epoch_begins_later(tmp_path: Path) -> None:
-    made = module(tmp_path, epoch=3)
+    build_once = module(tmp_path, epoch=3)
     state = {"epoch": 2, "batches": 2, "plan": [7, 0, 2]}
-    loader = made.train_dataloader()
+    loader = build_once.train_dataloader()
     loader.load_state_dict(state)
-    assert [clip.names for clip in loader] == names(made)
+    assert [clip.names for clip in loader] == names(build_once)
 
 
 def test_two_processes_go_on_where_one_was(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_other_batches_in_the_middle_of_an_epoch_are_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("given", [0, 1])
 def test_workers_outlive_a_signal_to_the_whole_group(tmp_path: Path, given: int) -> None:
-    whole = names(made := module(tmp_path, num_workers=2))
-    batches = iter(made.train_dataloader())
+    whole = names(build_once := module(tmp_path, num_workers=2))
+    batches = iter(build_once.train_dataloader())
     seen = [next(batches).names for _ in range(given)]
     for child in children():
         os.kill(child, signal.SIGINT)
@@ -92,10 +92,10 @@ def test_more_workers_than_clips_are_no_matter(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_shared_out_is_found_before_any_process_starts(tmp_path: Path) -> None:
-    made = module(tmp_path)
-    made.check(2)
+    build_once = module(tmp_path)
+    build_once.check(2)
     with pytest.raises(ConfigError, match="batch_size=2 is the batch of all 3 processes"):
-        made.check(3)
+        build_once.check(3)
     with pytest.raises(DataError, match="7 clips an epoch, fewer than one batch of 8"):
         module(tmp_path, batch_size=8).check(2)
     with pytest.raises(DataError, match="has no videos"):

@@ -11,19 +11,19 @@ import torch
 from tests.video.clips import encode
 from tests.video.test_codec_reader import PAN, fields
 from voslab.core import ConfigError
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.video import open_video
 from voslab.video.encode import Encoding
 
 
 def test_the_motion_of_b_frames_is_a_switch(tmp_path: Path) -> None:
     video = open_video(encode(tmp_path / "a.mp4", PAN, crf="10", **{"x264-params": "ref=1:b-pyramid=none:weightp=0"}))
-    codec, flow = (list(Coding(tmp_path, motion=motion).pictures(video)) for motion in ("codec", "flow"))
+    codec, flow = (list(CodecSource(tmp_path, motion=motion).pictures(video)) for motion in ("codec", "flow"))
     assert [picture.index for picture in codec] == [picture.index for picture in flow]
     for one, other in zip(codec, flow, strict=True):
-        assert one.coded is not None
+        assert one.codec is not None
         assert (fields(one)[0] is fields(other)[0]) is False
-        assert bool((fields(one)[0] == fields(other)[0]).all()) == (one.coded.type != "B")
+        assert bool((fields(one)[0] == fields(other)[0]).all()) == (one.codec.type != "B")
 
 
 def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
@@ -32,11 +32,11 @@ def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
     images[1::2, 16:48, 32:64] = random.integers(0, 256, (8, 32, 32, 3))
     options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3"
     video = open_video(encode(tmp_path / "a.mp4", images, crf="10", **{"x264-params": options}))
-    filled, plain = (list(Coding(tmp_path, fill=fill).pictures(video)) for fill in ("nearest", "none"))
+    filled, plain = (list(CodecSource(tmp_path, fill=fill).pictures(video)) for fill in ("nearest", "none"))
     seen = 0
     for one, other in zip(filled, plain, strict=True):
-        assert one.coded is not None
-        if one.coded.type == "B":
+        assert one.codec is not None
+        if one.codec.type == "B":
             seen += bool((fields(other)[1] < 0).all(1).any())
             assert (fields(one)[1] >= 0).any(1).all()
         else:
@@ -46,9 +46,9 @@ def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_refused() -> None:
     with pytest.raises(ConfigError, match="motion=optical: choose from codec, flow, vectors_as_flow"):
-        Coding(Path(), motion="optical")  # type: ignore[arg-type]
+        CodecSource(Path(), motion="optical")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="fill=far: choose from none, nearest, matched, flow"):
-        Coding(Path(), fill="far")  # type: ignore[arg-type]
+        CodecSource(Path(), fill="far")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_is_not_known_is_refused() -> None:
         ({"encoding": {"crf": "fine"}}, "model.encoding.crf=fine: must be a number"),
         ({"encoding": {"crf": 99}}, "x264 knows no crf 99"),
         ({"encoding": {}, "motion": 3}, "model.motion=3: must be one of codec, flow"),
-        ({"encoding": {}, "fil": "none"}, "model.fil: Coding takes no 'fil'; did you mean 'fill'"),
+        ({"encoding": {}, "fil": "none"}, "model.fil: CodecSource takes no 'fil'; did you mean 'fill'"),
         ({"encoding": "fast"}, "model.encoding: {'encoding': 'fast'} has no settings of x264"),
         ({}, "has no settings"),
         ("fast", "has no settings"),
@@ -66,10 +66,12 @@ def test_what_is_not_known_is_refused() -> None:
 )
 def test_plain_values_that_are_none_of_it_are_named(values: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
-        Coding.from_plain(Path(), values)
+        CodecSource.from_plain(Path(), values)
 
 
 def test_plain_values_make_a_coding() -> None:
-    assert Coding.from_plain(Path("a"), None) is None
-    made = Coding.from_plain(Path("a"), {"encoding": {"crf": 30, "bframes": None}, "motion": "flow", "fill": "none"})
-    assert made == Coding(Path("a"), Encoding(crf=30), "flow", "none")
+    assert CodecSource.from_plain(Path("a"), None) is None
+    made = CodecSource.from_plain(
+        Path("a"), {"encoding": {"crf": 30, "bframes": None}, "motion": "flow", "fill": "none"}
+    )
+    assert made == CodecSource(Path("a"), Encoding(crf=30), "flow", "none")

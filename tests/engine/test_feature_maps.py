@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tests.test_cli import program
 from voslab.core import ConfigError, Frame, Masks, State, state
 from voslab.core.segmenter import Padding
-from voslab.engine import Settings, drain, run
+from voslab.engine import Settings, consume, run
 from voslab.engine.feature_maps import Inspector, MapSink, heat
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.nn.aggregation import aggregate_min
@@ -44,9 +44,9 @@ class Looks(nn.Module):
 
     def step(self, frame: Frame, state: LooksState) -> tuple[Tensor, LooksState]:
         grey = frame.image.mean(1, keepdim=True)
-        for part in torch.arange(1, state.masks.valid.shape[1] + 1).split(2):
+        for part in torch.arange(1, state.masks.slot_mask.shape[1] + 1).split(2):
             self.head["look"](grey * part.view(-1, 1, 1, 1))
-        return aggregate_min(state.masks.planes, state.masks.valid), state
+        return aggregate_min(state.masks.probs, state.masks.slot_mask), state
 
     def add(self, frame: Frame, masks: Masks, state: LooksState) -> LooksState:
         return LooksState(state.masks.append(masks))
@@ -100,7 +100,7 @@ def test_heat_lies_on_what_is_bright(
     picture = np.zeros((*size, 3), np.uint8)
     picture[spot] = 200
     network, settings = Looks(padding), Settings(size=working)
-    drain(run(network, [picture] * 2, {0: given(size, 9)}, settings), [MapSink(tmp_path, network, settings)])
+    consume(run(network, [picture] * 2, {0: given(size, 9)}, settings), [MapSink(tmp_path, network, settings)])
     shown = read(tmp_path / "bright" / "00001.png")
     assert shown.shape == picture.shape
     rows, columns = np.nonzero(shown[..., 1] - 0.4 * picture[..., 1] > 75)
@@ -116,7 +116,7 @@ def test_a_file_per_step_with_the_objects_side_by_side(tmp_path: Path) -> None:
     frames = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(5)]
     network = Looks()
     masks = {1: given(size, 5, 300), 3: given(size, 0, 0, 7)}
-    throughput = drain(run(network, frames, masks, Settings()), [MapSink(tmp_path / "a b", network, Settings())])
+    throughput = consume(run(network, frames, masks, Settings()), [MapSink(tmp_path / "a b", network, Settings())])
     assert throughput.frames == 5
     shapes = {path.stem: read(path).shape for path in (tmp_path / "a b" / "bright").iterdir()}
     assert shapes == {"00002": (33, 80, 3), "00003": (33, 80, 3), "00004": (33, 120, 3)}

@@ -18,7 +18,7 @@ from voslab.cli.training_module import training_module
 from voslab.core import Clip
 from voslab.engine import Settings, run
 from voslab.methods import registry
-from voslab.video.codec_reader import coded_pictures
+from voslab.video.codec_reader import codec_frames
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -41,7 +41,7 @@ def test_masks_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
     seen: dict[str, np.ndarray] = {}
     for device, precision in (("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "bf16")):
         segmenter.to(device)
-        done = run(segmenter, coded_pictures(path), {0: first}, Settings(precision=precision))  # type: ignore[arg-type]
+        done = run(segmenter, codec_frames(path), {0: first}, Settings(precision=precision))  # type: ignore[arg-type]
         seen[device + precision] = np.stack([one.ids for one in sorted(done, key=lambda one: one.index)])
     assert seen["cpufp32"].shape == PAN.shape[:3]
     # Later frames say little: with random weights CRVOS feeds on its own noise, and a millionth of the weights changes
@@ -60,7 +60,7 @@ def test_losses_and_gradients_are_those_of_the_processor(name: str) -> None:
     for device in ("cpu", "cuda"):
         module.to(device).zero_grad()
         batch = clip()
-        moved = Clip(batch.images.to(device), batch.labels.to(device), batch.valid.to(device), batch.names)
+        moved = Clip(batch.images.to(device), batch.labels.to(device), batch.slot_mask.to(device), batch.names)
         loss = module.loss(module.unroll(moved).flatten(0, 1), moved.labels[:, 1:].flatten(0, 1))
         loss.backward()
         losses.append(float(loss.detach()))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from voslab.core import WriteError
-from voslab.engine import OverlaySink, Prediction, drain, mask_sink, run
+from voslab.engine import OverlaySink, Prediction, consume, mask_sink, run
 from voslab.engine.runner import Throughput
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.video import BackgroundWriter
@@ -37,7 +37,7 @@ def test_ten_thousand_written_frames_keep_their_files_and_threads(tmp_path: Path
 
     # Every mask is synced to the disk, so only some are written.
     sinks = [mask_sink(tmp_path / "masks", {index: f"{index}" for index in range(0, 10_000, 50)}), overlay(tmp_path)]
-    assert drain(predictions(10_000), sinks, each).frames == 10_000
+    assert consume(predictions(10_000), sinks, each).frames == 10_000
     # The mask that is being written may be open or not.
     assert marks[9_990][0] <= marks[500][0] + 2
     assert marks[9_990][1] == marks[500][1]
@@ -49,18 +49,18 @@ def overlay(folder: Path) -> OverlaySink:
 
 def test_a_slow_consumer_holds_the_video_back() -> None:
     written: list[int] = []
-    ahead: list[int] = []
+    prefetch_map: list[int] = []
 
     def slow(prediction: Prediction) -> None:
         sleep(0.002)
         written.append(prediction.index)
 
     def each(prediction: Prediction, throughput: Throughput) -> None:
-        ahead.append(throughput.frames - len(written))
+        prefetch_map.append(throughput.frames - len(written))
 
-    drain(predictions(100), [BackgroundWriter(slow, capacity=4)], each)
+    consume(predictions(100), [BackgroundWriter(slow, capacity=4)], each)
     assert written == list(range(100))
-    assert max(ahead) <= 4 + 2
+    assert max(prefetch_map) <= 4 + 2
 
 
 def test_a_writer_that_fails_late_stops_an_endless_video(tmp_path: Path) -> None:
@@ -74,5 +74,5 @@ def test_a_writer_that_fails_late_stops_an_endless_video(tmp_path: Path) -> None
         seen.frames = throughput.frames
 
     with pytest.raises(WriteError, match="disk full"):
-        drain(predictions(1_000_000), [BackgroundWriter(fail, capacity=4)], each)
+        consume(predictions(1_000_000), [BackgroundWriter(fail, capacity=4)], each)
     assert seen.frames < 100

@@ -29,9 +29,9 @@ def test_padded_sizes_divide_and_crop_undoes_them(height: int, width: int, strid
     assert padded.image.shape[-2] % stride == 0
     assert padded.image.shape[-1] % stride == 0
     assert padded.image.shape[-2] - height < stride
-    assert padded.image.shape[-2:] == padded_masks.planes.shape[-2:]
+    assert padded.image.shape[-2:] == padded_masks.probs.shape[-2:]
     assert torch.equal(crop(padded.image, p), frame.image)
-    assert torch.equal(crop(padded_masks.planes, p), masks.planes)
+    assert torch.equal(crop(padded_masks.probs, p), masks.probs)
     assert padded.index == 3
 
 
@@ -57,7 +57,7 @@ def test_reflection_is_numpys(size: tuple[int, int]) -> None:
     assert padded_masks is not None
     width = ((0, 0), (0, 0), (p.top, p.bottom), (p.left, p.right))
     assert np.array_equal(padded.image.numpy(), np.pad(frame.image.numpy(), width, "reflect"))
-    assert np.array_equal(padded_masks.planes.numpy(), np.pad(masks.planes.numpy(), width, "reflect"))
+    assert np.array_equal(padded_masks.probs.numpy(), np.pad(masks.probs.numpy(), width, "reflect"))
 
 
 def test_mean_padding_is_zero_once_normalised_and_zeros_are_zeros() -> None:
@@ -67,5 +67,5 @@ def test_mean_padding_is_zero_once_normalised_and_zeros_are_zeros() -> None:
     assert empty is not None
     assert (zeros.image[..., -1, :] == 0).all()
     assert torch.allclose(mean.image[0, :, -1, 0], torch.tensor(IMAGENET_MEAN))
-    assert (empty.planes[..., -1, :] == 0).all()
+    assert (empty.probs[..., -1, :] == 0).all()
     assert torch.equal(mean.image[..., :15, :], frame.image)

@@ -31,15 +31,15 @@ def test_however_small_objects_are_each_keeps_a_pixel(size: int, points: list[tu
     for number, point in enumerate(points, 1):
         labels[point] = number
     masks = working_masks(labels, [99, *range(1, len(points) + 1)], Settings(size), CPU)
-    assert masks.planes.shape[:3] == (1, len(points) + 1, size)
-    assert masks.planes.unique().tolist() == [0, 1]
-    assert masks.planes.flatten(2).any(2).all()
-    assert masks.valid.all()
+    assert masks.probs.shape[:3] == (1, len(points) + 1, size)
+    assert masks.probs.unique().tolist() == [0, 1]
+    assert masks.probs.flatten(2).any(2).all()
+    assert masks.slot_mask.all()
 
 
 def test_objects_far_from_each_other_share_no_pixel() -> None:
     labels = np.full((80, 120), 99, np.int64)
     labels[11, 33], labels[62, 7] = 1, 2
     masks = working_masks(labels, [99, 1, 2], Settings(10), CPU)
-    assert masks.planes.sum(1).unique().tolist() == [1]
-    assert masks.planes.flatten(2).sum(2).tolist() == [[148, 1, 1]]
+    assert masks.probs.sum(1).unique().tolist() == [1]
+    assert masks.probs.flatten(2).sum(2).tolist() == [[148, 1, 1]]

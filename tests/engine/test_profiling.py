@@ -42,14 +42,14 @@ class Clocked(nn.Module):
         return FramesState(masks)
 
     def step(self, frame: Frame, state: FramesState) -> tuple[Tensor, FramesState]:
-        self.fail(state.masks.valid.shape[1])
+        self.fail(state.masks.slot_mask.shape[1])
         self.images.append(frame.image)
         self.seen.append((frame.index, torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
         # The first two frames, which are not timed, take longer.
         self.clock += 1 if frame.index > 2 else 100
         self.encode()
         self.decode()
-        return aggregate_min(state.masks.planes, state.masks.valid), state
+        return aggregate_min(state.masks.probs, state.masks.slot_mask), state
 
     def add(self, frame: Frame, masks: Masks, state: FramesState) -> FramesState:
         raise NotImplementedError

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from tests.video.clips import encode
 from tests.video.test_codec_reader import PAN
-from voslab.core import DataError, Frame, Masks, Picture, State, state
+from voslab.core import DataError, Frame, Masks, RawFrame, State, state
 from voslab.core.segmenter import Padding
-from voslab.engine import Settings, Throughput, drain, run
+from voslab.engine import Settings, Throughput, consume, run
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.crvos.network import CRVOS
 from voslab.nn.aggregation import aggregate_min
-from voslab.video.codec_reader import coded_pictures
+from voslab.video.codec_reader import codec_frames
 
 
 @state
@@ -43,8 +43,8 @@ class Bright(nn.Module):
     def step(self, frame: Frame, state: SeenState) -> tuple[Tensor, SeenState]:
         self.sizes.append(tuple(frame.image.shape))
         bright = (frame.image.mean(1, keepdim=True) - 0.5) * 40
-        others = torch.full_like(bright, -10).expand(-1, state.masks.valid.shape[1] - 1, -1, -1)
-        return aggregate_min(torch.cat([bright, others], 1), state.masks.valid), SeenState(
+        others = torch.full_like(bright, -10).expand(-1, state.masks.slot_mask.shape[1] - 1, -1, -1)
+        return aggregate_min(torch.cat([bright, others], 1), state.masks.slot_mask), SeenState(
             state.masks, state.frames + 1
         )
 
@@ -127,7 +127,7 @@ def test_before_the_first_mask_everything_is_background() -> None:
 def test_objects_are_not_in_frames_before_their_first_however_late_those_are_decoded(tmp_path: Path) -> None:
     options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3:scenecut=0"
     path = encode(tmp_path / "a.mp4", PAN[:13], **{"x264-params": options})
-    pictures = list(coded_pictures(path))
+    pictures = list(codec_frames(path))
     assert [p.index for p in pictures][:5] == [0, 4, 1, 2, 3], "frames 1 to 3 are decoded behind frame 4"
     masks = {4: first_mask(64, 96, 5), 8: first_mask(64, 96, 5, 9)}
     found = {prediction.index: set(np.unique(prediction.ids)) for prediction in run(CopyFirst(), pictures, masks)}
@@ -141,10 +141,10 @@ def test_any_iterable_of_pictures_and_lazily(spare: bool, monkeypatch: pytest.Mo
     monkeypatch.setattr("voslab.engine.runner._core_to_spare", lambda _: spare)
     pulled = []
 
-    def camera() -> Iterator[Picture]:
+    def camera() -> Iterator[RawFrame]:
         for index, image in enumerate(video(5, 16, 16)):
             pulled.append(index)
-            yield Picture(index, image)
+            yield RawFrame(index, image)
 
     predictions = run(Bright(), camera(), {0: first_mask(16, 16, 1)}, Settings())
     assert [next(predictions).index for _ in range(2)] == [0, 1]
@@ -229,7 +229,7 @@ def test_memory_does_not_grow_over_ten_thousand_frames() -> None:
 
     tracemalloc.start()
     try:
-        throughput = drain(run(CopyFirst(), endless(), {0: first_mask(16, 24, 1, 2)}))
+        throughput = consume(run(CopyFirst(), endless(), {0: first_mask(16, 24, 1, 2)}))
     finally:
         tracemalloc.stop()
     assert throughput.frames == 10_000
@@ -249,5 +249,5 @@ def test_ten_thousand_frames_through_a_network_keep_their_memory() -> None:
         if throughput.frames in (1_000, 10_000):
             marks[throughput.frames] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    drain(run(network, (frames[i % 8] for i in range(10_000)), {0: first_mask(32, 48, 1, 2)}), each=each)
+    consume(run(network, (frames[i % 8] for i in range(10_000)), {0: first_mask(32, 48, 1, 2)}), each=each)
     assert marks[10_000] <= 1.05 * marks[1_000]

@@ -9,19 +9,19 @@ import torch
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from voslab.core import Coded, Picture
+from voslab.core import CodecData, RawFrame
 from voslab.engine.schedule import in_order, scheduled
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 
-def picture(index: int, kind: str = "plain", *references: int) -> Picture:
+def picture(index: int, kind: str = "plain", *references: int) -> RawFrame:
     if kind == "plain":
-        return Picture(index, IMAGE)
+        return RawFrame(index, IMAGE)
     fields = torch.full((1, 2, 2, 2), -1, dtype=torch.int32)
     for place, reference in enumerate(references):
         fields.view(-1)[place] = reference
-    return Picture(index, IMAGE, Coded(kind, references=fields))
+    return RawFrame(index, IMAGE, CodecData(kind, references=fields))
 
 
 PYRAMID = [
@@ -35,7 +35,7 @@ def births(*indices: int) -> dict[int, np.ndarray]:
     return {index: np.array([[0, index + 1]]) for index in indices}
 
 
-def order(pictures: list[Picture], born: set[int]) -> list[tuple[int, bool]]:
+def order(pictures: list[RawFrame], born: set[int]) -> list[tuple[int, bool]]:
     return [(one.picture.index, one.key) for one in scheduled(pictures, births(*born))]
 
 
@@ -72,24 +72,24 @@ def test_what_waits_for_a_missing_picture_comes_last_as_key() -> None:
 
 
 def test_each_turn_tells_what_later_ones_need() -> None:
-    alive = {0: {0}, 4: {0, 4}, 2: {0, 2, 4}, 1: {2, 4}, 3: {4}, 8: {4, 8}, 6: {4, 6, 8}, 5: {6, 8}, 7: {8}}
+    live_refs = {0: {0}, 4: {0, 4}, 2: {0, 2, 4}, 1: {2, 4}, 3: {4}, 8: {4, 8}, 6: {4, 6, 8}, 5: {6, 8}, 7: {8}}
     pictures = [
-        replace(one, coded=replace(one.coded, alive=frozenset(alive[one.index])))
+        replace(one, codec=replace(one.codec, live_refs=frozenset(live_refs[one.index])))
         for one in PYRAMID
-        if one.coded is not None
+        if one.codec is not None
     ]
-    assert {one.picture.index: one.needed for one in scheduled(pictures, births(0))} == alive
+    assert {one.picture.index: one.live_refs for one in scheduled(pictures, births(0))} == live_refs
     # Frames 1 and 2 wait until frame 3, which is decoded last, and frame 4 were there.
-    turns = {one.picture.index: one.needed for one in scheduled(pictures, births(0, 3))}
+    turns = {one.picture.index: one.live_refs for one in scheduled(pictures, births(0, 3))}
     assert list(turns)[:5] == [0, 3, 4, 2, 1]
     assert turns[3] == turns[4] == {0, 2, 4}
-    assert {one.needed for one in scheduled(PYRAMID, births(0))} == {None}
+    assert {one.live_refs for one in scheduled(PYRAMID, births(0))} == {None}
 
 
 def test_pictures_are_taken_no_earlier_than_needed() -> None:
     taken: list[int] = []
 
-    def source() -> Iterator[Picture]:
+    def source() -> Iterator[RawFrame]:
         for one in PYRAMID:
             taken.append(one.index)
             yield one
@@ -109,14 +109,14 @@ def test_whatever_is_given_every_picture_comes_once_and_in_a_lawful_order(masks:
     assert keys == sorted(keys)
     assert masks <= set(keys)
     for one in PYRAMID:
-        assert one.coded is not None
-        assert one.coded.references is not None
+        assert one.codec is not None
+        assert one.codec.references is not None
         if one.index not in keys:
-            assert all(places[i] < places[one.index] for i in one.coded.references.unique().tolist() if i >= 0)
+            assert all(places[i] < places[one.index] for i in one.codec.references.unique().tolist() if i >= 0)
 
 
 @dataclass(frozen=True)
-class Thing:
+class SyntheticObject:
     index: int
 
 
@@ -124,17 +124,17 @@ class Thing:
 def test_things_come_back_in_presentation_order(indices: list[int]) -> None:
     # The first picture decoded is the first one shown.
     indices = [0, *(index + 1 for index in indices)]
-    assert [thing.index for thing in in_order(Thing(index) for index in indices)] == list(range(7))
+    assert [thing.index for thing in in_order(SyntheticObject(index) for index in indices)] == list(range(7))
 
 
 def test_nothing_waits_longer_than_it_must() -> None:
     given: list[int] = []
     out: list[int] = []
 
-    def source() -> Iterator[Thing]:
+    def source() -> Iterator[SyntheticObject]:
         for index in (0, 2, 1, 3):
             given.append(index)
-            yield Thing(index)
+            yield SyntheticObject(index)
 
     for thing in in_order(source()):
         out.append(thing.index)
@@ -143,4 +143,4 @@ def test_nothing_waits_longer_than_it_must() -> None:
 
 @pytest.mark.parametrize("indices", [[], [3], [3, 4, 5]])
 def test_sources_may_begin_anywhere_and_be_empty(indices: list[int]) -> None:
-    assert [thing.index for thing in in_order(Thing(index) for index in indices)] == indices
+    assert [thing.index for thing in in_order(SyntheticObject(index) for index in indices)] == indices

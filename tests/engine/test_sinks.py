@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from voslab.core import WriteError
-from voslab.engine import OverlaySink, Prediction, drain, mask_sink, run
+from voslab.engine import OverlaySink, Prediction, consume, mask_sink, run
 from voslab.engine.runner import Throughput
 from voslab.methods.copy_first.network import CopyFirst
 
@@ -24,7 +24,7 @@ def predictions(count: int, height: int = 33, width: int = 47) -> Iterator[Predi
 
 def test_masks_and_overlay_hold_every_frame(tmp_path: Path) -> None:
     sinks = [mask_sink(tmp_path / "masks"), OverlaySink(tmp_path / "o.mp4", Fraction(30000, 1001), (33, 47))]
-    assert drain(predictions(12), sinks).frames == 12
+    assert consume(predictions(12), sinks).frames == 12
     names = sorted(path.name for path in (tmp_path / "masks").iterdir())
     assert names == [f"{i:05d}.png" for i in range(12)]
     mask = Image.open(tmp_path / "masks" / "00011.png")
@@ -37,7 +37,7 @@ def test_masks_and_overlay_hold_every_frame(tmp_path: Path) -> None:
 
 
 def test_names_are_kept_when_given(tmp_path: Path) -> None:
-    drain(predictions(2), [mask_sink(tmp_path, {0: "frame_7", 1: "frame_10"})])
+    consume(predictions(2), [mask_sink(tmp_path, {0: "frame_7", 1: "frame_10"})])
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["frame_10", "frame_7"]
 
 
@@ -49,7 +49,7 @@ def test_a_writer_that_fails_stops_the_run_with_its_reason(tmp_path: Path) -> No
         seen.frames = throughput.frames
 
     with pytest.raises(WriteError, match="file"):
-        drain(predictions(500), [mask_sink(tmp_path / "file" / "masks")], count)
+        consume(predictions(500), [mask_sink(tmp_path / "file" / "masks")], count)
     assert seen.frames < 500
 
 
@@ -60,6 +60,6 @@ def test_an_error_of_the_video_leaves_no_half_overlay_but_the_masks_so_far(tmp_p
 
     sinks = [mask_sink(tmp_path / "masks"), OverlaySink(tmp_path / "overlay.mp4", Fraction(25), (33, 47))]
     with pytest.raises(RuntimeError, match="camera unplugged"):
-        drain(broken(), sinks)
+        consume(broken(), sinks)
     assert [path.name for path in tmp_path.iterdir()] == ["masks"]
     assert len(list((tmp_path / "masks").iterdir())) == 3

@@ -28,7 +28,7 @@ from voslab.data.sources.ovis import ovis
 from voslab.data.sources.rle import decode, pack
 from voslab.data.sources.youtube_vos import youtube_vos
 from voslab.video import open_video, read_image, read_mask
-from voslab.video.codec_reader import coded_pictures
+from voslab.video.codec_reader import codec_frames
 from voslab.video.images import image_size
 
 Read = Callable[[Path], None]
@@ -78,10 +78,10 @@ def coded_video(folder: Path) -> Reader:
     }
 
     def read(path: Path) -> None:
-        for picture in coded_pictures(path):
-            assert picture.coded is not None
-            assert picture.coded.motion is not None
-            assert torch.isfinite(picture.coded.motion).all()
+        for picture in codec_frames(path):
+            assert picture.codec is not None
+            assert picture.codec.motion is not None
+            assert torch.isfinite(picture.codec.motion).all()
 
     return Reader(_named(samples), read)
 
@@ -151,11 +151,11 @@ def checkpoint(folder: Path) -> Reader:
     """Checkpoints of ours, of old torch, and safetensors."""
     network = nn.Linear(3, 5)
     tensors = {f"segmenter.{key}": value.detach().clone() for key, value in network.state_dict().items()}
-    told = {"method": "crvos", "network": {"width": 8}, "engine": {"size": 60, "precision": "fp32"}}
-    samples = {"a.safetensors": save(tensors, {"vos": json.dumps(told)})}
+    metadata = {"method": "crvos", "network": {"width": 8}, "engine": {"size": 60, "precision": "fp32"}}
+    samples = {"a.safetensors": save(tensors, {"vos": json.dumps(metadata)})}
     for name, new in (("a.ckpt", True), ("old.pth", False)):
         file = io.BytesIO()
-        torch.save({"state_dict": tensors, "vos": told, "epoch": 3}, file, _use_new_zipfile_serialization=new)
+        torch.save({"state_dict": tensors, "vos": metadata, "epoch": 3}, file, _use_new_zipfile_serialization=new)
         samples[name] = file.getvalue()
 
     def read(path: Path) -> None:

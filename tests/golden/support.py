@@ -55,8 +55,8 @@ class Golden:
 
     def given(self) -> tuple[torch.Tensor, Masks]:
         """The video and the masks of its first frame."""
-        planes = torch.from_numpy(self["masks_u8"]).float().unsqueeze(0)
-        return self.frames(self.meta), Masks(planes, torch.ones(1, planes.shape[1], dtype=torch.bool))
+        probs = torch.from_numpy(self["masks_u8"]).float().unsqueeze(0)
+        return self.frames(self.meta), Masks(probs, torch.ones(1, probs.shape[1], dtype=torch.bool))
 
     def load(self, network: Network, convert: Convert) -> Network:
         """Give a network the published weights these numbers were computed with."""

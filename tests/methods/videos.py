@@ -16,10 +16,10 @@ def frame(index: int, batch: int = 1) -> Frame:
 
 
 def masks(objects: int, batch: int = 1) -> Masks:
-    planes = torch.zeros(batch, objects, 32, 48)
+    probs = torch.zeros(batch, objects, 32, 48)
     for i in range(objects):
-        planes[:, i, 4:28, 12 * i : 12 * i + 12] = 1
-    return Masks(planes, torch.ones(batch, objects, dtype=torch.bool))
+        probs[:, i, 4:28, 12 * i : 12 * i + 12] = 1
+    return Masks(probs, torch.ones(batch, objects, dtype=torch.bool))
 
 
 def video(network: Segmenter[Any], count: int, objects: int = 1, late: int | None = None) -> Iterator[Any]:

@@ -54,8 +54,8 @@ def test_a_distribution_that_follows_the_order_of_objects(rule, objects: int, se
 @pytest.mark.parametrize("rule", [aggregate_min, aggregate_product])
 def test_unused_slots_change_nothing(rule) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     inputs = torch.rand(1, 3, 4, 5)
-    valid = torch.tensor([[True, False, True]])
-    with_unused = rule(inputs, valid)
+    slot_mask = torch.tensor([[True, False, True]])
+    with_unused = rule(inputs, slot_mask)
     without = rule(inputs[:, [0, 2]], all_valid(2))
     assert (with_unused[:, 2] == UNUSED).all()
     assert torch.allclose(with_unused[:, [0, 1, 3]], without, atol=1e-6)

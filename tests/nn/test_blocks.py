@@ -81,19 +81,19 @@ def test_fusion_sees_as_far_as_its_kernel(kernel: int) -> None:
 @torch.no_grad()
 def test_a_mask_encoder_is_a_resnet_over_image_mask_and_others() -> None:
     encoder = MaskEncoder("resnet18", "group", 8).eval()
-    image, planes = torch.randn(B, 3, 32, 32), torch.rand(B * OBJECTS, 2, 32, 32)
-    features = encoder.encode(encoder.conv1(image), planes)
+    image, probs = torch.randn(B, 3, 32, 32), torch.rand(B * OBJECTS, 2, 32, 32)
+    features = encoder.encode(encoder.conv1(image), probs)
     weight = torch.cat([encoder.conv1.weight, encoder.conv1_mask.weight], 1)
-    inputs = torch.cat([image.repeat_interleave(OBJECTS, 0), planes], 1)
+    inputs = torch.cat([image.repeat_interleave(OBJECTS, 0), probs], 1)
     expected = encoder.body(torch.nn.functional.conv2d(inputs, weight, stride=2, padding=3))[-1]
     assert torch.allclose(features, expected, atol=1e-5)
     assert features.shape == (B * OBJECTS, encoder.channels[-1], 2, 2)
 
 
 def test_others_are_all_other_valid_objects() -> None:
-    planes = torch.tensor([0.5, 0.7, 0.9]).view(1, 3, 1, 1)
-    valid = torch.tensor([[True, True, False]])
-    clamped = masks_and_others(Masks(planes, valid), clamp=True)
+    probs = torch.tensor([0.5, 0.7, 0.9]).view(1, 3, 1, 1)
+    slot_mask = torch.tensor([[True, True, False]])
+    clamped = masks_and_others(Masks(probs, slot_mask), clamp=True)
     assert torch.allclose(clamped.flatten(), torch.tensor([0.5, 0.7, 0.7, 0.5, 0, 1.0]))
-    summed = masks_and_others(Masks(planes, valid), clamp=False)
+    summed = masks_and_others(Masks(probs, slot_mask), clamp=False)
     assert summed.flatten()[-1].item() == pytest.approx(1.2)

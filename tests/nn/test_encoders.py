@@ -13,7 +13,7 @@ def test_centred_keys_find_their_like_where_plain_ones_look_anywhere() -> None:
     common = 3 * torch.rand(64, 1)
     features = (common + patterns[kinds.long()].T + 0.2 * torch.rand(64, 16))[None, :, :, None]
 
-    def alike(centred: bool) -> float:
+    def lookalikes(centred: bool) -> float:
         """Of two projections, one of them shifted as training does to all its weights at once."""
         torch.manual_seed(1)
         query, memory = KeyValue(64, 16, 4, centred), KeyValue(64, 16, 4, centred)
@@ -23,8 +23,8 @@ def test_centred_keys_find_their_like_where_plain_ones_look_anywhere() -> None:
         weights = (asked.T @ keys / 4).softmax(1)
         return float((weights * (kinds[:, None] == kinds)).sum(1).mean())
 
-    assert alike(centred=False) < 0.7
-    assert alike(centred=True) > 0.9
+    assert lookalikes(centred=False) < 0.7
+    assert lookalikes(centred=True) > 0.9
 
 
 def test_a_common_part_of_all_positions_changes_no_centred_key() -> None:

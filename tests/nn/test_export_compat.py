@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from voslab.nn.affinity import Kernel, attend
-from voslab.nn.export_compat import in_parts, spread
+from voslab.nn.export_compat import coord_range, in_parts
 
 
 def test_exported_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,10 +17,10 @@ def test_exported_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_exported_coordinates_are_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = (1, 2, 7, 864)
-    usual = [spread(count, torch.device("cpu")) for count in counts]
+    usual = [coord_range(count, torch.device("cpu")) for count in counts]
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     for count, expected in zip(counts, usual, strict=True):
-        torch.testing.assert_close(spread(count, torch.device("cpu")), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(coord_range(count, torch.device("cpu")), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shared", [True, False])

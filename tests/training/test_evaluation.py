@@ -21,7 +21,7 @@ from voslab.data.sources.folder import folder
 from voslab.data.sources.synthetic.generated import generate
 from voslab.data.sources.youtube_vos import youtube_vos
 from voslab.engine import Prediction, Settings, run
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.vectors.network import Vectors
 from voslab.metrics import youtube_vos_score
@@ -111,9 +111,9 @@ def test_a_video_file_is_scored_by_its_own_vectors(tmp_path: Path) -> None:
     first[8:24, :12] = 1
     write_mask(tmp_path / "masks/square.png", first)
     [video] = folder(tmp_path, cache=tmp_path / "frames")
-    coding = Coding(tmp_path / "coded")
-    scored_ones = [prediction.ids for prediction in segmented(Vectors(), Settings(), video, coding)]
-    plain = [prediction.ids for prediction in run(Vectors(), coding.pictures(open_video(file)), {0: first})]
+    codec_source = CodecSource(tmp_path / "coded")
+    scored_ones = [prediction.ids for prediction in segmented(Vectors(), Settings(), video, codec_source)]
+    plain = [prediction.ids for prediction in run(Vectors(), codec_source.pictures(open_video(file)), {0: first})]
     assert len(scored_ones) == len(plain) == 12
     assert all(np.array_equal(one, other) for one, other in zip(scored_ones, plain, strict=True))
     assert not (tmp_path / "coded").exists(), "nothing was encoded anew"

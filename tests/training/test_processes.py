@@ -55,7 +55,7 @@ def batch(step: int) -> Clip:
 
 def part(clip: Clip, rank: int, world: int) -> Clip:
     share = slice(rank * GLOBAL // world, (rank + 1) * GLOBAL // world)
-    return Clip(clip.images[share], clip.labels[share], clip.valid[share], clip.names[share])
+    return Clip(clip.images[share], clip.labels[share], clip.slot_mask[share], clip.names[share])
 
 
 def trained(name: str, rank: int, world: int) -> tuple[list[float], dict[str, Tensor]]:

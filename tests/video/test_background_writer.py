@@ -39,13 +39,13 @@ def within(seconds: float, function: Callable[[], object]) -> BaseException | No
 
 def test_everything_is_written_in_order_and_the_queue_stays_small() -> None:
     written: list[int] = []
-    ahead = 0
+    prefetch_map = 0
     with BackgroundWriter(written.append, capacity=8) as writer:
         for index in range(2000):
             writer.put(index)
-            ahead = max(ahead, index + 1 - len(written))
+            prefetch_map = max(prefetch_map, index + 1 - len(written))
     assert written == list(range(2000))
-    assert ahead <= 8 + 1
+    assert prefetch_map <= 8 + 1
 
 
 def test_put_waits_for_a_slow_consumer() -> None:

@@ -14,10 +14,10 @@ import torch
 
 from tests.video.clips import encode, moving_square
 from tests.video.h264.test_nal import types_in_decoding_order
-from voslab.core import Picture, VideoError
+from voslab.core import RawFrame, VideoError
 from voslab.video import open_video
-from voslab.video import packets as accesses
-from voslab.video.codec_reader import coded_pictures, with_vectors
+from voslab.video import packets as read_packets
+from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
 from voslab.video.decode import readable
 
 SPEED = (3, -2)
@@ -54,23 +54,23 @@ def stream(folder: Path, name: str, images: np.ndarray = PAN, suffix: str = "mp4
     return encode(folder / f"{name}.{suffix}", images, crf="10", **{"x264-params": STREAMS[name]})
 
 
-def fields(picture: Picture) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    coded = picture.coded
-    assert coded is not None
-    assert coded.motion is not None
-    assert coded.references is not None
-    assert coded.residual is not None
-    return coded.motion, coded.references, coded.residual
+def fields(picture: RawFrame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    codec = picture.codec
+    assert codec is not None
+    assert codec.motion is not None
+    assert codec.references is not None
+    assert codec.residual is not None
+    return codec.motion, codec.references, codec.residual
 
 
-def types(pictures: list[Picture]) -> list[str]:
-    return [picture.coded.type for picture in pictures if picture.coded]
+def types(pictures: list[RawFrame]) -> list[str]:
+    return [picture.codec.type for picture in pictures if picture.codec]
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_pan_gives_its_own_vectors_references_and_no_residual(tmp_path: Path, name: str) -> None:
     path = stream(tmp_path, name)
-    pictures = list(coded_pictures(path))
+    pictures = list(codec_frames(path))
     assert types(pictures) == types_in_decoding_order(path)
     inside = (slice(None), slice(16, -16), slice(24, -24))
     seen: set[int] = set()
@@ -97,7 +97,7 @@ def test_a_pan_gives_its_own_vectors_references_and_no_residual(tmp_path: Path, 
 
 def test_twice_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     path = stream(tmp_path, "default", moving_square(30, (96, 128)))
-    for one, other in zip(coded_pictures(path), coded_pictures(path), strict=True):
+    for one, other in zip(codec_frames(path), codec_frames(path), strict=True):
         assert (one.index, types([one])) == (other.index, types([other]))
         assert np.array_equal(one.image, other.image)
         assert all(torch.equal(a, b) for a, b in zip(fields(one), fields(other), strict=True))
@@ -113,15 +113,15 @@ def test_frames_are_not_decoded_in_threads(tmp_path: Path, monkeypatch: pytest.M
             yield container, stream
             used.append(stream.thread_type.name)
 
-    monkeypatch.setattr(accesses, "readable", watched)
-    list(coded_pictures(stream(tmp_path, "default")))
+    monkeypatch.setattr(read_packets, "readable", watched)
+    list(codec_frames(stream(tmp_path, "default")))
     assert used == ["SLICE"]
 
 
 def same_images(path: Path) -> int:
     plain = {picture.index: crc32(picture.image.tobytes()) for picture in open_video(path)}
     count = 0
-    for picture in coded_pictures(path, resolution="quarter", residual=False):
+    for picture in codec_frames(path, resolution="quarter", residual=False):
         assert plain.pop(picture.index) == crc32(picture.image.tobytes())
         count += 1
     assert not plain
@@ -137,21 +137,21 @@ def test_real_files_have_the_same_frames_as_without_vectors(vos_data: Path, tmp_
     assert len(files) == 3
     for path in files:
         assert same_images(path) > 100
-        assert with_vectors(path, tmp_path) == path
+        assert ensure_motion_vectors(path, tmp_path) == path
 
 
 def test_a_flicker_is_predicted_from_pictures_of_its_own_kind(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     kinds = [np.kron(random.integers(30, 220, (8, 12, 1)), np.ones((8, 8, 3))).astype(np.uint8) for _ in range(2)]
     images = np.stack([kinds[index % 2] for index in range(14)])
-    found = [p for p in coded_pictures(stream(tmp_path, "weights", images)) if p.index > 2]
+    found = [p for p in codec_frames(stream(tmp_path, "weights", images)) if p.index > 2]
     for picture in found:
         assert (fields(picture)[1][:, 0] == picture.index - 2).float().mean() > 0.98
         assert fields(picture)[2].abs().max() < 0.02
     assert len(found) == 11
 
 
-def predicted(luma: dict[int, np.ndarray], picture: Picture, references: np.ndarray) -> np.ndarray:
+def predicted(luma: dict[int, np.ndarray], picture: RawFrame, references: np.ndarray) -> np.ndarray:
     """Slow and independent: every pixel looked up with bilinear weights in the given pictures, plain means."""
     motion, used = fields(picture)[0][0].numpy(), fields(picture)[1][0].numpy() >= 0
     total = np.zeros(used.shape[1:])
@@ -172,7 +172,7 @@ def test_found_references_are_never_worse_than_the_nearest_key_frame(tmp_path: P
     path = stream(tmp_path, "pyramid", PAN[:10])
     with av.open(str(path)) as container:
         luma = {i: f.to_ndarray()[: f.height].astype(float) for i, f in enumerate(container.decode(video=0))}
-    pictures = list(coded_pictures(path))
+    pictures = list(codec_frames(path))
     keys = [p.index for p, kind in zip(pictures, types(pictures), strict=True) if kind != "B"]
     better = 0
     for picture in pictures:
@@ -193,7 +193,7 @@ def test_found_references_are_never_worse_than_the_nearest_key_frame(tmp_path: P
 
 def test_a_quarter_holds_every_fourth_pixel(tmp_path: Path) -> None:
     path = stream(tmp_path, "default", moving_square(10, (46, 70)))
-    for full, quarter in zip(coded_pictures(path), coded_pictures(path, resolution="quarter"), strict=True):
+    for full, quarter in zip(codec_frames(path), codec_frames(path, resolution="quarter"), strict=True):
         motion, references, residual = fields(full)
         assert motion.shape == (1, 4, 46, 70)
         assert references.shape == (1, 2, 46, 70)
@@ -208,34 +208,34 @@ def test_a_quarter_holds_every_fourth_pixel(tmp_path: Path) -> None:
 
 def test_without_the_residual_the_rest_is_the_same(tmp_path: Path) -> None:
     path = stream(tmp_path, "default", moving_square(12, (64, 96)))
-    for one, other in zip(coded_pictures(path), coded_pictures(path, residual=False), strict=True):
-        assert other.coded is not None
-        assert other.coded.residual is None
-        assert other.coded.references is not None
-        assert torch.equal(fields(one)[1], other.coded.references)
+    for one, other in zip(codec_frames(path), codec_frames(path, residual=False), strict=True):
+        assert other.codec is not None
+        assert other.codec.residual is None
+        assert other.codec.references is not None
+        assert torch.equal(fields(one)[1], other.codec.references)
 
 
 def test_padding_is_undone(tmp_path: Path) -> None:
     path = stream(tmp_path, "pinned")
-    for one, other in zip(coded_pictures(path, size=(63, 95)), coded_pictures(path), strict=True):
+    for one, other in zip(codec_frames(path, size=(63, 95)), codec_frames(path), strict=True):
         assert np.array_equal(one.image, other.image[:63, :95])
         assert all(torch.equal(a, b[..., :63, :95]) for a, b in zip(fields(one), fields(other), strict=True))
     with pytest.raises(VideoError, match="less than"):
-        next(coded_pictures(path, size=(65, 96)))
+        next(codec_frames(path, size=(65, 96)))
 
 
 def test_pictures_are_not_kept(tmp_path: Path) -> None:
-    alive: list[weakref.ref] = []
+    live_refs: list[weakref.ref] = []
     peak = 0
-    for picture in coded_pictures(stream(tmp_path, "pyramid", moving_square(120, (32, 64)))):
-        alive = [ref for ref in [*alive, weakref.ref(picture.image)] if ref() is not None]
-        peak = max(peak, len(alive))
+    for picture in codec_frames(stream(tmp_path, "pyramid", moving_square(120, (32, 64)))):
+        live_refs = [ref for ref in [*live_refs, weakref.ref(picture.image)] if ref() is not None]
+        peak = max(peak, len(live_refs))
     assert peak <= 12
 
 
 def test_mpeg4_without_b_frames(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.avi", PAN, "mpeg4", qscale="2", bf="0")
-    pictures = list(coded_pictures(path))
+    pictures = list(codec_frames(path))
     assert [p.index for p in pictures] == list(range(len(PAN)))
     for picture in pictures[1:]:
         motion, references, residual = (field[0, :, 16:-16, 24:-24] for field in fields(picture))

@@ -14,7 +14,7 @@ from tests.video.clips import encode as encode_clip
 from tests.video.clips import moving_square
 from voslab.core import ConfigError, DataError, VideoError, WriteError
 from voslab.video import open_video
-from voslab.video.codec_reader import coded_pictures
+from voslab.video.codec_reader import codec_frames
 from voslab.video.encode import PINNED, Encoding, encode, encoded, transcoded
 
 IMAGES = moving_square(14)
@@ -37,7 +37,7 @@ def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
 
 
 def types(path: Path) -> str:
-    return "".join(p.coded.type for p in sorted(coded_pictures(path), key=lambda p: p.index) if p.coded)
+    return "".join(p.codec.type for p in sorted(codec_frames(path), key=lambda p: p.index) if p.codec)
 
 
 def test_what_comes_back_is_what_was_given(tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ def test_settings_reach_the_encoder(tmp_path: Path) -> None:
 
 def test_pinned_references_follow_from_direction(tmp_path: Path) -> None:
     encode(IMAGES, tmp_path / "a.mp4", PINNED)
-    pictures = sorted(coded_pictures(tmp_path / "a.mp4"), key=lambda p: p.index)
-    keys = [p.index for p in pictures if p.coded and p.coded.type != "B"]
+    pictures = sorted(codec_frames(tmp_path / "a.mp4"), key=lambda p: p.index)
+    keys = [p.index for p in pictures if p.codec and p.codec.type != "B"]
     for picture in pictures:
-        assert picture.coded is not None
-        assert picture.coded.references is not None
-        past, future = (set(field.unique().tolist()) - {-1} for field in picture.coded.references[0])
+        assert picture.codec is not None
+        assert picture.codec.references is not None
+        past, future = (set(field.unique().tolist()) - {-1} for field in picture.codec.references[0])
         assert past <= set([key for key in keys if key < picture.index][-1:])
-        assert future <= (set([key for key in keys if key > picture.index][:1]) if picture.coded.type == "B" else set())
+        assert future <= (set([key for key in keys if key > picture.index][:1]) if picture.codec.type == "B" else set())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 31), (33, 64), (32, 65)])
@@ -92,11 +92,11 @@ def test_odd_sizes_are_padded_and_cropped_again(tmp_path: Path, size: tuple[int,
     encode(images, tmp_path / "a.mp4")
     height, width = size
     assert open_video(tmp_path / "a.mp4").size == (height + height % 2, width + width % 2)
-    for picture in coded_pictures(tmp_path / "a.mp4", size=size):
+    for picture in codec_frames(tmp_path / "a.mp4", size=size):
         assert np.abs(picture.image.astype(int) - images[0]).max() < 12
-        assert picture.coded is not None
-        assert picture.coded.motion is not None
-        assert picture.coded.motion.shape[-2:] == size
+        assert picture.codec is not None
+        assert picture.codec.motion is not None
+        assert picture.codec.motion.shape[-2:] == size
 
 
 @pytest.mark.parametrize(

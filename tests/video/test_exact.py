@@ -13,7 +13,7 @@ from av.sidedata.motionvectors import MotionVectors
 from tests.video.clips import encode
 from tests.video.h264.test_interpolation import luma
 from tests.video.test_codec_reader import fields, pan
-from voslab.video.codec_reader import coded_pictures
+from voslab.video.codec_reader import codec_frames
 
 STREAM = "ref=1:b-pyramid=none:weightp=0:weightb=0:bframes=2:b-adapt=0:no-deblock=1:aq-mode=0"
 Block = tuple[int, int, int, int]
@@ -73,8 +73,8 @@ def test_what_is_not_coded_is_exactly_its_prediction(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", crowd(), crf="34", **{"x264-params": STREAM})
     pictures = by_loop(path)
     types = [kind for kind, _, _ in pictures]
-    ours = {picture.index: fields(picture) for picture in coded_pictures(path)}
-    exact = blocks_seen = alike = 0
+    ours = {picture.index: fields(picture) for picture in codec_frames(path)}
+    exact = blocks_seen = lookalikes = 0
     for index, (kind, own, blocks) in enumerate(pictures):
         if kind != "B":
             continue
@@ -90,10 +90,10 @@ def test_what_is_not_coded_is_exactly_its_prediction(tmp_path: Path) -> None:
             blocks_seen += 1
             expected = {to: (past, future)[to] for to in ways(found)[best]}
             if references[0, :, top, left].tolist() == [expected.get(0, -1), expected.get(1, -1)]:
-                alike += 1
+                lookalikes += 1
                 # A mean is rounded in the codec, not in the residual.
                 assert np.abs(255 * residual[0, 0].numpy()[here] - left_over[best]).max() <= 0.51
     assert blocks_seen > 400
     # Where both ways fit badly, the whole partition, which ours looks at, may say otherwise than one block of it.
-    assert alike >= 0.99 * blocks_seen
+    assert lookalikes >= 0.99 * blocks_seen
     assert exact >= 0.8 * 64 * blocks_seen

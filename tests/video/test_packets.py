@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.video.clips import encode, moving_square, remux
 from tests.video.test_codec_reader import PAN, fields, stream
-from voslab.core import Picture, VideoError
+from voslab.core import RawFrame, VideoError
 from voslab.video import open_video
-from voslab.video.codec_reader import coded_pictures, with_vectors
+from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
 from voslab.video.encode import Encoding
 from voslab.video.packets import NoVectorsError
 
@@ -25,7 +25,7 @@ from voslab.video.packets import NoVectorsError
 def test_containers_change_nothing(tmp_path: Path, name: str, suffix: str) -> None:
     path = stream(tmp_path, name)
     copy = remux(path, tmp_path / f"copy.{suffix}")
-    for one, other in zip(coded_pictures(path), coded_pictures(copy), strict=True):
+    for one, other in zip(codec_frames(path), codec_frames(copy), strict=True):
         assert one.index == other.index
         assert all(torch.equal(a, b) for a, b in zip(fields(one), fields(other), strict=True))
 
@@ -47,12 +47,12 @@ def refused(folder: Path) -> dict[str, Path]:
 def test_what_has_no_vectors_is_refused_and_transcoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for reason, path in refused(tmp_path).items():
         with pytest.raises(NoVectorsError, match=rf"{path.name}: .*{reason}") as caught:
-            list(coded_pictures(path))
+            list(codec_frames(path))
         assert "\n" not in str(caught.value)
         caplog.clear()
-        found = with_vectors(path, tmp_path / "cache", Encoding(crf=8))
+        found = ensure_motion_vectors(path, tmp_path / "cache", Encoding(crf=8))
         assert path.name in caplog.text
-        plain, pictures = list(open_video(path)), list(coded_pictures(found))
+        plain, pictures = list(open_video(path)), list(codec_frames(found))
         assert sorted(p.index for p in pictures) == list(range(len(plain)))
         shown = np.stack([p.image for p in plain]).astype(int)
         for picture in pictures:
@@ -66,15 +66,15 @@ def test_ten_bits_from_some_frame_on_are_transcoded(tmp_path: Path) -> None:
     )
     path = tmp_path / "both.h264"
     path.write_bytes(eight.read_bytes() + ten.read_bytes())
-    found = with_vectors(path, tmp_path / "cache")
+    found = ensure_motion_vectors(path, tmp_path / "cache")
     assert found != path
-    assert len(list(coded_pictures(found))) == 12
+    assert len(list(codec_frames(found))) == 12
 
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("no video")
     for name, reason in (("a.mp4", "not a video"), ("gone.mp4", "no such file")):
-        for read in (lambda path: list(coded_pictures(path)), lambda path: with_vectors(path, tmp_path)):
+        for read in (lambda path: list(codec_frames(path)), lambda path: ensure_motion_vectors(path, tmp_path)):
             with pytest.raises(VideoError, match=reason):
                 read(tmp_path / name)
 
@@ -85,19 +85,19 @@ def test_a_change_of_size_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(small.read_bytes() + large.read_bytes())
     seen: list[int] = []
     with pytest.raises(VideoError, match=r"both\.h264: frame 4 is 64 x 64, the frames before are 32 x 32"):
-        seen.extend(picture.index for picture in coded_pictures(path))
+        seen.extend(picture.index for picture in codec_frames(path))
     assert seen == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
 def test_a_truncated_file_is_an_error_behind_what_is_left(tmp_path: Path, share: float) -> None:
     path = encode(tmp_path / "a.mp4", PAN, crf="10", muxer={"movflags": "faststart"})
-    whole = list(coded_pictures(path))
+    whole = list(codec_frames(path))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    seen: list[Picture] = []
+    seen: list[RawFrame] = []
     with pytest.raises(VideoError, match=rf"{path}: ") as caught:
-        seen.extend(coded_pictures(path))
+        seen.extend(codec_frames(path))
     assert "\n" not in str(caught.value)
     assert len(seen) < len(whole)
     for one, other in zip(seen, whole, strict=False):
@@ -112,20 +112,20 @@ def test_frames_that_are_not_there_are_counted(tmp_path: Path, caplog: pytest.Lo
         packets = [packet for packet in container.demux(video=0) if packet.size]
     path.write_bytes(path.read_bytes()[: packets[8].pos])
     with pytest.raises(VideoError, match=rf"cut\.mp4: damaged, only 8 of {len(PAN)} frames are there"):
-        list(coded_pictures(path))
+        list(codec_frames(path))
     assert not caplog.messages
     # All packets are there, but nothing can be made of the first.
     whole = encode(tmp_path / "whole.mp4", PAN, **{"x264-params": "keyint=6"})
     headless = remux(whole, tmp_path / "headless.mp4", skip=1)
-    for read in (open_video, coded_pictures):
+    for read in (open_video, codec_frames):
         caplog.clear()
         count = sum(1 for _ in read(headless))
         assert caplog.messages == [f"{headless}: only {count} of {len(PAN) - 1} frames could be decoded"]
 
 
-@pytest.mark.parametrize("read", [open_video, coded_pictures])
+@pytest.mark.parametrize("read", [open_video, codec_frames])
 def test_a_file_that_does_not_count_its_frames_is_known_by_its_length(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Callable[[Path], Iterable[Picture]]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Callable[[Path], Iterable[RawFrame]]
 ) -> None:
     path = encode(tmp_path / "a.mkv", PAN, bf="0")
     with av.open(str(path)) as container:
@@ -138,10 +138,10 @@ def test_a_file_that_does_not_count_its_frames_is_known_by_its_length(
     assert caplog.messages == [said]
 
 
-@pytest.mark.parametrize("read", [open_video, coded_pictures])
+@pytest.mark.parametrize("read", [open_video, codec_frames])
 @pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
 def test_frames_that_are_shown_for_longer_are_all_there(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, read: Callable[[Path], Iterable[Picture]]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, read: Callable[[Path], Iterable[RawFrame]]
 ) -> None:
     times = [*range(0, 3 * len(PAN) - 3, 3), 3 * len(PAN) + 2]
     path = encode(tmp_path / f"slow.{suffix}", PAN, bf="0", times=times)
@@ -149,20 +149,20 @@ def test_frames_that_are_shown_for_longer_are_all_there(
     assert not caplog.messages
 
 
-@pytest.mark.parametrize(("bframes", "lost"), [("0", 4), ("3", 1)])
-def test_a_reference_that_was_lost_is_damage(tmp_path: Path, bframes: str, lost: int) -> None:
+@pytest.mark.parametrize(("bframes", "has_lost_reference"), [("0", 4), ("3", 1)])
+def test_a_reference_that_was_lost_is_damage(tmp_path: Path, bframes: str, has_lost_reference: int) -> None:
     options = f"bframes={bframes}:b-adapt=0:b-pyramid=normal:keyint=250"
     whole = encode(tmp_path / "whole.mp4", PAN, **{"x264-params": options})
-    seen = list(coded_pictures(whole))
+    seen = list(codec_frames(whole))
     assert len(seen) == len(PAN)
-    path = remux(whole, tmp_path / "lossy.mp4", drop=lost)
+    path = remux(whole, tmp_path / "lossy.mp4", drop=has_lost_reference)
     with pytest.raises(VideoError, match=r"lossy\.mp4: damaged, a picture that frame \d+ may refer to is missing"):
-        list(coded_pictures(path))
+        list(codec_frames(path))
 
 
 def test_a_lost_key_frame_at_the_start_is_survived(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4", PAN, **{"x264-params": "keyint=6"})
-    found = list(coded_pictures(remux(whole, tmp_path / "headless.mkv", skip=1)))
+    found = list(codec_frames(remux(whole, tmp_path / "headless.mkv", skip=1)))
     assert 0 < len(found) < len(PAN)
     seen: set[int] = set()
     for picture in found:
@@ -190,7 +190,7 @@ def test_flipped_bits_give_pictures_or_a_video_error(
     message = f"{path}: fine"
     seen: set[int] = set()
     try:
-        for picture in coded_pictures(path):
+        for picture in codec_frames(path):
             assert set(torch.unique(fields(picture)[1]).tolist()) <= seen | {-1}
             seen.add(picture.index)
     except VideoError as error:

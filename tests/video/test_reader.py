@@ -36,7 +36,7 @@ def test_a_file_is_what_was_encoded(clip: Path) -> None:
     for _ in range(2):
         pictures = list(video)
         assert [p.index for p in pictures] == list(range(12))
-        assert all(p.coded is None and p.image.dtype == np.uint8 for p in pictures)
+        assert all(p.codec is None and p.image.dtype == np.uint8 for p in pictures)
         errors = np.array([[np.abs(p.image.astype(int) - image).mean() for image in IMAGES] for p in pictures])
         assert errors.argmin(axis=1).tolist() == list(range(12))
         assert errors.min(axis=1).max() < 3
@@ -45,17 +45,17 @@ def test_a_file_is_what_was_encoded(clip: Path) -> None:
 def test_iterations_are_independent_and_lazy(clip: Path) -> None:
     video = open_video(clip)
     one, other = iter(video), iter(video)
-    ahead = [next(one) for _ in range(3)]
-    assert np.array_equal(next(other).image, ahead[0].image)
+    prefetch_map = [next(one) for _ in range(3)]
+    assert np.array_equal(next(other).image, prefetch_map[0].image)
     assert next(one).index == 3
 
 
 def test_pictures_are_not_kept(tmp_path: Path) -> None:
-    alive: list[weakref.ref] = []
+    live_refs: list[weakref.ref] = []
     peak = 0
     for picture in open_video(encode(tmp_path / "long.mp4", moving_square(200, (16, 32)))):
-        alive = [ref for ref in [*alive, weakref.ref(picture.image)] if ref() is not None]
-        peak = max(peak, len(alive))
+        live_refs = [ref for ref in [*live_refs, weakref.ref(picture.image)] if ref() is not None]
+        peak = max(peak, len(live_refs))
     assert peak <= 3
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from voslab.cli.contact_sheet import write_sheet
 from voslab.cli.entry import entry
 from voslab.cli.instantiate import instantiate
-from voslab.cli.messages import following, places
+from voslab.cli.messages import describe_outputs, following
 from voslab.cli.models import load_model, warn_of_random
 from voslab.cli.results import costs, masks_hash, measured, per_sequence, write_metrics, write_per_sequence
 from voslab.core import ConfigError, DataError
@@ -40,7 +40,7 @@ def main(config: DictConfig) -> None:
         config.trainer, callbacks=[EndOnSignal()], logger=False, enable_checkpointing=False
     )
     if trainer.is_global_zero:
-        print(places(output, _contents(config)), flush=True)
+        print(describe_outputs(output, _contents(config)), flush=True)
     trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return
@@ -126,7 +126,7 @@ def _module(config: DictConfig, output: Path) -> tuple[EvaluationModule, dict[st
         return EvaluationModule(partial(from_files, Path(config.predictions))), {}
     model = load_model(config)
     warn_of_random(config, model)
-    predict = partial(segmented, model.segmenter, model.settings, coding=model.coding)
+    predict = partial(segmented, model.segmenter, model.settings, codec_source=model.codec_source)
     module = EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
     return module, costs(model.parameters, model.training)
 

@@ -55,9 +55,9 @@ def main(config: DictConfig) -> None:
     )
     print(f"{model.name}: {', '.join(f'{name} {count}' for name, count in sizes.items())}, threads {threads}")
     (output / "manifest.json").unlink(missing_ok=True)
-    told = {"method": model.name, "network": model.network, "engine": asdict(settings)}
-    write_weights(segmenter, output / WEIGHTS, told)
-    fixed = None if config.free else sizes
+    metadata = {"method": model.name, "network": model.network, "engine": asdict(settings)}
+    write_weights(segmenter, output / WEIGHTS, metadata)
+    fixed = None if config.dynamic_axes else sizes
     written: dict[str, tuple[Graph, Parity]] = {}
     opset = 0
     for graph, own in zip(graphs.graphs, ours, strict=True):
@@ -66,7 +66,7 @@ def main(config: DictConfig) -> None:
             parity = compare(fast, own, path, sizes, config.repeats, threads)
         written[graph.name] = graph, parity
         _show(graph, parity)
-    manifest = {**told, "weights": WEIGHTS, "opset": opset, **_frame(segmenter, settings, plain(config.size))}
+    manifest = {**metadata, "weights": WEIGHTS, "opset": opset, **_frame(segmenter, settings, plain(config.size))}
     manifest |= {"axes": _axes(segmenter, fixed), "graphs": [_told(*one, fixed) for one in written.values()]}
     manifest |= {"chain": graphs.chain, "aggregation": graphs.aggregation}
     atomic_write(output / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -146,15 +146,15 @@ def _axes(segmenter: Segmenter[Any], fixed: Mapping[str, int] | None) -> dict[st
 
 
 def _told(graph: Graph, parity: Parity, fixed: Mapping[str, int] | None) -> dict[str, Any]:
-    def told(shapes: Mapping[str, Shape]) -> list[dict[str, Any]]:
+    def metadata(shapes: Mapping[str, Shape]) -> list[dict[str, Any]]:
         return [{"name": name, "shape": described(shape, fixed), "dtype": "float32"} for name, shape in shapes.items()]
 
     return {
         "name": graph.name,
         "file": f"{graph.name}.onnx",
         "about": graph.about,
-        "inputs": told(graph.inputs),
-        "outputs": told(graph.outputs),
+        "inputs": metadata(graph.inputs),
+        "outputs": metadata(graph.outputs),
         "largest_difference": dict(parity.differences),
     }
 

@@ -17,7 +17,7 @@ FROM_BASE = "base"
 """In place of a file of encoder weights: those of the wrapped base."""
 
 
-def about(path: Path | str | None) -> dict[str, Any] | None:
+def read_metadata(path: Path | str | None) -> dict[str, Any] | None:
     """What a checkpoint of ours says of itself; None for other files.
 
     Raises:
@@ -33,12 +33,12 @@ def check_resumed(path: Path, identity: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the file cannot be read, or holds another method's network, or one of other parameters.
     """
-    told = about(path)
-    if told is None:
+    metadata = read_metadata(path)
+    if metadata is None:
         raise CheckpointError(f"{path}: not a checkpoint of src.train")
-    if told["method"] != identity["method"]:
-        raise CheckpointError(f"{path}: a run of '{told['method']}' cannot go on as '{identity['method']}'")
-    before, now = told["network"], identity["network"]
+    if metadata["method"] != identity["method"]:
+        raise CheckpointError(f"{path}: a run of '{metadata['method']}' cannot go on as '{identity['method']}'")
+    before, now = metadata["network"], identity["network"]
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise CheckpointError(f"{path}: the run began with network.{name}={before.get(name)}, not {now.get(name)}")
@@ -63,20 +63,20 @@ def write_half(source: Path, target: Path) -> None:
     _write_safe(target, {key: value.half() for key, value in segmenter_tensors(content).items()}, content["vos"])
 
 
-def write_weights(segmenter: Segmenter[Any], target: Path, told: dict[str, Any]) -> None:
+def write_weights(segmenter: Segmenter[Any], target: Path, metadata: dict[str, Any]) -> None:
     """Write a network as a safetensors file that is a checkpoint of ours: `told` is its method, network and engine.
 
     Raises:
         WriteError: if `target` cannot be written.
     """
     assert isinstance(segmenter, nn.Module)
-    _write_safe(target, segmenter.state_dict(), told)
+    _write_safe(target, segmenter.state_dict(), metadata)
 
 
-def _write_safe(target: Path, tensors: dict[str, Tensor], told: dict[str, Any]) -> None:
+def _write_safe(target: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     with atomic_path(target) as path:
         prefixed = {f"segmenter.{key}": value.contiguous() for key, value in tensors.items()}
-        save_file(prefixed, path, {"vos": json.dumps(told)})
+        save_file(prefixed, path, {"vos": json.dumps(metadata)})
 
 
 def load_weights(segmenter: Segmenter[Any], method: str, path: Path, keep_base: bool = False) -> None:
@@ -88,7 +88,7 @@ def load_weights(segmenter: Segmenter[Any], method: str, path: Path, keep_base: 
         path: the file.
         keep_base: a wrapper keeps the base it has, whatever the file holds.
 
-    What the file has of a part that this network's `switched` names and its switches left out is not looked at.
+    What the file has of a part that this network's `optional_modules` names and its switches left out is not looked at.
 
     Raises:
         CheckpointError: for a file of another method, naming it where it is one of ours.
@@ -109,7 +109,8 @@ def load_weights(segmenter: Segmenter[Any], method: str, path: Path, keep_base: 
             # Published weights of a wrapper come without its base.
             tensors = {**segmenter.state_dict(), **tensors}
     own = segmenter.state_dict()
-    off = tuple(part for part in getattr(segmenter, "switched", ()) if not any(key.startswith(part) for key in own))
+    optional = getattr(segmenter, "optional_modules", ())
+    off = tuple(part for part in optional if not any(key.startswith(part) for key in own))
     load_tensors(segmenter, {key: value for key, value in tensors.items() if not key.startswith(off)}, path)
 
 

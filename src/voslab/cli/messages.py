@@ -12,13 +12,13 @@ PASSED_ON = ("paths.data=", "paths.folder=")
 """Arguments that a command which reads the same data needs, too."""
 
 
-def places(output: Path, contents: dict[str, str]) -> str:
+def describe_outputs(output: Path, contents: dict[str, str]) -> str:
     """A folder and what will be in it, a line each."""
     width = max(map(len, contents), default=0)
     return "\n".join([f"output: {output}", *(f"  {name:<{width}}  {what}" for name, what in contents.items())])
 
 
-def training_places(config: DictConfig) -> dict[str, str]:
+def describe_run_folder(config: DictConfig) -> dict[str, str]:
     """What a training writes."""
     callbacks = {name: part for name, part in config.callbacks.items() if part is not None}
     every = callbacks["last"].get("every_n_train_steps") if "last" in callbacks else None

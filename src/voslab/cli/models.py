@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 from torch import nn
 
 from voslab.cli.entry import plain
-from voslab.cli.loading import FROM_BASE, about, load_light_encoder, load_weights, segmenter_tensors
+from voslab.cli.loading import FROM_BASE, load_light_encoder, load_weights, read_metadata, segmenter_tensors
 from voslab.core import CheckpointError, ConfigError, Segmenter
 from voslab.core.resources import resource
 from voslab.core.weights import load_tensors, read_archive
 from voslab.engine import Settings
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.methods import registry
 from voslab.nn.inference import for_inference
 
@@ -43,7 +43,7 @@ class Model:
     name: str
     segmenter: Segmenter[Any]
     settings: Settings
-    coding: Coding | None = None
+    codec_source: CodecSource | None = None
     network: dict[str, Any] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
     parameters: int = 0
@@ -75,8 +75,8 @@ def load_model(config: DictConfig, as_trained: bool = False) -> Model:
         network, settings = network_parameters(config)
         segmenter = registry.build(config.model.name, network)
         load_all(segmenter, config)
-        coding = Coding.from_plain(coded_cache(config.paths.cache), plain_coding(config))
-        model = _evaluating(Model(config.model.name, segmenter, settings, coding, network), as_trained)
+        codec_source = CodecSource.from_plain(codec_cache(config.paths.cache), codec_options(config))
+        model = _evaluating(Model(config.model.name, segmenter, settings, codec_source, network), as_trained)
     asked = {key: config.engine[key] for key in ("size", "precision") if config.engine[key] is not None}
     return replace(model, settings=replace(model.settings, **asked))
 
@@ -100,34 +100,36 @@ def from_checkpoint(path: Path, cache: Path = CACHE, as_trained: bool = False) -
         CheckpointError: if the file is not one of ours; published weights go with `model=NAME weights=FILE`.
     """
     content = read_archive(path)
-    told = content.get("vos")
-    if not isinstance(told, dict) or "method" not in told:
+    metadata = content.get("vos")
+    if not isinstance(metadata, dict) or "method" not in metadata:
         raise CheckpointError(f"{path}: not a checkpoint of src.train; for other weights say model=NAME weights={path}")
-    segmenter = registry.build(told["method"], told["network"])
+    segmenter = registry.build(metadata["method"], metadata["network"])
     assert isinstance(segmenter, nn.Module)
     tensors = segmenter_tensors(content)
     wanted, given = (any(key.startswith("base.") for key in keys) for keys in (segmenter.state_dict(), tensors))
     if wanted and not given:
-        use = f"model={told['method']} base_weights=FILE weights={path}"
+        use = f"model={metadata['method']} base_weights=FILE weights={path}"
         raise CheckpointError(f"{path}: holds what its base gets, without the base: say {use}")
     load_tensors(segmenter, tensors, path)
     try:
-        coding = Coding.from_plain(coded_cache(cache), told.get("coding"))
+        codec_source = CodecSource.from_plain(codec_cache(cache), metadata.get("coding"))
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    settings = Settings.told(told["engine"], path)
-    model = Model(told["method"], segmenter, settings, coding, told["network"], told.get("training", {}))
+    settings = Settings.metadata(metadata["engine"], path)
+    model = Model(
+        metadata["method"], segmenter, settings, codec_source, metadata["network"], metadata.get("training", {})
+    )
     return _evaluating(model, as_trained)
 
 
-def plain_coding(config: DictConfig) -> dict[str, Any] | None:
+def codec_options(config: DictConfig) -> dict[str, Any] | None:
     """How pictures are coded for a model that looks at it, as plain values; None: plain pictures."""
     if config.model.get("encoding") is None:
         return None
     return {name: plain(config.model[name]) for name in ("encoding", "motion", "fill")}
 
 
-def coded_cache(cache: Path | str) -> Path:
+def codec_cache(cache: Path | str) -> Path:
     """Where videos lie that were encoded for a model that looks at codec side data."""
     return Path(cache) / "coded"
 
@@ -147,13 +149,13 @@ def network_parameters(config: DictConfig) -> tuple[dict[str, Any], Settings]:
         if given is not None:
             raise ConfigError(f"base_weights={given}: model '{config.model.name}' wraps no base")
         return network, Settings()
-    settings, trained, base = Settings(), about(config.weights), about(given)
+    settings, trained, base = Settings(), read_metadata(config.weights), read_metadata(given)
     if base is not None:
         owner, _ = _owner(network, base["method"])
         owner["base"] = {"name": base["method"], "network": base["network"]}
-        settings = Settings.told(base["engine"], given)
+        settings = Settings.metadata(base["engine"], given)
     elif given is None and trained is not None and "base" in trained["network"]:
-        network["base"], settings = trained["network"]["base"], Settings.told(trained["engine"], config.weights)
+        network["base"], settings = trained["network"]["base"], Settings.metadata(trained["engine"], config.weights)
     like: dict[str, Any] = {}
     if trained is not None:
         like = trained["network"]
@@ -178,7 +180,7 @@ def load_all(segmenter: Segmenter[Any], config: DictConfig) -> None:
     given = config.get("base_weights")
     if given is not None:
         assert isinstance(segmenter, nn.Module)
-        base = about(given)
+        base = read_metadata(given)
         owner, place = _owner(plain(config.model.network), "" if base is None else base["method"])
         name = owner["base"]["name"] if base is None else base["method"]
         load_weights(segmenter.get_submodule(place), name, Path(given))  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def write_graph(network: nn.Module, graph: Graph, path: Path, sizes: Mapping[str
     Raises:
         ExportError: the exporter cannot write it, or not with free sizes.
     """
-    free = sizes is None
+    dynamic_axes = sizes is None
     inputs = tuple(torch.from_numpy(array) for array in draw(graph, sizes or TRACED).values())
     axes = {name: torch.export.Dim(name, min=1, max=LARGEST) for name in TRACED}
 
@@ -89,7 +89,7 @@ def write_graph(network: nn.Module, graph: Graph, path: Path, sizes: Mapping[str
                 inputs,
                 dynamo=True,
                 verbose=False,
-                dynamic_shapes=(shapes,) if free else None,
+                dynamic_shapes=(shapes,) if dynamic_axes else None,
                 **names,  # type: ignore[arg-type]
             )
             program.save(path, external_data=False)
@@ -97,7 +97,7 @@ def write_graph(network: nn.Module, graph: Graph, path: Path, sizes: Mapping[str
             raise ExportError(f"graph '{graph.name}' cannot be written ({_reason(error)})") from error
     model = program.model
     for value, shape in zip(model.graph.inputs, shapes, strict=True):
-        if free and any(isinstance(value.shape[place], int) for place in shape):
+        if dynamic_axes and any(isinstance(value.shape[place], int) for place in shape):
             raise ExportError(f"graph '{graph.name}': '{value.name}' has fixed sizes; say free=false")
     return int(model.opset_imports[""])
 

@@ -26,21 +26,21 @@ from rich.text import Text
 
 from voslab.cli.entry import CONFIGS, entry, plain
 from voslab.cli.instantiate import instantiate
-from voslab.cli.models import coded_cache, plain_coding
+from voslab.cli.models import codec_cache, codec_options
 from voslab.core import ConfigError, atomic_path
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.preparation.catalogue import everything, needed
 from voslab.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
 from voslab.data.preparation.layout import DataSet, Found, State
 from voslab.data.preparation.preview import contact_sheet
-from voslab.data.preparation.tree import look
+from voslab.data.preparation.tree import check
 from voslab.data.preparation.verification import verify
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 
 SHOWN = 20
 """Faults that are printed; the others are counted."""
-_MARKS = {State.THERE: "✓", State.PARTIAL: "✗", State.MISSING: "✗", State.OPTIONAL: "·"}
-_STYLES = {State.THERE: "green", State.PARTIAL: "yellow", State.MISSING: "red", State.OPTIONAL: "dim"}
+_MARKS = {State.PRESENT: "✓", State.PARTIAL: "✗", State.MISSING: "✗", State.OPTIONAL: "·"}
+_STYLES = {State.PRESENT: "green", State.PARTIAL: "yellow", State.MISSING: "red", State.OPTIONAL: "dim"}
 
 
 @entry("prepare")
@@ -86,16 +86,18 @@ def _preview(config: DictConfig, target: Path) -> None:
 
 def _encode(console: Console, config: DictConfig) -> None:
     """Encode what a method that looks at codec data would encode when it first meets it."""
-    coding = Coding.from_plain(coded_cache(config.paths.cache), plain_coding(config))
-    if coding is None:
+    codec_source = CodecSource.from_plain(codec_cache(config.paths.cache), codec_options(config))
+    if codec_source is None:
         raise ConfigError(f"model={config.model.name}: looks at no codec data, so nothing is encoded for it")
     data: VOSDataModule = instantiate(config.data)
     videos = data.videos()
     with _progress(console, "encoding") as advance:
         for done, video in enumerate(videos):
             advance(done, len(videos))
-            coding.file(video.source)
-    console.print(f"encoded  {len(videos)} videos for model={config.model.name} in {coding.cache}", soft_wrap=True)
+            codec_source.file(video.source)
+    console.print(
+        f"encoded  {len(videos)} videos for model={config.model.name} in {codec_source.cache}", soft_wrap=True
+    )
 
 
 def _sets(config: DictConfig, data: Path) -> list[DataSet]:
@@ -114,7 +116,7 @@ def _unpack(console: Console, data_set: DataSet, data: Path, say: Callable[[str]
 
 def _report(console: Console, data_set: DataSet, data: Path, inside: bool, decode: bool) -> bool:
     """Print all about a data set. Gives whether it is complete."""
-    found = look(data_set)
+    found = check(data_set)
     if inside:
         with _progress(console, f"{data_set.title}: looking into the pictures") as advance:
             damage = verify(data_set, decode, lambda done: advance(done, 0))
@@ -159,10 +161,10 @@ def _print_table(console: Console, config: DictConfig, data: Path) -> None:
     """A line for each data set."""
     console.print(Text.assemble(("data sets", "bold"), f" in {data}/; python -m src.prepare data=NAME says more"))
     for name, data_set in everything(data, Path(config.paths.cache)).items():
-        found = look(data_set)
+        found = check(data_set)
         state = "complete" if found.complete else "absent" if found.absent else "partial"
-        texts = [line.text for line in found.lines if line.state in {State.THERE, State.PARTIAL}]
-        pictures = [line.text for line in found.lines if line.state is State.THERE and "*" in line.path]
+        texts = [line.text for line in found.lines if line.state in {State.PRESENT, State.PARTIAL}]
+        pictures = [line.text for line in found.lines if line.state is State.PRESENT and "*" in line.path]
         style = {"complete": "green", "partial": "yellow", "absent": "dim"}[state]
         text = next(iter([*pictures, *texts, *(line.text for line in found.lines if found.complete)]), "")
         console.print(Text.assemble(f"{name:18} ", (f"{state:9} ", style), (text, "dim")), soft_wrap=True)

@@ -12,10 +12,10 @@ from torch import nn
 
 from voslab.cli.device import find_device
 from voslab.cli.entry import entry
-from voslab.cli.messages import places
+from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model, warn_of_random
 from voslab.core import DataError
-from voslab.engine import OverlaySink, Prediction, Sink, Throughput, drain, mask_sink, run
+from voslab.engine import OverlaySink, Prediction, Sink, Throughput, consume, mask_sink, run
 from voslab.engine.feature_maps import MapSink
 from voslab.methods.covos.inspection import MotionSink
 from voslab.video import open_video, read_masks
@@ -42,21 +42,21 @@ def main(config: DictConfig) -> None:
         print(f"{output / 'masks'}: {len(old)} masks of another run lie there; those of other names stay")
     if config.overlay:
         sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
-    inspection = output / ("maps" if model.coding is None else "inspect.mp4")
-    if config.inspect and model.coding is None:
+    inspection = output / ("maps" if model.codec_source is None else "inspect.mp4")
+    if config.inspect and model.codec_source is None:
         sinks.append(MapSink(inspection, model.segmenter, model.settings))
     elif config.inspect:
         sinks.append(MotionSink(inspection, video.rate, video.size, model.segmenter, model.settings, masks))
     print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
-    print(places(output, _contents(config, inspection)), flush=True)
+    print(describe_outputs(output, _contents(config, inspection)), flush=True)
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
 
         def show(prediction: Prediction, throughput: Throughput) -> None:
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
 
-        pictures = video if model.coding is None else model.coding.pictures(video)
-        throughput = drain(run(model.segmenter, pictures, masks, model.settings), sinks, show)
+        pictures = video if model.codec_source is None else model.codec_source.pictures(video)
+        throughput = consume(run(model.segmenter, pictures, masks, model.settings), sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
     print(f"masks: {output / 'masks'}")
     if config.overlay:

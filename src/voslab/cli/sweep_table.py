@@ -61,8 +61,8 @@ class Sweep(Callback):
 def write_table(sweep: Path) -> list[dict[str, Any]]:
     """Write `sweep.csv`: a row per job with what varies, its scores and how it ended."""
     jobs = list(read_jobs(sweep).values())
-    told = [dict(part.lstrip("+").split("=", 1) for part in varying(jobs, job) if "=" in part) for job in jobs]
-    keys = list(dict.fromkeys(key for one in told for key in one))
+    metadata = [dict(part.lstrip("+").split("=", 1) for part in varying(jobs, job) if "=" in part) for job in jobs]
+    keys = list(dict.fromkeys(key for one in metadata for key in one))
     found = [_scores(sweep, job) for job in jobs]
     names = [*SCORES, *(name for name in MORE if any(name in scores for scores in found))]
     rows = [
@@ -73,7 +73,7 @@ def write_table(sweep: Path) -> list[dict[str, Any]]:
             "seconds": job.seconds,
             "state": job.state,
         }
-        for job, values, scores in zip(jobs, told, found, strict=True)
+        for job, values, scores in zip(jobs, metadata, found, strict=True)
     ]
     commands = [{**row, "command": shlex.join(job.command)} for job, row in zip(jobs, rows, strict=True)]
     write_csv(sweep / "sweep.csv", commands, None if commands else ["job"])

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from voslab.cli.entry import entry, plain
 from voslab.cli.instantiate import instantiate
 from voslab.cli.loading import check_resumed
-from voslab.cli.messages import after_training, places, training_places
+from voslab.cli.messages import after_training, describe_outputs, describe_run_folder
 from voslab.cli.results import costs, measured, per_sequence, write_metrics, write_per_sequence
 from voslab.cli.training_module import training_module
 from voslab.core import CheckpointError, ConfigError, VOSError, claimed
@@ -72,7 +72,7 @@ def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: Dic
         check_resumed(resume, module.identity)
     _prepare_loggers(trainer, data, config, resume)
     if trainer.is_global_zero:
-        print(places(output, training_places(config)), flush=True)
+        print(describe_outputs(output, describe_run_folder(config)), flush=True)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     results = validated = dict(module.results)
     if config.test is not None:
@@ -109,8 +109,8 @@ def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Pa
             log.warning("test=best: validation chose this checkpoint by videos that it is now tested on")
         write_per_sequence(output, module.table, data.test_videos)
     parameters = sum(parameter.numel() for parameter in module.segmenter.parameters())
-    told = costs(parameters, read_archive(checkpoint)["vos"]["training"])
-    return {**measured(module, data.test_videos), **told}
+    metadata = costs(parameters, read_archive(checkpoint)["vos"]["training"])
+    return {**measured(module, data.test_videos), **metadata}
 
 
 def _checkpoint(output: Path, which: str | None) -> Path:

@@ -9,11 +9,11 @@ from torch import nn
 
 from voslab.cli.entry import plain
 from voslab.cli.instantiate import instantiate
-from voslab.cli.loading import about, load_encoders
-from voslab.cli.models import coded_cache, load_all, network_parameters, plain_coding
+from voslab.cli.loading import load_encoders, read_metadata
+from voslab.cli.models import codec_cache, codec_options, load_all, network_parameters
 from voslab.core import ConfigError, Segmenter
 from voslab.engine import Settings
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.methods import registry
 from voslab.training.module import VOSModule
 
@@ -36,20 +36,20 @@ def training_module(config: DictConfig) -> VOSModule:
     encoders = {part: file for part in ENCODERS if (file := config.model.get(f"{part}_weights")) is not None}
     if "base" not in network:
         load_encoders(segmenter, encoders)
-    elif about(config.weights) is None:
+    elif read_metadata(config.weights) is None:
         _require(config, segmenter)
     load_all(segmenter, config)
-    coding = plain_coding(config)
+    codec_source = codec_options(config)
     settings = Settings(**plain(config.engine))
     built: VOSModule = module(
         segmenter=segmenter,
         recipe=instantiate(config.model.training),
         settings=settings,
-        identity={"method": name, "network": network, **({} if coding is None else {"coding": coding})},
+        identity={"method": name, "network": network, **({} if codec_source is None else {"coding": codec_source})},
         pretrained=bool(encoders) or config.weights is not None or config.base_weights is not None,
     )
-    if coding is not None:
-        built.coding = Coding.from_plain(coded_cache(config.paths.cache), coding)
+    if codec_source is not None:
+        built.codec_source = CodecSource.from_plain(codec_cache(config.paths.cache), codec_source)
     return built
 
 

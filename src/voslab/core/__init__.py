@@ -4,28 +4,28 @@ from voslab.core.errors import CheckpointError, ConfigError, DataError, ExportEr
 from voslab.core.files import atomic_path, atomic_write, claimed, write_csv
 from voslab.core.objects import ObjectTable
 from voslab.core.rng import generator
-from voslab.core.segmenter import Compared, Keys, LowLevel, Matching, Projection, Referring, Segmenter
+from voslab.core.segmenter import KeyInputs, KeyMatching, Keys, LowLevel, Projection, ReferenceBuffered, Segmenter
 from voslab.core.state import State, state
-from voslab.core.types import VOID, Clip, Coded, Frame, Masks, Picture
+from voslab.core.types import VOID, Clip, CodecData, Frame, Masks, RawFrame
 
 __all__ = [
     "VOID",
     "CheckpointError",
     "Clip",
-    "Coded",
-    "Compared",
+    "CodecData",
     "ConfigError",
     "DataError",
     "ExportError",
     "Frame",
+    "KeyInputs",
+    "KeyMatching",
     "Keys",
     "LowLevel",
     "Masks",
-    "Matching",
     "ObjectTable",
-    "Picture",
     "Projection",
-    "Referring",
+    "RawFrame",
+    "ReferenceBuffered",
     "Segmenter",
     "State",
     "VOSError",

@@ -13,7 +13,9 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 8, threads: int = 2) -> Iterator[Made]:
+def prefetch_map(
+    make: Callable[[Item], Made], items: Iterable[Item], most: int = 8, threads: int = 2
+) -> Iterator[Made]:
     """`map(make, items)` with up to `most` results made before they are asked for, in order.
 
     An error comes where its result would have. What decodes images leaves Python's lock alone meanwhile.
@@ -32,8 +34,8 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 8, th
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def prefetched(items: Iterable[Item], most: int = 2) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], most: int = 2) -> Iterator[Item]:
     """The same items, up to `most` of them made in a thread before they are asked for. An error comes in its place."""
     source = iter(items)
-    made = ahead(lambda _: next(source, _END), repeat(None), most, threads=1)
+    made = prefetch_map(lambda _: next(source, _END), repeat(None), most, threads=1)
     return cast("Iterator[Item]", takewhile(lambda item: item is not _END, made))

@@ -35,7 +35,7 @@ class Segmenter(Protocol[S]):
     padding: Padding
 
     def begin(self, frame: Frame, masks: Masks) -> S:
-        """Take the given masks (planes B O H W, O = 0 is legal) of the first frame."""
+        """Take the given masks (probs B O H W, O = 0 is legal) of the first frame."""
         ...
 
     def step(self, frame: Frame, state: S) -> tuple[Tensor, S]:
@@ -62,10 +62,10 @@ class LowLevel(Protocol):
 
 
 @runtime_checkable
-class Referring(Protocol[S]):
+class ReferenceBuffered(Protocol[S]):
     """A segmenter whose state holds pictures because later ones may refer to them."""
 
-    def keep(self, state: S, indices: Collection[int]) -> S:
+    def retain(self, state: S, indices: Collection[int]) -> S:
         """Forget pictures but those of these presentation indices, and what else it needs."""
         ...
 
@@ -97,7 +97,7 @@ class Keys(State):
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class KeyInputs:
     """The frame that a state holds, as both sides of a comparison: what goes into the key projections.
 
     Attributes:
@@ -114,7 +114,7 @@ class Compared:
 
 
 @runtime_checkable
-class Matching(Segmenter[S], Protocol[S]):
+class KeyMatching(Segmenter[S], Protocol[S]):
     """A segmenter that compares keys, and lets a wrapper give a video keys of its own.
 
     Its states may hold `Keys`, used in place of the network's projections by every later `step`. As a frame enters the
@@ -130,7 +130,7 @@ class Matching(Segmenter[S], Protocol[S]):
         """The network's own projections: of query and memory, or one for both."""
         ...
 
-    def compare(self, state: S) -> tuple[Compared, S]:
+    def compare(self, state: S) -> tuple[KeyInputs, S]:
         """What the projections see of the frame that the state holds; the new state remembers what it took to know."""
         ...
 

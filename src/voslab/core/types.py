@@ -21,7 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class CodecData:
     """What the codec knew about a frame.
 
     Attributes:
@@ -30,7 +30,7 @@ class Coded:
             reference lies at the pixel's own position plus it; 0 where a list is unused.
         references: B 2 H W, int32, presentation indices of past and future reference; -1 where a list is unused.
         residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
-        alive: presentation indices of the pictures that those decoded later may refer to, itself among them or not;
+        live_refs: presentation indices of the pictures that those decoded later may refer to, itself among them or not;
             None: not known.
     """
 
@@ -38,11 +38,11 @@ class Coded:
     motion: Tensor | None = None
     references: Tensor | None = None
     residual: Tensor | None = None
-    alive: frozenset[int] | None = None
+    live_refs: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class RawFrame:
     """One decoded picture at its source size: what readers yield and the engine turns into a `Frame`.
 
     Attributes:
@@ -53,7 +53,7 @@ class Picture:
 
     index: int
     image: NDArray[np.uint8]
-    coded: Coded | None = None
+    codec: CodecData | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Frame:
 
     index: int
     image: Tensor
-    coded: Coded | None = None
+    codec: CodecData | None = None
     key: bool = True
 
 
@@ -78,27 +78,29 @@ class Masks:
     """Object masks of one frame.
 
     Attributes:
-        planes: B O H W, hard or soft, in [0, 1]; O = 0 is legal.
-        valid: B O, bool: the slot is in use in that clip.
+        probs: B O H W, hard or soft, in [0, 1]; O = 0 is legal.
+        slot_mask: B O, bool: the slot is in use in that clip.
     """
 
-    planes: Tensor
-    valid: Tensor
+    probs: Tensor
+    slot_mask: Tensor
 
     @classmethod
-    def from_labels(cls, labels: Tensor, valid: Tensor) -> Masks:
-        """Split a slot label map (B H W, 0 background, 1..O objects, anything else nobody) into float planes."""
-        slots = torch.arange(1, valid.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
-        return cls((labels.unsqueeze(1) == slots).float() * valid[:, :, None, None], valid)
+    def from_labels(cls, labels: Tensor, slot_mask: Tensor) -> Masks:
+        """Split a slot label map (B H W, 0 background, 1..O objects, anything else nobody) into float probs."""
+        slots = torch.arange(1, slot_mask.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
+        return cls((labels.unsqueeze(1) == slots).float() * slot_mask[:, :, None, None], slot_mask)
 
-    def with_planes(self, planes: Tensor) -> Masks:
-        """The same slots with other planes."""
-        return replace(self, planes=planes)
+    def with_probs(self, probs: Tensor) -> Masks:
+        """The same slots with other probs."""
+        return replace(self, probs=probs)
 
     def append(self, new: Masks) -> Masks:
         """Add slots behind the existing ones; inside a new object's mask every older object gives way."""
-        keep = 1 - (new.planes * new.valid[:, :, None, None]).amax(1, keepdim=True) if new.valid.shape[1] else 1.0
-        return Masks(torch.cat([self.planes * keep, new.planes], 1), torch.cat([self.valid, new.valid], 1))
+        keep = (
+            1 - (new.probs * new.slot_mask[:, :, None, None]).amax(1, keepdim=True) if new.slot_mask.shape[1] else 1.0
+        )
+        return Masks(torch.cat([self.probs * keep, new.probs], 1), torch.cat([self.slot_mask, new.slot_mask], 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +111,21 @@ class Clip:
         images: B T 3 H W, RGB; uint8, unpacked float in [0, 1].
         labels: B T H W; uint8, unpacked int64: 0 background, 1..O objects by slot, `VOID` where loss and metric must
             not look.
-        valid: B O, bool: slots in use. An object's mask is given in frame 0.
+        slot_mask: B O, bool: slots in use. An object's mask is given in frame 0.
         names: per clip, where it came from (sequence and frame indices), for error messages.
         skipped: why clips that should be here could not be read and others stand in for them.
     """
 
     images: Tensor
     labels: Tensor
-    valid: Tensor
+    slot_mask: Tensor
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Clip:
         """Move all tensors."""
-        images, labels, valid = (tensor.to(device) for tensor in (self.images, self.labels, self.valid))
-        return replace(self, images=images, labels=labels, valid=valid)
+        images, labels, slot_mask = (tensor.to(device) for tensor in (self.images, self.labels, self.slot_mask))
+        return replace(self, images=images, labels=labels, slot_mask=slot_mask)
 
     def unpacked(self) -> Clip:
         """Images as floats, labels as int64."""

@@ -54,16 +54,16 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, "cpu", weights_only=True)
 
 
-def _check_description(told: Any, path: Path) -> None:
+def _check_description(metadata: Any, path: Path) -> None:
     """What a checkpoint of ours says of itself: names and plain parameters. Raises `CheckpointError`."""
-    if not isinstance(told, dict) or "method" not in told:
+    if not isinstance(metadata, dict) or "method" not in metadata:
         return
     for key, kind in (("method", str), ("network", dict), ("engine", dict)):
-        if not isinstance(told.get(key), kind):
+        if not isinstance(metadata.get(key), kind):
             raise CheckpointError(
                 f"{path}: damaged, its '{key}' is no {'name' if kind is str else 'set of parameters'}"
             )
-    cost = told.get("training", {})
+    cost = metadata.get("training", {})
     if not isinstance(cost, dict) or not all(isinstance(value, int | float) for value in cost.values()):
         raise CheckpointError(f"{path}: damaged, its 'training' is no set of numbers")
 

@@ -131,9 +131,9 @@ def bubbles(places: Sequence[Bubble], x_label: str, y_label: str) -> str:
     radii = {one: 4 + 9 * math.sqrt(one.size) for one in drawn}
     taken = [_box(x.at(one.x), y.at(one.y), radii[one], radii[one]) for one in drawn]
     for one in drawn:
-        told = f"{one.label}: {number(one.y)} {y_label}, {number(one.x)} {x_label}"
+        metadata = f"{one.label}: {number(one.y)} {y_label}, {number(one.x)} {x_label}"
         circle = f'<circle cx="{x.at(one.x):.1f}" cy="{y.at(one.y):.1f}" r="{radii[one]:.1f}"/>'
-        parts.append(f'<g class="bubble c{one.colour % COLOURS}"><title>{escape(told)}</title>{circle}</g>')
+        parts.append(f'<g class="bubble c{one.colour % COLOURS}"><title>{escape(metadata)}</title>{circle}</g>')
     for one in sorted(places, key=lambda one: one.y):
         half = len(one.label) * LETTER / 2
         right, high = radii[one] + 4 + half, radii[one] + 8

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from voslab.core import Clip, ConfigError
 from voslab.data.clips.augmentation import build
-from voslab.data.clips.bad_samples import Replacing, Skipped
+from voslab.data.clips.bad_samples import ResampleOnError, Skipped
 from voslab.data.clips.dataset import ClipDataset, ClipSettings, collate
 from voslab.data.clips.mixture import Drawable, Part, Source, Videos, mix
 from voslab.data.samplers import EvaluationSampler, TrainSampler
@@ -143,7 +143,7 @@ class VOSDataModule(L.LightningDataModule):
         """Batches of this process for the trainer's current epoch, or always for epoch 0 when it is to overfit."""
         if self._dataset is None:
             raise ConfigError("data: `setup` must run before training")
-        return self.training_loader(Replacing(self._dataset), len(self._dataset), collate)
+        return self.training_loader(ResampleOnError(self._dataset), len(self._dataset), collate)
 
     def training_loader(self, dataset: Dataset[Any], size: int, collate: Callable[..., Any]) -> TrainLoader:
         """Share out a data set of `size` items by (epoch, index) over the processes; it resumes at any batch."""

@@ -232,12 +232,12 @@ def _surplus(files: Iterable[str], wanted: set[str], root: str) -> Iterator[Faul
 
 def _together(faults: list[Fault]) -> list[Fault]:
     """The same fault of more files of a folder than one cares to read, as one."""
-    alike = Counter((_folder(fault.place), fault.reason) for fault in faults)
+    lookalikes = Counter((_folder(fault.place), fault.reason) for fault in faults)
     out: dict[tuple[str, str] | int, Fault] = {}
     for number, fault in enumerate(faults):
         key = (_folder(fault.place), fault.reason)
-        if alike[key] <= _SHOWN:
+        if lookalikes[key] <= _SHOWN:
             out[number] = fault
         elif key not in out:
-            out[key] = replace(fault, more=alike[key] - 1)
+            out[key] = replace(fault, more=lookalikes[key] - 1)
     return list(out.values())

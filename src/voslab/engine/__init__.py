@@ -9,7 +9,7 @@ for prediction in run(segmenter, pictures, {0: first_mask}, Settings(size=480)):
 from voslab.engine.padding import Pads, crop, pad
 from voslab.engine.runner import Prediction, Throughput, run
 from voslab.engine.settings import Settings
-from voslab.engine.sinks import OverlaySink, Sink, drain, mask_sink
+from voslab.engine.sinks import OverlaySink, Sink, consume, mask_sink
 
 __all__ = [
     "OverlaySink",
@@ -18,8 +18,8 @@ __all__ = [
     "Settings",
     "Sink",
     "Throughput",
+    "consume",
     "crop",
-    "drain",
     "mask_sink",
     "pad",
     "run",

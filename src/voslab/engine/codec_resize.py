@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import Coded
+from voslab.core import CodecData
 
 
-def resize_coded(coded: Coded, source: tuple[int, int], size: tuple[int, int]) -> Coded:
+def resize_codec(codec: CodecData, source: tuple[int, int], size: tuple[int, int]) -> CodecData:
     """Side data for a frame that is resized: nearest vectors, longer as it is larger; smooth residual.
 
     Args:
@@ -19,7 +19,7 @@ def resize_coded(coded: Coded, source: tuple[int, int], size: tuple[int, int]) -
         source: H W of the frame as it was.
         size: H W of the frame as it is now, and of the fields.
     """
-    motion, references, residual = coded.motion, coded.references, coded.residual
+    motion, references, residual = codec.motion, codec.references, codec.residual
     if motion is not None:
         scale = motion.new_tensor([size[1] / source[1], size[0] / source[0]] * 2)
         motion = _nearest(motion, size) * scale.view(4, 1, 1)
@@ -27,7 +27,7 @@ def resize_coded(coded: Coded, source: tuple[int, int], size: tuple[int, int]) -
         references = _nearest(references, size)
     if residual is not None:
         residual = F.interpolate(residual, size, mode="bilinear", align_corners=False, antialias=True)
-    return replace(coded, motion=motion, references=references, residual=residual)
+    return replace(codec, motion=motion, references=references, residual=residual)
 
 
 def _nearest(field: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from voslab.core import ConfigError, Picture
+from voslab.core import ConfigError, RawFrame
 from voslab.core.parameters import check_parameters
 from voslab.video import Video, read_image
-from voslab.video.codec_reader import coded_pictures, with_vectors
+from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
 from voslab.video.encode import Encoding, encoded
 from voslab.video.motion.intra_fill import FILLS, Fill, with_fill
 from voslab.video.motion.optical_flow import MOTIONS, Motion, with_motion
 
 
 @dataclass(frozen=True)
-class Coding:
+class CodecSource:
     """Pictures with motion, references and residual.
 
     Attributes:
@@ -55,8 +55,8 @@ class Coding:
         check_parameters(cls, {name: value for name, value in values.items() if name != "encoding"}, "model.")
         return cls(**{**values, "cache": cache, "encoding": Encoding(**values["encoding"])})
 
-    def pictures(self, source: Video | Sequence[Path]) -> Iterator[Picture]:
-        """Coded pictures in decode order, of the source's size; side data at a quarter of it.
+    def pictures(self, source: Video | Sequence[Path]) -> Iterator[RawFrame]:
+        """CodecData pictures in decode order, of the source's size; side data at a quarter of it.
 
         Args:
             source: a video file that has vectors is read as it is; other files, folders and lists of image files are
@@ -67,11 +67,11 @@ class Coding:
             WriteError: the cache cannot be written.
         """
         size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
-        pictures = coded_pictures(self.file(source), resolution="quarter", size=size)
+        pictures = codec_frames(self.file(source), resolution="quarter", size=size)
         return with_fill(pictures, self.fill) if self.motion == "codec" else with_motion(pictures, self.motion)
 
     def file(self, source: Video | Sequence[Path]) -> Path:
         """The file that `pictures` reads: the video itself, or what is encoded in the cache, once."""
         if isinstance(source, Video) and not source.names:
-            return with_vectors(source.path, self.cache, self.encoding)
+            return ensure_motion_vectors(source.path, self.cache, self.encoding)
         return encoded(source, self.cache, self.encoding)

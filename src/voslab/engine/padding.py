@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import Coded, Frame, Masks
+from voslab.core import CodecData, Frame, Masks
 from voslab.core.segmenter import Padding
 from voslab.core.types import IMAGENET_MEAN
 
@@ -39,7 +39,7 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
 
     Args:
         frame: image B 3 H W; nothing refers anywhere from the padding of codec side data.
-        masks: planes B O H W of the same frame, or None.
+        masks: probs B O H W of the same frame, or None.
         stride: what H and W must divide by.
         padding: `zeros`, `mean` (the ImageNet mean, zero once normalised), both with empty masks; or `reflect`, which
             mirrors image and masks alike, as often as needed.
@@ -51,29 +51,29 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
     p = pads((height, width), stride, padding)
     if p == (0, 0, 0, 0):
         return frame, masks, p
-    planes = None if masks is None else masks.planes
+    probs = None if masks is None else masks.probs
     if padding == "reflect":
         rows = _mirror(height, p.top, p.bottom, frame.image.device)
         columns = _mirror(width, p.left, p.right, frame.image.device)
         image = frame.image[..., rows, :][..., columns]
-        planes = None if planes is None else planes[..., rows, :][..., columns]
+        probs = None if probs is None else probs[..., rows, :][..., columns]
     else:
         image = F.pad(frame.image, p)
         if padding == "mean":
             outside = F.pad(torch.ones_like(frame.image[:1, :1]), p) == 0
             mean = torch.tensor(IMAGENET_MEAN, device=image.device, dtype=image.dtype).view(3, 1, 1)
             image = torch.where(outside, mean, image)
-        planes = None if planes is None else F.pad(planes, p)
-    coded = None if frame.coded is None else pad_coded(frame.coded, p)
-    padded = Frame(frame.index, image, coded, frame.key)
-    return padded, None if masks is None or planes is None else masks.with_planes(planes), p
+        probs = None if probs is None else F.pad(probs, p)
+    codec = None if frame.codec is None else pad_codec(frame.codec, p)
+    padded = Frame(frame.index, image, codec, frame.key)
+    return padded, None if masks is None or probs is None else masks.with_probs(probs), p
 
 
-def pad_coded(coded: Coded, pads: Pads) -> Coded:
+def pad_codec(codec: CodecData, pads: Pads) -> CodecData:
     """Side data for a frame that is padded: nothing refers anywhere from there."""
-    motion, references, residual = coded.motion, coded.references, coded.residual
+    motion, references, residual = codec.motion, codec.references, codec.residual
     return replace(
-        coded,
+        codec,
         motion=None if motion is None else F.pad(motion, pads),
         references=None if references is None else F.pad(references, pads, value=-1),
         residual=None if residual is None else F.pad(residual, pads),

@@ -26,8 +26,8 @@ def working_image(image: NDArray[np.uint8], settings: Settings, device: torch.de
 
 def working_masks(labels: NDArray[np.integer], ids: Sequence[int], settings: Settings, device: torch.device) -> Masks:
     """Planes of the objects with these ids in a label map H W, in that order: 1 O h w, 0 or 1."""
-    planes = np.stack([labels == i for i in ids])[None]
-    tensor = torch.from_numpy(planes).to(device, torch.float32)
+    probs = np.stack([labels == i for i in ids])[None]
+    tensor = torch.from_numpy(probs).to(device, torch.float32)
     size = settings.working_size((tensor.shape[-2], tensor.shape[-1]))
     if size != tuple(tensor.shape[-2:]):
         whole, tensor = tensor, F.interpolate(tensor, size, mode="nearest-exact")

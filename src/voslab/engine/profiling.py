@@ -218,8 +218,8 @@ def started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> t
     noise = generator("benchmark", height, width).random((1, 3, height, width), "float32")
     frame = Frame(0, torch.from_numpy(noise).to(device))
     stripes = torch.arange(width, device=device) * (objects + 1) // width
-    valid = torch.ones(1, objects, dtype=torch.bool, device=device)
-    masks = Masks.from_labels(stripes.expand(1, height, width), valid)
+    slot_mask = torch.ones(1, objects, dtype=torch.bool, device=device)
+    masks = Masks.from_labels(stripes.expand(1, height, width), slot_mask)
     frame, padded, _ = pad(frame, masks, segmenter.stride, segmenter.padding)
     assert padded is not None
     _, state = segmenter.step(_at(frame, 1), segmenter.begin(frame, padded))

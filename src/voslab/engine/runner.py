@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import DataError, Frame, ObjectTable, Picture, Referring, Segmenter
-from voslab.core.prefetch import prefetched
-from voslab.engine.codec_resize import resize_coded
+from voslab.core import DataError, Frame, ObjectTable, RawFrame, ReferenceBuffered, Segmenter
+from voslab.core.prefetch import prefetch
+from voslab.engine.codec_resize import resize_codec
 from voslab.engine.padding import Pads, crop, pad
 from voslab.engine.preprocessing import working_image, working_masks
 from voslab.engine.schedule import Scheduled, in_order, scheduled
@@ -64,7 +64,7 @@ class Throughput:
 
 def run(
     segmenter: Segmenter[Any],
-    pictures: Iterable[Picture | NDArray[np.uint8]],
+    pictures: Iterable[RawFrame | NDArray[np.uint8]],
     masks: Mapping[int, Labels],
     settings: Settings | None = None,
 ) -> Iterator[Prediction]:
@@ -72,7 +72,7 @@ def run(
 
     Args:
         segmenter: in evaluation mode, on any device.
-        pictures: `Picture`s or plain H W 3 uint8 arrays in presentation order, from any iterable: a list, a reader, a
+        pictures: `RawFrame`s or plain H W 3 uint8 arrays in presentation order, from any iterable: a list, a reader, a
             camera; coded pictures in decode order. Where a core is to spare, the next is read while one is
             segmented.
         masks: label maps (H W, any integer ids, 0 is background) by index of the frame they belong to. Segmentation
@@ -88,8 +88,8 @@ def run(
             behind the video's last frame.
     """
     session = _Session(segmenter, settings or Settings())
-    named = (item if isinstance(item, Picture) else _plain(place, item) for place, item in enumerate(pictures))
-    turns = scheduled(prefetched(named) if _core_to_spare(session.device) else named, masks)
+    named = (item if isinstance(item, RawFrame) else _plain(place, item) for place, item in enumerate(pictures))
+    turns = scheduled(prefetch(named) if _core_to_spare(session.device) else named, masks)
     last = -1
     for prediction in in_order(session.advance(turn, masks.get(turn.picture.index)) for turn in turns):
         last = prediction.index
@@ -99,7 +99,7 @@ def run(
         raise DataError(f"mask given for frame {min(late)}, but the video ends with frame {last}")
 
 
-def _plain(index: int, image: Any) -> Picture:
+def _plain(index: int, image: Any) -> RawFrame:
     """A picture of its own: cameras may fill one array again and again.
 
     Raises:
@@ -108,7 +108,7 @@ def _plain(index: int, image: Any) -> Picture:
     array = np.array(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise DataError(f"frame {index} is {array.dtype} of shape {array.shape}, a frame is H W 3 uint8 (RGB)")
-    return Picture(index, array)
+    return RawFrame(index, array)
 
 
 class _Session:
@@ -124,7 +124,7 @@ class _Session:
         self.size: tuple[int, int] | None = None
 
     def advance(self, turn: Scheduled, labels: Labels | None) -> Prediction:
-        picture, key, needed = turn
+        picture, key, live_refs = turn
         height, width = picture.image.shape[:2]
         if self.size is not None and self.size != (height, width):
             raise DataError(
@@ -138,20 +138,20 @@ class _Session:
         self.starts += [picture.index] * len(new)
         started = now(self.device)
         slots = self._segment(picture, key, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
-        if needed is not None and self.state is not None and isinstance(self.segmenter, Referring):
-            self.state = self.segmenter.keep(self.state, needed)
+        if live_refs is not None and self.state is not None and isinstance(self.segmenter, ReferenceBuffered):
+            self.state = self.segmenter.retain(self.state, live_refs)
         ids = self.table.to_ids(slots)
         return Prediction(picture.index, picture.image, ids, now(self.device) - started, key)
 
     # Not inference mode: a method's `begin` may want gradients, which inference tensors refuse for good.
     @torch.no_grad()
-    def _segment(self, picture: Picture, key: bool, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
+    def _segment(self, picture: RawFrame, key: bool, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
         with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
             image = working_image(picture.image, self.settings, self.device)
             source, size = (picture.image.shape[0], picture.image.shape[1]), (image.shape[-2], image.shape[-1])
-            coded = None if picture.coded is None else resize_coded(picture.coded, source, size)
+            codec = None if picture.codec is None else resize_codec(picture.codec, source, size)
             masks = working_masks(labels, new, self.settings, self.device) if labels is not None and new else None
-            whole = Frame(picture.index, image, coded, key)
+            whole = Frame(picture.index, image, codec, key)
             frame, masks, pads = pad(whole, masks, self.segmenter.stride, self.segmenter.padding)
             if self.state is None:
                 assert masks is not None, "the table holds no id before the first mask"

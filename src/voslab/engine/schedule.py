@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from voslab.core import Picture
+from voslab.core import RawFrame
 
 _REMEMBERED = 256  # frames; no picture refers further back
 
@@ -38,15 +38,15 @@ class Scheduled(NamedTuple):
         needed: presentation indices of the pictures that later turns may refer to; None: not known.
     """
 
-    picture: Picture
+    picture: RawFrame
     key: bool
-    needed: frozenset[int] | None = None
+    live_refs: frozenset[int] | None = None
 
 
 class _Held(NamedTuple):
     """A picture that waits, and those that it refers to."""
 
-    picture: Picture
+    picture: RawFrame
     references: frozenset[int]
 
 
@@ -69,7 +69,7 @@ class _Births:
         return next((frame for frame in self._found if before < frame <= index), None)
 
 
-def scheduled(pictures: Iterable[Picture], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[Scheduled]:
+def scheduled(pictures: Iterable[RawFrame], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[Scheduled]:
     """Order pictures that come in decode order; plain ones, and those of video without B-frames, pass through.
 
     Key frames are I- and P-frames, plain pictures, and each B-frame in whose mask an object appears with all that
@@ -86,14 +86,16 @@ def scheduled(pictures: Iterable[Picture], masks: Mapping[int, NDArray[np.intege
     anchors: list[int] = []
     births = _Births(masks)
     for picture in pictures:
-        alive = None if picture.coded is None else picture.coded.alive
+        live_refs = None if picture.codec is None else picture.codec.live_refs
         held.append(_Held(picture, _references(picture)))
-        if picture.coded is None or picture.coded.type != "B":
+        if picture.codec is None or picture.codec.type != "B":
             anchors = [*anchors[-_REMEMBERED:], picture.index]
         while (ready := _ready(held, done, anchors, births)) is not None:
             held = [one for one in held if one.picture is not ready.picture]
             done = {index for index in done if index > ready.picture.index - _REMEMBERED} | {ready.picture.index}
-            yield ready._replace(needed=None if alive is None else alive.union(*(one.references for one in held)))
+            yield ready._replace(
+                live_refs=None if live_refs is None else live_refs.union(*(one.references for one in held))
+            )
     # Whatever waits for pictures that are missing.
     for one in sorted(held, key=lambda one: one.picture.index):
         yield Scheduled(one.picture, True)
@@ -130,9 +132,9 @@ def _ready(held: list[_Held], done: set[int], anchors: list[int], births: _Birth
     return None
 
 
-def _references(picture: Picture) -> frozenset[int]:
+def _references(picture: RawFrame) -> frozenset[int]:
     """Of a B-frame: other pictures come after those they refer to as it is."""
-    coded = picture.coded
-    if coded is None or coded.references is None or coded.type != "B":
+    codec = picture.codec
+    if codec is None or codec.references is None or codec.type != "B":
         return frozenset()
-    return frozenset(index for index in np.unique(coded.references.numpy()).tolist() if index >= 0)
+    return frozenset(index for index in np.unique(codec.references.numpy()).tolist() if index >= 0)

@@ -39,7 +39,7 @@ class Settings:
             raise ConfigError(f"engine.precision={self.precision}: choose from {', '.join(_DTYPES)}")
 
     @staticmethod
-    def told(values: Mapping[str, Any], where: Path | str) -> Settings:
+    def metadata(values: Mapping[str, Any], where: Path | str) -> Settings:
         """The settings in a file, which is named in errors. Raises `CheckpointError`."""
         try:
             check_parameters(Settings, values, "engine.")

@@ -77,7 +77,7 @@ class OverlaySink(Assembled):
         self._video.write(overlay(prediction.image, prediction.ids))
 
 
-def drain(
+def consume(
     predictions: Iterable[Prediction],
     sinks: Sequence[Sink] = (),
     each: Callable[[Prediction, Throughput], None] | None = None,

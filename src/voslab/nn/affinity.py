@@ -111,10 +111,10 @@ def _log_gaussian(peaks: Tensor, start: int, count: int, kernel: Kernel) -> Tens
     """Peaks B G M, for query positions `start`… -> B G count M."""
     query = torch.arange(start, start + count, device=peaks.device).view(-1, 1)
     peaks = peaks.unsqueeze(2)
-    rows = query // kernel.columns - peaks // kernel.columns
+    flatten_hw = query // kernel.columns - peaks // kernel.columns
     # Not by remainders, which exporters refuse where the grid's size is not known.
-    columns = query - peaks - rows * kernel.columns
-    return (rows.square() + columns.square()).float() / (-2 * kernel.sigma**2)
+    columns = query - peaks - flatten_hw * kernel.columns
+    return (flatten_hw.square() + columns.square()).float() / (-2 * kernel.sigma**2)
 
 
 def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:

@@ -20,38 +20,38 @@ UNUSED = -1e4
 """Logit of a slot that is not in use: finite also in half precision, and no probability at all after a softmax."""
 
 
-def aggregate_min(logits: Tensor, valid: Tensor) -> Tensor:
+def aggregate_min(logits: Tensor, slot_mask: Tensor) -> Tensor:
     """Minimum form: p_0 = min_n (1 - p_n), odds normalised.
 
     Args:
         logits: B O H W, log-odds of each object against its own background (score of object minus background).
-        valid: B O, bool.
+        slot_mask: B O, bool.
 
     Returns:
         float32 logits B (O+1) H W, background first.
     """
-    logits = _mask(logits.float().clamp(-LIMIT, LIMIT), valid)
+    logits = _mask(logits.float().clamp(-LIMIT, LIMIT), slot_mask)
     # The smallest background belongs to the largest object; log-odds only change sign.
     nobody = logits.new_full((logits.shape[0], 1, *logits.shape[2:]), -LIMIT)
     background = -torch.cat([nobody, logits], 1).amax(1, keepdim=True)
     return torch.cat([background, logits], 1)
 
 
-def aggregate_product(logits: Tensor, valid: Tensor) -> Tensor:
+def aggregate_product(logits: Tensor, slot_mask: Tensor) -> Tensor:
     """Product form: p_0 = prod_n (1 - p_n), all clipped to [1e-7, 1 - 1e-7], odds normalised.
 
     Args:
         logits: B O H W, log-odds of each object against its own background; infinite ones are certain.
-        valid: B O, bool.
+        slot_mask: B O, bool.
 
     Returns:
         float32 logits B (O+1) H W, background first.
     """
     # Beyond 30 nothing is left after clipping to `LIMIT`, but the gradient must not meet an infinity.
     logits = logits.float().clamp(-30, 30)
-    nobody = -(F.softplus(logits) * valid[:, :, None, None]).sum(1, keepdim=True).clamp(min=1e-14)
+    nobody = -(F.softplus(logits) * slot_mask[:, :, None, None]).sum(1, keepdim=True).clamp(min=1e-14)
     background = (nobody - (-torch.expm1(nobody)).log()).clamp(-LIMIT, LIMIT)
-    return torch.cat([background, _mask(logits.clamp(-LIMIT, LIMIT), valid)], 1)
+    return torch.cat([background, _mask(logits.clamp(-LIMIT, LIMIT), slot_mask)], 1)
 
 
 def object_probabilities(logits: Tensor) -> Tensor:
@@ -59,5 +59,5 @@ def object_probabilities(logits: Tensor) -> Tensor:
     return logits.softmax(1)[:, 1:]
 
 
-def _mask(logits: Tensor, valid: Tensor) -> Tensor:
-    return logits.masked_fill(~valid[:, :, None, None], UNUSED)
+def _mask(logits: Tensor, slot_mask: Tensor) -> Tensor:
+    return logits.masked_fill(~slot_mask[:, :, None, None], UNUSED)

@@ -1,6 +1,6 @@
 """Blocks of the matching networks.
 
-Shapes: B frames, N = B O object planes (B-major), C channels. What depends on the frame alone is computed once and
+Shapes: B frames, N = B O object probs (B-major), C channels. What depends on the frame alone is computed once and
 added to every object: a convolution over [own, shared] channels is the sum of one over each.
 """
 
@@ -26,19 +26,19 @@ def repeated(share: Tensor, times: int) -> Tensor:
     return share.unsqueeze(1).expand(-1, times, -1, -1, -1).flatten(0, 1)
 
 
-def rows(x: Tensor) -> Tensor:
+def flatten_hw(x: Tensor) -> Tensor:
     """N C h w -> N hw C, positions row-major."""
     return x.flatten(2).transpose(1, 2)
 
 
-def grid(readout: Tensor, like: Tensor) -> Tensor:
+def unflatten_hw(readout: Tensor, like: Tensor) -> Tensor:
     """Rows B O hw C -> B O C h w, on the grid of `like`, … h w."""
     cells: Tensor = torch.unflatten(readout.transpose(2, 3), 3, like.shape[-2:])
     return cells
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], objects: Tensor, size: int) -> Tensor:
-    """Apply a function of planes N … to B O …, `size` objects at a time: it bounds memory and changes nothing else."""
+    """Apply a function of probs N … to B O …, `size` objects at a time: it bounds memory and changes nothing else."""
     parts = [
         torch.unflatten(function(part.flatten(0, 1)), 0, part.shape[:2]) for part in in_parts(objects, 1, lambda: size)
     ]

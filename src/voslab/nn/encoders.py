@@ -13,9 +13,9 @@ from voslab.nn.resnet import Norm, ResNet
 
 def masks_and_others(masks: Masks, clamp: bool) -> Tensor:
     """Each object's mask beside the sum of all other objects' masks, B O 2 H W; STM clamps the sum to [0, 1]."""
-    planes = masks.planes * masks.valid[:, :, None, None]
-    others = planes.sum(1, keepdim=True) - planes
-    return torch.stack([planes, others.clamp(0, 1) if clamp else others], 2)
+    probs = masks.probs * masks.slot_mask[:, :, None, None]
+    others = probs.sum(1, keepdim=True) - probs
+    return torch.stack([probs, others.clamp(0, 1) if clamp else others], 2)
 
 
 class MaskEncoder(ResNet):

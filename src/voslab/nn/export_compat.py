@@ -18,7 +18,7 @@ def in_parts(x: Tensor, dim: int, size: Callable[[], int]) -> tuple[Tensor, ...]
     return (x,) if exporting() else torch.split(x, size(), dim)
 
 
-def spread(count: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+def coord_range(count: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """So many coordinates from -1 to 1; exporters cannot do `linspace` of a size that they do not know."""
     if not exporting():
         return torch.linspace(-1, 1, count, device=device, dtype=dtype)

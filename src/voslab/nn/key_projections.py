@@ -25,17 +25,17 @@ def project(layer: nn.Conv2d, x: Tensor, own: Projection | None = None) -> Tenso
     return parts[0] if clips == 1 else torch.cat(parts)
 
 
-def asked_by(keys: Keys | None) -> Projection | None:
+def query_proj(keys: Keys | None) -> Projection | None:
     """A video's own projection of queries, if it has one."""
     return None if keys is None else keys.query
 
 
-def stored_by(keys: Keys | None) -> Projection | None:
+def memory_proj(keys: Keys | None) -> Projection | None:
     """A video's own projection of what it remembers, if it has one."""
     return None if keys is None else keys.stored
 
 
-def remembered(layer: nn.Conv2d, x: Tensor, query: Tensor, keys: Keys | None) -> Tensor:
+def memory_key(layer: nn.Conv2d, x: Tensor, query: Tensor, keys: Keys | None) -> Tensor:
     """The key that a frame x N C h w is remembered by, where a network has one for both: its `query`, as a rule."""
     if keys is None or keys.memory is None:
         return query

@@ -15,7 +15,7 @@ from voslab.core import Masks
 from voslab.core.export_graph import CELLS, COLUMNS, MEMORY, OBJECTS, ROWS, Axis, Graph, Graphs, Shape
 from voslab.nn.affinity import Kernel, attend
 from voslab.nn.aggregation import aggregate_product
-from voslab.nn.blocks import grid, rows
+from voslab.nn.blocks import flatten_hw, unflatten_hw
 from voslab.nn.resnet import Pyramid
 
 PRODUCT = (
@@ -32,7 +32,7 @@ END = (
     "the largest; without the background they are the `masks` with which the frame is memorised."
 )
 LATE = (
-    "Objects that appear later: given planes win inside (multiply older ones by 1 - plane), and join `masks` behind "
+    "Objects that appear later: given probs win inside (multiply older ones by 1 - plane), and join `masks` behind "
     "the others. Memorise all together; their part of the values starts a memory of its own, read apart; concatenate "
     "the readouts along the objects."
 )
@@ -48,7 +48,7 @@ def picture(stride: int = 16) -> Shape:
     return (1, 3, Axis("rows", stride), Axis("columns", stride))
 
 
-def planes(stride: int = 16) -> Shape:
+def probs(stride: int = 16) -> Shape:
     """Of `masks`: a frame's objects, hard or soft."""
     return (1, OBJECTS, Axis("rows", stride), Axis("columns", stride))
 
@@ -136,12 +136,12 @@ def query_and_memory(network: Any, query: Callable[..., Any], sigma: float | Non
 
     def read(key: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         kernel = None if sigma is None else Kernel(sigma, key.shape[-1])
-        return grid(attend(rows(key), keys, values, network.top_k, "dot", kernel), key)
+        return unflatten_hw(attend(flatten_hw(key), keys, values, network.top_k, "dot", kernel), key)
 
     def decode(readout: Tensor, value: Tensor, f4: Tensor, f8: Tensor) -> Tensor:
         return probabilities(network.decode(query(fine(f4, f8), value, value), readout))
 
-    masked = {"image": picture(), "masks": planes()}
+    masked = {"image": picture(), "masks": probs()}
     found = {"readout": own(values), "value": seen, **fine_ones}
     parts = (
         Graph("encode", encode, {"image": picture()}, {"key": asked, "value": seen, **fine_ones}, ENCODE),

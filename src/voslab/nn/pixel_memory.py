@@ -197,9 +197,9 @@ def least_similar(similarity: Tensor, share: float) -> Tensor:
     return order[..., int(cells * (1 - share)) :].sort(-1).values
 
 
-def _take(rows: Tensor, where: Tensor) -> Tensor:
+def _take(flatten_hw: Tensor, where: Tensor) -> Tensor:
     """B O N C at positions B O n -> B O n C."""
-    return rows.gather(2, where.unsqueeze(-1).expand(-1, -1, -1, rows.shape[-1]))
+    return flatten_hw.gather(2, where.unsqueeze(-1).expand(-1, -1, -1, flatten_hw.shape[-1]))
 
 
 def _put(buffer: Tensor, new: Tensor, slots: list[int]) -> Tensor:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torchmetrics import SumMetric
 
 from voslab.core import DataError, Segmenter
-from voslab.core.prefetch import ahead
+from voslab.core.prefetch import prefetch_map
 from voslab.data import EvaluationItem
 from voslab.data import Sequence as Video
-from voslab.engine import Prediction, Settings, Sink, Throughput, drain, mask_sink, run
-from voslab.engine.codec_source import Coding
+from voslab.engine import Prediction, Settings, Sink, Throughput, consume, mask_sink, run
+from voslab.engine.codec_source import CodecSource
 from voslab.metrics import DAVISScore, davis_score, score_frame, scored_frames
 from voslab.video import read_mask
 
@@ -27,16 +27,16 @@ Sinks = Callable[[Video], Sequence[Sink]]
 
 
 def segmented(
-    segmenter: Segmenter[Any], settings: Settings, video: Video, coding: Coding | None = None
+    segmenter: Segmenter[Any], settings: Settings, video: Video, codec_source: CodecSource | None = None
 ) -> Iterator[Prediction]:
     """Run a segmenter over a sequence from the masks it is given, with `coding` on its frames as a codec has them.
 
     Raises:
         DataError: coded pictures of a sequence that is scaled up.
     """
-    if coding is None:
+    if codec_source is None:
         return run(segmenter, (video.image(i) for i in range(len(video))), video.given(), settings)
-    return run(segmenter, coding.pictures(video.source), video.given(), settings)
+    return run(segmenter, codec_source.pictures(video.source), video.given(), settings)
 
 
 def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
@@ -55,7 +55,7 @@ def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
             raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
         return Prediction(index, empty, video.as_predicted(read_mask(path)).astype(np.int64), 0.0)
 
-    return ahead(read, video.asked)
+    return prefetch_map(read, video.asked)
 
 
 def no_sinks(video: Video) -> Sequence[Sink]:
@@ -114,7 +114,7 @@ class EvaluationModule(L.LightningModule):
                 ids = _fit(prediction.ids, truth.shape, video, prediction.index)
                 scores[prediction.index] = score_frame(np.minimum(ids, 1) if video.merge else ids, truth, known)
 
-        throughput = drain(self.predict_video(video), self.sinks(video), score)
+        throughput = consume(self.predict_video(video), self.sinks(video), score)
         for start in sorted(set(starts.values())):
             places = [place for place, i in enumerate(objects) if starts[i] == start]
             frames = [frame for frame in scores if frame > start]

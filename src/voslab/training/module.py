@@ -16,7 +16,7 @@ from voslab.core import CheckpointError, Clip, ConfigError, Frame, Masks, Segmen
 from voslab.data import EvaluationItem
 from voslab.data.datamodule import VOSDataModule
 from voslab.engine import Settings, crop, pad
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.nn.inference import for_inference
 from voslab.nn.losses import bootstrap_share, bootstrapped_nll, dice, nll
 from voslab.training.checkpointing import recompute
@@ -52,7 +52,9 @@ class VOSModule(EvaluationModule):
         super().__init__(partial(segmented, segmenter, settings), segmenter=segmenter)
         self.recipe = recipe
         self.settings = settings
-        self.coding: Coding | None = None  # of pictures, where the method looks at it; set by who builds the module
+        self.codec_source: CodecSource | None = (
+            None  # of pictures, where the method looks at it; set by who builds the module
+        )
         self.identity = identity
         self.pretrained = pretrained
         self._started: float | None = None
@@ -73,7 +75,7 @@ class VOSModule(EvaluationModule):
         Returns:
             logits B T-1 (O+1) H W.
         """
-        masks = Masks.from_labels(clip.labels[:, 0], clip.valid)
+        masks = Masks.from_labels(clip.labels[:, 0], clip.slot_mask)
         stride, padding = self.segmenter.stride, self.segmenter.padding
         first, given, pads = pad(Frame(0, clip.images[:, 0]), masks, stride, padding)
         assert given is not None
@@ -234,7 +236,7 @@ class VOSModule(EvaluationModule):
         self._predict_with(final)
 
     def _predict_with(self, segmenter: Segmenter[Any]) -> None:
-        self.predict_video = partial(segmented, segmenter, self.settings, coding=self.coding)
+        self.predict_video = partial(segmented, segmenter, self.settings, codec_source=self.codec_source)
 
     def _submodules(self, names: tuple[str, ...]) -> list[nn.Module]:
         found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in names]

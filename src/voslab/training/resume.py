@@ -97,8 +97,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.fit_loop._should_accumulate():
             return
         done, step = batch_idx + 1, trainer.global_step
-        told = self.signals.received is not None
-        self._stopping = trainer.strategy.reduce_boolean_decision(told, all=False)
+        metadata = self.signals.received is not None
+        self._stopping = trainer.strategy.reduce_boolean_decision(metadata, all=False)
         if _validates_behind(trainer, done):
             if self._stopping:
                 self._stop(trainer)
@@ -112,8 +112,8 @@ class LastCheckpoint(Checkpoint):
         """Write, after validation."""
         if self._saved != trainer.global_step:
             self._save(trainer)
-        told = self.signals.received is not None or self._stopping
-        if trainer.strategy.reduce_boolean_decision(told, all=False):
+        metadata = self.signals.received is not None or self._stopping
+        if trainer.strategy.reduce_boolean_decision(metadata, all=False):
             self._stop(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:

@@ -31,7 +31,7 @@ class NoVectorsError(VideoError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DecodedFrame:
     """A decoded picture, free of the decoder's memory."""
 
     index: int
@@ -42,17 +42,17 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Packet:
     """A packet: its slice headers (none for other codecs than H.264), and its picture if that is shown."""
 
     slices: tuple[Slice, ...]
-    shown: Shown | None
+    shown: DecodedFrame | None
 
 
-def accesses(path: Path) -> Iterator[Access]:
+def read_packets(path: Path) -> Iterator[Packet]:
     """Each packet with its picture, as soon as all before it have come. Damage is raised behind what came before it."""
     slices: dict[int, tuple[Slice, ...]] = {}
-    waiting: dict[int, Shown] = {}
+    waiting: dict[int, DecodedFrame] = {}
     following, damage = 0, None
     packets = _decoded(path)
     while True:
@@ -69,7 +69,7 @@ def accesses(path: Path) -> Iterator[Access]:
         except VideoError as error:
             damage = error
         while following in slices and (following in waiting or ended or len(waiting) > _REORDERED):
-            yield Access(slices.pop(following), waiting.pop(following, None))
+            yield Packet(slices.pop(following), waiting.pop(following, None))
             following += 1
         if damage is not None:
             raise damage
@@ -77,7 +77,7 @@ def accesses(path: Path) -> Iterator[Access]:
             return
 
 
-def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, Shown]]]:
+def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
     """Each packet's number and slices (None: no picture), and the pictures, by packet, that it brought out."""
     header, reformatter = read_header(path), VideoReformatter()
     index, size, last = 0, None, None
@@ -152,7 +152,7 @@ def numbered_packets(
         yield order, slices if pictured else None, packet, seconds
 
 
-def _shown(path: Path, frame: av.VideoFrame, index: int, reformatter: VideoReformatter) -> tuple[int, Shown]:
+def _shown(path: Path, frame: av.VideoFrame, index: int, reformatter: VideoReformatter) -> tuple[int, DecodedFrame]:
     kind = _TYPES.get(int(frame.pict_type))
     if frame.is_corrupt or frame.pts is None:
         raise VideoError(f"{path}: damaged, frame {index} is incomplete")
@@ -166,4 +166,4 @@ def _shown(path: Path, frame: av.VideoFrame, index: int, reformatter: VideoRefor
     luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
     vectors = frame.side_data.get("MOTION_VECTORS")
     blocks = vectors.to_ndarray() if isinstance(vectors, MotionVectors) and kind != "I" else None
-    return frame.pts, Shown(index, kind, to_image(frame, reformatter), luma, blocks)
+    return frame.pts, DecodedFrame(index, kind, to_image(frame, reformatter), luma, blocks)

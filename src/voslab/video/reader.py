@@ -10,7 +10,7 @@ from pathlib import Path
 
 from av.video.reformatter import VideoReformatter
 
-from voslab.core import DataError, Picture, VideoError
+from voslab.core import DataError, RawFrame, VideoError
 from voslab.video.decode import DEFAULT_RATE, damage_at, decoded_frames, read_header, to_image
 from voslab.video.images import image_files, read_image
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class Video:
     """A source of pictures. Each iteration starts anew, decodes lazily and holds no more than the codec's own delay.
 
-    Iterating yields `Picture`s in presentation order, all of one size, without codec side data. At its end a warning
+    Iterating yields `RawFrame`s in presentation order, all of one size, without codec side data. At its end a warning
     counts the frames that are missing, and those of which the decoder had to guess a part; once per video.
 
     Attributes:
@@ -41,9 +41,9 @@ class Video:
     rate: Fraction
     count: int | None
     names: tuple[str, ...] | None
-    pictures: Callable[[], Iterator[Picture]] = field(repr=False, compare=False)
+    pictures: Callable[[], Iterator[RawFrame]] = field(repr=False, compare=False)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[RawFrame]:
         return self.pictures()
 
 
@@ -64,7 +64,7 @@ def _open_file(path: Path) -> Video:
     header = read_header(path)
     warned: list[int] = []
 
-    def pictures() -> Iterator[Picture]:
+    def pictures() -> Iterator[RawFrame]:
         reformatter = VideoReformatter()
         index, size = -1, None
         guessed: list[int] = []
@@ -78,7 +78,7 @@ def _open_file(path: Path) -> Video:
             size = size or image.shape[:2]
             if image.shape[:2] != size:
                 raise VideoError(f"{path}: frame {index} is {_by(image.shape)}, the frames before are {_by(size)}")
-            yield Picture(index, image)
+            yield RawFrame(index, image)
         if warned:
             return
         if missing := header.missing(index + 1, last):
@@ -102,12 +102,12 @@ def _open_folder(folder: Path) -> Video:
     files = image_files(folder)
     height, width = read_image(files[0]).shape[:2]
 
-    def pictures() -> Iterator[Picture]:
+    def pictures() -> Iterator[RawFrame]:
         for index, file in enumerate(files):
             image = read_image(file)
             if image.shape[:2] != (height, width):
                 raise DataError(f"{file}: the image is {_by(image.shape)}, the ones before are {_by((height, width))}")
-            yield Picture(index, image)
+            yield RawFrame(index, image)
 
     names = tuple(file.stem for file in files)
     return Video(folder, (height, width), DEFAULT_RATE, len(files), names, pictures)

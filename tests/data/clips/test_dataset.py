@@ -30,8 +30,8 @@ def test_pixels_and_labels_are_those_of_the_named_frames(tmp_path: Path) -> None
     assert (loaded.images.dtype, loaded.labels.dtype) == (torch.uint8, torch.uint8)
     clip = loaded.unpacked()
     taken = frames_of(clip.names[0])
-    assert (clip.images.shape, clip.labels.shape, clip.valid.shape) == ((1, 3, 3, *SIZE), (1, 3, *SIZE), (1, 2))
-    assert (clip.images.dtype, clip.labels.dtype, clip.valid.dtype) == (torch.float32, torch.int64, torch.bool)
+    assert (clip.images.shape, clip.labels.shape, clip.slot_mask.shape) == ((1, 3, 3, *SIZE), (1, 3, *SIZE), (1, 2))
+    assert (clip.images.dtype, clip.labels.dtype, clip.slot_mask.dtype) == (torch.float32, torch.int64, torch.bool)
     for place, index in enumerate(taken):
         expected = torch.from_numpy(image(index)).permute(2, 0, 1) / 255
         torch.testing.assert_close(clip.images[0, place], expected, rtol=0, atol=1e-7)
@@ -46,7 +46,7 @@ def test_slots_are_dealt_at_random_and_consistently(tmp_path: Path) -> None:
         first = frames_of(item.name)[0]
         slots = tuple(int(item.labels[0, 5, 3 + 12 * place + first]) for place in range(2))
         orders.add(slots)
-        assert item.valid.tolist() == [True, True]
+        assert item.slot_mask.tolist() == [True, True]
         for place, index in enumerate(frames_of(item.name)):
             expected = np.select([labels(index) == 1, labels(index) == 2], slots)
             np.testing.assert_array_equal(item.labels[place], expected)
@@ -59,7 +59,7 @@ def test_one_target_of_many_leaves_the_others_background(tmp_path: Path) -> None
     columns = set()
     for epoch in range(12):
         item = data[epoch, 0]
-        assert item.valid.tolist() == [True]
+        assert item.slot_mask.tolist() == [True]
         assert np.unique(item.labels).tolist() == [0, 1]
         columns.add(int(item.labels[0].numpy().any(0).argmax()) - frames_of(item.name)[0])
     assert columns == {2, 14}
@@ -69,7 +69,7 @@ def test_slots_are_as_many_for_every_clip(tmp_path: Path) -> None:
     settings = replace(PLAIN, max_objects=5)
     data = dataset((video(tmp_path / "a", ids=(1,)), video(tmp_path / "b", ids=(3, 7))), settings=settings)
     clip = collate([data[0, 0], data[0, 1]])
-    assert clip.valid.tolist() == [[True] + [False] * 4, [True] * 2 + [False] * 3]
+    assert clip.slot_mask.tolist() == [[True] + [False] * 4, [True] * 2 + [False] * 3]
     assert len(clip.names) == 2
 
 
@@ -137,13 +137,13 @@ def corner(folder: Path, empty: tuple[int, ...], area: int = 2) -> Sequence:
 def test_draws_without_a_target_are_repeated(tmp_path: Path) -> None:
     settings = replace(PLAIN, frames=1, min_area=4)
     data = dataset((corner(tmp_path, empty=(0, 1, 2)),), settings=settings)
-    assert all(data[epoch, 0].valid.any() and frames_of(data[epoch, 0].name)[0] > 2 for epoch in range(20))
+    assert all(data[epoch, 0].slot_mask.any() and frames_of(data[epoch, 0].name)[0] > 2 for epoch in range(20))
 
 
 def test_the_best_draw_is_taken_when_none_shows_enough(tmp_path: Path) -> None:
     settings = replace(PLAIN, frames=2, min_area=50, augmentation=Augmentation((48, 80), fit="crop", flip=0))
     item = dataset((corner(tmp_path, empty=()),), settings=settings)[0, 0]
-    assert item.valid.tolist() == [True, False]
+    assert item.slot_mask.tolist() == [True, False]
     assert (item.labels[0] == 1).sum() == 4
 
 
@@ -152,7 +152,7 @@ def test_objects_that_the_crop_hides_become_background(tmp_path: Path) -> None:
     data = dataset((video(tmp_path / "cow", ids=(1, 2, 3)),), settings=settings)
     for epoch in range(15):
         item = data[epoch, 0]
-        count = int(item.valid.sum())
+        count = int(item.slot_mask.sum())
         areas = np.bincount(item.labels[0].numpy().ravel(), minlength=4)[1:]
         assert (areas[:count] >= 30).all()
         assert not areas[count:].any()
@@ -167,7 +167,7 @@ def test_a_video_without_any_object_is_an_error(tmp_path: Path) -> None:
 
 def test_rare_objects_may_be_missed_but_are_no_error(tmp_path: Path) -> None:
     data = dataset((corner(tmp_path, empty=(0, 1, 2, 3, 4)),))  # clips of 3 frames start at 3 at the latest
-    assert not data[0, 0].valid.any()
+    assert not data[0, 0].slot_mask.any()
 
 
 def test_bad_videos_are_named(tmp_path: Path) -> None:

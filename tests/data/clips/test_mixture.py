@@ -59,7 +59,7 @@ def test_every_source_has_its_own_say(videos: tuple[Sequence, ...]) -> None:
     assert second.settings == replace(SETTINGS, gap=(2, 2), curriculum=None, reverse=1.0, max_objects=1, min_area=9)
     assert second.settings.gap_at(9) == (2, 2)
     data = clips(videos[:1], own)
-    assert [data[0, i].valid.tolist() for i in (0, 1)] == [[True, True], [True, False]]
+    assert [data[0, i].slot_mask.tolist() for i in (0, 1)] == [[True, True], [True, False]]
 
 
 def test_addresses_decide_whatever_was_asked_before(videos: tuple[Sequence, ...]) -> None:

@@ -9,13 +9,13 @@ import pytest
 from voslab.core import ConfigError, DataError, generator
 from voslab.data import Augmentation, ClipDataset, ClipSettings, build
 from voslab.data.clips.pseudo import PseudoClips, StillClips
-from voslab.data.clips.random_motion import Walk
+from voslab.data.clips.random_motion import RandomMotion
 from voslab.data.sources.stills import VOID_STILL, Still
 
 SIZE = (96, 128)
 SETTINGS = ClipSettings(Augmentation(SIZE, flip=0), frames=4, max_objects=4, min_area=30)
-LIVELY = Walk(shift=0.06, rotate=10, scale=0.1, shear=5, corners=0.03, warp=0.5)
-REST = Walk(shift=0, rotate=0, scale=0, shear=0)
+LIVELY = RandomMotion(shift=0.06, rotate=10, scale=0.1, shear=5, corners=0.03, warp=0.5)
+REST = RandomMotion(shift=0, rotate=0, scale=0, shear=0)
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Painted:
 
 
 def source(stills: Painted | None = None, **how: object) -> StillClips:
-    made = PseudoClips(stills or Painted, size=SIZE, **{"light": 0.0, **how})  # type: ignore[arg-type]
-    return replace(made, stills=lambda: stills or Painted()).clips(SETTINGS)
+    build_once = PseudoClips(stills or Painted, size=SIZE, **{"light": 0.0, **how})  # type: ignore[arg-type]
+    return replace(build_once, stills=lambda: stills or Painted()).clips(SETTINGS)
 
 
 def core(mask: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_what_lies_in_front_hides_what_lies_behind() -> None:
 
 
 def test_pasted_objects_move_on_their_own() -> None:
-    still = source(walk=REST, paste=(1, 1), paste_walk=Walk(shift=0.1, rotate=0, scale=0, shear=0))
+    still = source(walk=REST, paste=(1, 1), paste_walk=RandomMotion(shift=0.1, rotate=0, scale=0, shear=0))
     moved = 0
     for seed in range(4):
         clip = still.draw(0, 0, generator(seed))
@@ -126,9 +126,9 @@ def test_light_changes_pixels_and_no_label() -> None:
 
 
 def test_the_generator_alone_decides() -> None:
-    made = source(walk=LIVELY)
-    made.draw(2, 0, generator(9))
-    one, two = made.draw(1, 0, generator(4)), source(walk=LIVELY).draw(1, 0, generator(4))
+    build_once = source(walk=LIVELY)
+    build_once.draw(2, 0, generator(9))
+    one, two = build_once.draw(1, 0, generator(4)), source(walk=LIVELY).draw(1, 0, generator(4))
     np.testing.assert_array_equal(one.images, two.images)
     np.testing.assert_array_equal(one.labels, two.labels)
 
@@ -140,7 +140,7 @@ def test_clips_come_out_relabelled_by_their_first_frame() -> None:
         first = set(np.unique(item.labels[0])) - {0}
         assert first == set(range(1, len(first) + 1))
         assert set(np.unique(item.labels)) - {0} <= first
-        assert int(item.valid.sum()) == len(first)
+        assert int(item.slot_mask.sum()) == len(first)
 
 
 def test_a_set_without_objects_is_named() -> None:

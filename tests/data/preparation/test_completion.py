@@ -15,7 +15,7 @@ from voslab.core import DataError
 from voslab.data.preparation.catalogue import coco, davis, ovis, youtube_vos
 from voslab.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
 from voslab.data.preparation.layout import DataSet
-from voslab.data.preparation.tree import look
+from voslab.data.preparation.tree import check
 
 
 def packed(folder: Path, archive: Path, top: str = "") -> Path:
@@ -41,7 +41,7 @@ def test_official_archives_are_found_and_unpacked_once(place: str, tmp_path: Pat
     archive = packed(source, data / place / "DAVIS-2017-trainval-480p.zip", "DAVIS/")
     data_set = davis(data / "DAVIS", ("train",))
     assert run(data_set, data) == (21, [f"{archive}: 21 files unpacked into {data_set.root}, 0 were there"])
-    assert look(data_set).complete
+    assert check(data_set).complete
     assert run(data_set, data) == (0, [f"{archive}: nothing to unpack, DAVIS 2017 is complete"])
     (data_set.root / "JPEGImages/480p/bear/00001.jpg").unlink()
     assert run(data_set, data) == (1, [f"{archive}: 1 files unpacked into {data_set.root}, 20 were there"])
@@ -65,7 +65,7 @@ def test_files_that_differ_are_counted_and_kept(tmp_path: Path) -> None:
     assert "10 files in" in text
     assert "differ and were left alone" in text
     assert (old / "Annotations/480p/bear/00000.png").read_bytes() == before
-    assert "as of DAVIS 2016" in look(davis(old, ("train",))).faults[0]
+    assert "as of DAVIS 2016" in check(davis(old, ("train",))).faults[0]
 
 
 def test_train_zip_is_told_by_its_content(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_train_zip_is_told_by_its_content(tmp_path: Path) -> None:
     archive = packed(youtube_tree(tmp_path / "source") / "train", data / "downloads/train.zip", "train/")
     assert run(occluded, data) == (0, [])
     assert run(youtube, data)[0] > 0
-    assert look(youtube).complete
+    assert check(youtube).complete
     archive.unlink()
     save_image(tmp_path / "ovis/train/af48b2f9/img_0000001.jpg", image(0))
     packed(tmp_path / "ovis", data / "downloads/train.zip")
@@ -93,7 +93,7 @@ def test_releases_of_youtube_vos_do_not_mix(tmp_path: Path) -> None:
     (data_set.root / "2019").mkdir()
     archive.rename(data_set.root / "2019/valid.zip")
     assert run(data_set, data)[0] > 0
-    assert look(youtube_vos(data / "YouTube-VOS", ("valid",), year=2019)).complete
+    assert check(youtube_vos(data / "YouTube-VOS", ("valid",), year=2019)).complete
 
 
 def test_a_named_archive_goes_by_its_content(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_named_archive_goes_by_its_content(tmp_path: Path) -> None:
     assert run(data_set, tmp_path, packed(pictures, tmp_path / "mine.zip", "x/train2017/"))[0] == 3
     assert run(data_set, tmp_path, tmp_path / "mine.zip")[0] == 0
     assert run(data_set, tmp_path, packed(pictures.parent / "annotations", tmp_path / "a.zip"))[0] == 1
-    assert look(data_set).complete
+    assert check(data_set).complete
     other = packed(davis_tree(tmp_path / "davis"), tmp_path / "davis.zip")
     with pytest.raises(DataError, match=r"davis\.zip: holds nothing of COCO 2017; its first member is 'Anno"):
         run(data_set, tmp_path, other)
@@ -127,11 +127,11 @@ def test_misplaced_folders_get_commands_that_put_them_right(place: str, tmp_path
         davis_tree(data / "DAVIS/2017/test-dev", names=("other",))
         (data / "DAVIS/2017/test-dev/ImageSets/2017/train.txt").unlink()
     data_set = davis(data / "DAVIS", ("train",))
-    moves = misplaced(data_set, look(data_set), data)
+    moves = misplaced(data_set, check(data_set), data)
     assert moves
-    step = next_step(data_set, look(data_set), moves, data)
+    step = next_step(data_set, check(data_set), moves, data)
     subprocess.run(step.replace("; ", " && "), shell=True, check=True)
-    assert look(data_set).complete
+    assert check(data_set).complete
 
 
 @pytest.mark.parametrize("place", ["train/train", "images/train2017"])
@@ -146,20 +146,20 @@ def test_misplaced_folders_of_other_sets(place: str, tmp_path: Path) -> None:
         data_set = coco(coco_tree(tmp_path / "COCO"), ("train2017",))
         (tmp_path / "COCO/images").mkdir()
         (tmp_path / "COCO/train2017").rename(tmp_path / "COCO/images/train2017")
-    for move in misplaced(data_set, look(data_set), tmp_path):
+    for move in misplaced(data_set, check(data_set), tmp_path):
         subprocess.run(move.command, shell=True, check=True)
-    assert look(data_set).complete
+    assert check(data_set).complete
 
 
 def test_another_data_set_is_not_taken_for_a_misplaced_one(tmp_path: Path) -> None:
     youtube_tree(tmp_path / "YouTube-VOS")
     data_set = ovis(tmp_path / "OVIS", ("train",))
-    assert misplaced(data_set, look(data_set), tmp_path) == ()
+    assert misplaced(data_set, check(data_set), tmp_path) == ()
 
 
 def test_the_next_step_names_file_source_and_place(tmp_path: Path) -> None:
     def step(data_set: DataSet) -> str:
-        return next_step(data_set, look(data_set), (), tmp_path)
+        return next_step(data_set, check(data_set), (), tmp_path)
 
     text = step(davis(tmp_path / "DAVIS", ("train",)))
     assert "download DAVIS-2017-trainval-480p.zip from https://" in text

@@ -11,7 +11,7 @@ from tests.data.youtube_tree import youtube_tree
 from voslab.core import DataError
 from voslab.data.preparation.catalogue import coco, davis, folder, generated, ovis, stills, youtube_vos
 from voslab.data.preparation.layout import Found, State
-from voslab.data.preparation.tree import look
+from voslab.data.preparation.tree import check
 
 
 def texts(found: Found) -> dict[str, tuple[str, str]]:
@@ -22,25 +22,25 @@ FRAMES, MASKS = "JPEGImages/480p/<sequence>/*.jpg", "Annotations/480p/<sequence>
 
 
 def test_davis_as_released(tmp_path: Path) -> None:
-    found = look(davis(davis_tree(tmp_path), ("train",)))
+    found = check(davis(davis_tree(tmp_path), ("train",)))
     assert found.complete
     assert texts(found) == {
         "ImageSets/2017/train.txt": ("there", "2 sequences, officially 60"),
         FRAMES: ("there", "10 frames, 2 of 2 sequences"),
         MASKS: ("there", "10 masks, 2 of 2 sequences"),
     }
-    assert look(davis(davis_tree(tmp_path / "old", year=2016), ("train",), 2016)).complete
+    assert check(davis(davis_tree(tmp_path / "old", year=2016), ("train",), 2016)).complete
 
 
 def test_official_numbers_are_those_of_all_sequences(tmp_path: Path) -> None:
     names = tuple(f"s{number:02}" for number in range(30))
-    found = look(davis(davis_tree(tmp_path, names, frames=1, year=2016), ("train",), 2016))
+    found = check(davis(davis_tree(tmp_path, names, frames=1, year=2016), ("train",), 2016))
     assert texts(found)[FRAMES] == ("partial", "30 of 2,079 frames, 30 of 30 sequences")
     assert not found.complete
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    found = look(davis(tmp_path / "none", ("train", "val")))
+    found = check(davis(tmp_path / "none", ("train", "val")))
     assert found.absent
     assert {line.state for line in found.lines} == {State.MISSING}
     assert found.missing == (
@@ -55,7 +55,7 @@ def test_gaps_are_named(tmp_path: Path) -> None:
         (root / name).unlink()
     for path in [*root.glob("*/480p/cow/*")]:
         path.unlink()
-    found = look(davis(root, ("train",)))
+    found = check(davis(root, ("train",)))
     assert found.faults == (
         "JPEGImages/480p/ant: missing frames: 00001",
         "Annotations/480p/bee: missing masks: 00002, 00003",
@@ -72,32 +72,32 @@ def test_test_dev_needs_the_first_mask_only(tmp_path: Path) -> None:
     (root / "ImageSets/2017/train.txt").rename(root / "ImageSets/2017/test-dev.txt")
     for path in root.glob("Annotations/480p/*/0000[1-4].png"):
         path.unlink()
-    assert look(davis(root, ("test-dev",))).complete
+    assert check(davis(root, ("test-dev",))).complete
     (root / "Annotations/480p/bear/00000.png").rename(root / "Annotations/480p/bear/00003.png")
-    assert look(davis(root, ("test-dev",))).faults == ("Annotations/480p/bear: missing masks: 00000",)
+    assert check(davis(root, ("test-dev",))).faults == ("Annotations/480p/bear: missing masks: 00000",)
 
 
 def test_masks_of_2016_are_not_those_of_2017(tmp_path: Path) -> None:
     root = davis_tree(tmp_path, year=2016, mode="L")
     (root / "ImageSets/2017").mkdir()
     (root / "ImageSets/2017/train.txt").write_text("bear\ncamel\n")
-    [fault] = look(davis(root, ("train",))).faults
+    [fault] = check(davis(root, ("train",))).faults
     assert "Annotations/480p: black and white masks, as of DAVIS 2016, in 2 sequences (bear/00000.png" in fault
-    assert look(davis(root, ("train",), 2016)).complete
+    assert check(davis(root, ("train",), 2016)).complete
 
 
 @pytest.mark.parametrize(("text", "fault"), [("", "names no sequence"), ("\udcff", "cannot be read")])
 def test_damaged_lists(text: str, fault: str, tmp_path: Path) -> None:
     root = davis_tree(tmp_path)
     (root / "ImageSets/2017/train.txt").write_text(text, errors="surrogateescape")
-    found = look(davis(root, ("train",)))
+    found = check(davis(root, ("train",)))
     assert fault in found.faults[0]
     assert texts(found)["ImageSets/2017/train.txt"][0] == "partial"
 
 
 def test_without_lists_nobody_knows_what_is_needed(tmp_path: Path) -> None:
     root = davis_tree(tmp_path)
-    found = look(davis(root, ("val",)))
+    found = check(davis(root, ("val",)))
     assert texts(found)[FRAMES] == ("partial", "2 sequences there; the lists say which are needed")
     assert found.missing == ("ImageSets/2017/val.txt",)
 
@@ -105,13 +105,15 @@ def test_without_lists_nobody_knows_what_is_needed(tmp_path: Path) -> None:
 def test_youtube_vos(tmp_path: Path) -> None:
     root = youtube_tree(tmp_path)
     for splits in (("train",), ("valid",), ("valid_all_frames",), ("train_all_frames", "train")):
-        assert look(youtube_vos(root, splits)).complete, splits
+        assert check(youtube_vos(root, splits)).complete, splits
     name = next((root / "train/Annotations").iterdir())
     lost = sorted(name.iterdir())[-1]
     lost.unlink()
-    assert look(youtube_vos(root, ("train",))).faults == (f"train/Annotations/{name.name}: missing masks: {lost.stem}",)
+    assert check(youtube_vos(root, ("train",))).faults == (
+        f"train/Annotations/{name.name}: missing masks: {lost.stem}",
+    )
     (root / "train/meta.json").write_text('{"videos": []}')
-    assert "meta.json: cannot be read" in look(youtube_vos(root, ("train",))).faults[0]
+    assert "meta.json: cannot be read" in check(youtube_vos(root, ("train",))).faults[0]
 
 
 def coco_tree(root: Path, listed: int = 3, there: int = 3) -> Path:
@@ -126,7 +128,7 @@ def coco_tree(root: Path, listed: int = 3, there: int = 3) -> Path:
 
 
 def test_a_part_of_coco_with_annotations_of_its_own(tmp_path: Path) -> None:
-    found = look(coco(coco_tree(tmp_path), ("train2017",)))
+    found = check(coco(coco_tree(tmp_path), ("train2017",)))
     assert found.complete
     assert texts(found) == {
         "annotations/instances_train2017.json": ("there", "3 images: a part of the official 118,287, 3 objects"),
@@ -136,16 +138,16 @@ def test_a_part_of_coco_with_annotations_of_its_own(tmp_path: Path) -> None:
 
 def test_coco_with_pictures_missing(tmp_path: Path) -> None:
     root = coco_tree(tmp_path, listed=5, there=2)
-    found = look(coco(root, ("train2017",)))
+    found = check(coco(root, ("train2017",)))
     assert texts(found)["train2017/*.jpg"] == ("partial", "2 of 5 pictures")
     [fault] = found.faults
     assert fault.startswith("train2017/: 3 of 5 pictures in annotations/instances_train2017.json are missing: ")
     assert fault.endswith(": 000000000002.jpg, 000000000003.jpg, 000000000004.jpg")
-    assert look(coco(root, ("train2017",), subset=True)).complete
+    assert check(coco(root, ("train2017",), subset=True)).complete
     (root / "annotations/instances_train2017.json").write_text("{")
-    assert "cannot be read as annotations" in look(coco(root, ("train2017",))).faults[0]
+    assert "cannot be read as annotations" in check(coco(root, ("train2017",))).faults[0]
     (root / "annotations/instances_train2017.json").unlink()
-    assert look(coco(root, ("train2017",))).missing == ("annotations/instances_train2017.json",)
+    assert check(coco(root, ("train2017",))).missing == ("annotations/instances_train2017.json",)
 
 
 @pytest.mark.parametrize("place", ["annotations_train.json", "annotations/annotations_train.json"])
@@ -156,19 +158,19 @@ def test_ovis(place: str, frames: str, tmp_path: Path) -> None:
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text(json.dumps({"videos": videos, "annotations": [{"id": 1}]}))
     save_image(tmp_path / frames / names[0], image(0))
-    assert "1 of 2 pictures" in look(ovis(tmp_path, ("train",))).faults[0]
+    assert "1 of 2 pictures" in check(ovis(tmp_path, ("train",))).faults[0]
     save_image(tmp_path / frames / names[1], image(1))
-    assert look(ovis(tmp_path, ("train",))).complete
+    assert check(ovis(tmp_path, ("train",))).complete
 
 
 def test_stills(tmp_path: Path) -> None:
-    assert look(stills(tmp_path, ("",))).absent
+    assert check(stills(tmp_path, ("",))).absent
     for number in range(2):
         save_image(tmp_path / f"DUTS-TR/DUTS-TR-Image/{number}.jpg", image(number))
         save_mask(tmp_path / f"DUTS-TR/DUTS-TR-Mask/{number}.png", labels(0), "L")
         save_image(tmp_path / f"mine/{number}.jpg", image(number))
         save_mask(tmp_path / f"mine/{number}.png", labels(0), "L")
-    found = look(stills(tmp_path, ("",)))
+    found = check(stills(tmp_path, ("",)))
     assert found.complete
     assert texts(found)["DUTS-TR/"] == ("there", "2 of 10,553 pictures with masks")
     assert texts(found)["mine/"] == ("there", "2 pictures with masks")
@@ -176,22 +178,22 @@ def test_stills(tmp_path: Path) -> None:
 
 
 def test_own_videos(tmp_path: Path) -> None:
-    assert look(folder(tmp_path, ("train", "val"))).missing == ("frames", "masks")
+    assert check(folder(tmp_path, ("train", "val"))).missing == ("frames", "masks")
     save_image(tmp_path / "frames/a/0.jpg", image(0))
     save_mask(tmp_path / "masks/a/0.png", labels(0))
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/b.mp4").touch()
     (tmp_path / "train.txt").write_text("a\n")
-    found = look(folder(tmp_path, ("train", "val")))
+    found = check(folder(tmp_path, ("train", "val")))
     assert found.complete
     assert texts(found)["train.txt"] == ("there", "1 video")
     assert texts(found)["val.txt"] == ("optional", "not there: all videos")
     save_mask(tmp_path / "masks/c.png", np.zeros((4, 4), np.uint8))
-    assert look(folder(tmp_path, ())).faults == ("masks: there is no video for those of c",)
+    assert check(folder(tmp_path, ())).faults == ("masks: there is no video for those of c",)
 
 
 def test_generated_videos_are_made_on_first_use(tmp_path: Path) -> None:
-    found = look(generated(tmp_path, ("train",)))
+    found = check(generated(tmp_path, ("train",)))
     assert found.complete
     assert not found.absent
 
@@ -204,4 +206,4 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match=r"480p/bear: cannot be listed \(Permission denied\)"):
-        look(davis(root, ("train",)))
+        check(davis(root, ("train",)))

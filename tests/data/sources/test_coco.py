@@ -13,7 +13,7 @@ from tests.data.coco_tree import CORNER, SIZE, SQUARE, coco_tree, write
 from voslab.core import DataError
 from voslab.data import Augmentation, ClipSettings
 from voslab.data.clips.pseudo import PseudoClips
-from voslab.data.clips.random_motion import Walk
+from voslab.data.clips.random_motion import RandomMotion
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.sources.coco import build_index, coco
 from voslab.data.sources.stills import VOID_STILL
@@ -131,7 +131,9 @@ def test_clips_do_not_depend_on_workers(tmp_path: Path) -> None:
     settings = ClipSettings(Augmentation((48, 64), jitter=0.1), frames=3, max_objects=3, min_area=20)
     batches = []
     for workers in (0, 1, 2):
-        source = PseudoClips(partial(coco, root, min_area=16, cache=tmp_path / "cache"), (48, 64), Walk(warp=0.5))
+        source = PseudoClips(
+            partial(coco, root, min_area=16, cache=tmp_path / "cache"), (48, 64), RandomMotion(warp=0.5)
+        )
         module = VOSDataModule(settings, source, batch_size=2, num_workers=workers, clips_per_epoch=8)
         module.setup("fit")
         batches.append([(clip.images, clip.labels, clip.names) for clip in module.train_dataloader()])

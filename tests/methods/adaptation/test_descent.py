@@ -8,24 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import Compared, Masks
+from voslab.core import KeyInputs, Masks
 from voslab.methods.adaptation.descent import on_grid, tune
 from voslab.methods.adaptation.tuning import Adaptation, Tuning
 
 H, W = 5, 6
 
 
-def scene(batch: int = 1, objects: int = 1, groups: int = 1) -> Compared:
+def scene(batch: int = 1, objects: int = 1, groups: int = 1) -> KeyInputs:
     """Features of two kinds of thing, of which one is the object and shows once more outside of its mask."""
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(batch, 6, H, W, generator=rng)
     x[..., 1:4, 1:3] += 1
     x[..., 1:4, 4:6] += 0.8
-    planes = torch.zeros(batch, objects, 16 * H, 16 * W)
+    probs = torch.zeros(batch, objects, 16 * H, 16 * W)
     for i in range(objects):
-        planes[:, i, 16 : 60 - 4 * i, 16 + 32 * i : 44 + 32 * i] = 1
+        probs[:, i, 16 : 60 - 4 * i, 16 + 32 * i : 44 + 32 * i] = 1
     memory = torch.stack([x + 0.1 * i for i in range(groups)], 1)
-    return Compared(x, memory, Masks(planes, torch.ones(batch, objects, dtype=torch.bool)), None)
+    return KeyInputs(x, memory, Masks(probs, torch.ones(batch, objects, dtype=torch.bool)), None)
 
 
 def layers(count: int) -> tuple[nn.Conv2d, ...]:
@@ -33,7 +33,7 @@ def layers(count: int) -> tuple[nn.Conv2d, ...]:
     return tuple(nn.Conv2d(6, 4, 3, padding=1) for _ in range(count))
 
 
-def _tuned(compared: Compared, **choices: Any) -> Adaptation:
+def _tuned(compared: KeyInputs, **choices: Any) -> Adaptation:
     return tune(compared, layers(2), "dot", Tuning(**{"steps": 5, "lr": 0.1, **choices}))[1]
 
 
@@ -42,13 +42,13 @@ def _double(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return layer.weight.double(), layer.bias.double()
 
 
-def slow_losses(compared: Compared, made: tuple[nn.Conv2d, ...]) -> Tensor:
+def slow_losses(compared: KeyInputs, made: tuple[nn.Conv2d, ...]) -> Tensor:
     """Eq. 1 and 3 by loops in double precision: L_obj and L_bg by object, 2 O."""
     [x], memory = compared.query.double(), compared.memory[0].double()
     asked = F.conv2d(x[None], *_double(made[0]), padding=1)[0].flatten(1).t()
     stored = [F.conv2d(each[None], *_double(made[-1]), padding=1)[0].flatten(1).t() for each in memory]
-    losses = torch.zeros(2, compared.masks.valid.shape[1], dtype=torch.float64)
-    for o, plane in enumerate(compared.masks.planes[0].double()):
+    losses = torch.zeros(2, compared.masks.slot_mask.shape[1], dtype=torch.float64)
+    for o, plane in enumerate(compared.masks.probs[0].double()):
         m = plane.unflatten(0, (H, 16)).unflatten(2, (W, 16)).mean((1, 3)).flatten()
         keys = stored[o % len(stored)]
         for i in range(H * W):
@@ -147,7 +147,7 @@ def test_keys_of_a_fixed_norm_stay_as_long() -> None:
 def test_clips_are_adapted_on_their_own() -> None:
     both = scene(2)
     both.query[1] *= 2
-    one = Compared(both.query[1:], both.memory[1:], Masks(both.masks.planes[1:], both.masks.valid[1:]), None)
+    one = KeyInputs(both.query[1:], both.memory[1:], Masks(both.masks.probs[1:], both.masks.slot_mask[1:]), None)
     together, _ = tune(both, layers(2), "dot", Tuning(5, 0.1))
     alone, _ = tune(one, layers(2), "dot", Tuning(5, 0.1))
     assert torch.allclose(together.query.weight[1], alone.query.weight[0], atol=1e-5)
@@ -157,13 +157,13 @@ def test_clips_are_adapted_on_their_own() -> None:
 def test_unused_slots_and_empty_masks_change_nothing() -> None:
     made, one, two = layers(2), scene(), scene(objects=2)
     expected, _ = tune(one, made, "dot", Tuning(3, 0.1))
-    unused = replace(two, masks=Masks(two.masks.planes, torch.tensor([[True, False]])))
-    empty = replace(two, masks=Masks(two.masks.planes * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), two.masks.valid))
+    unused = replace(two, masks=Masks(two.masks.probs, torch.tensor([[True, False]])))
+    empty = replace(two, masks=Masks(two.masks.probs * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), two.masks.slot_mask))
     for compared in (unused, empty):
         keys, _ = tune(compared, made, "dot", Tuning(3, 0.1))
         # Not bit for bit on every processor: products of one object and of two are added up in different orders.
         torch.testing.assert_close(keys.query.weight, expected.query.weight, rtol=1e-5, atol=1e-7)
-    nobody = replace(one, masks=Masks(one.masks.planes, torch.tensor([[False]])))
+    nobody = replace(one, masks=Masks(one.masks.probs, torch.tensor([[False]])))
     keys, what = tune(nobody, made, "dot", Tuning(3, 0.1))
     assert torch.equal(keys.query.weight[0], made[0].weight)
     assert not what.loss.any()
@@ -171,7 +171,7 @@ def test_unused_slots_and_empty_masks_change_nothing() -> None:
 
 def test_an_object_that_fills_the_picture_is_nothing_to_balance() -> None:
     compared = scene()
-    full = replace(compared, masks=Masks(torch.ones_like(compared.masks.planes), compared.masks.valid))
+    full = replace(compared, masks=Masks(torch.ones_like(compared.masks.probs), compared.masks.slot_mask))
     keys, what = tune(full, layers(2), "dot", Tuning(3))
     assert what.alpha.tolist() == [[1.0]]
     assert keys.query.weight.isfinite().all()

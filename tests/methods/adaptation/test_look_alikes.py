@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.methods.adaptation.world import adapted, base, frame, masks
 from voslab.cli.models import from_checkpoint
 from voslab.core import Frame, Keys, Masks
-from voslab.data.sources.synthetic.lookalikes import make_alike
+from voslab.data.sources.synthetic.lookalikes import make_lookalikes
 from voslab.data.sources.synthetic.scene import draw
 from voslab.methods.adaptation.heat_maps import heat_maps
 from voslab.methods.adaptation.network import Adapted
@@ -29,7 +29,7 @@ def on(labels: np.ndarray, label: int) -> Tensor:
 
 def distraction(network: Any, seed: int, amount: float) -> tuple[Tensor, float, float]:
     """The loss by step; affinity of the double's positions to the object in later frames, before and after."""
-    world = make_alike((seed,), 16, SIZE, amount)
+    world = make_lookalikes((seed,), 16, SIZE, amount)
     pictures = {index: draw(world, index, SIZE) for index in (0, *LATER)}
     frames = {i: Frame(i, torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255) for i, (x, _) in pictures.items()}
     given = Masks(torch.from_numpy(pictures[0][1] == 1)[None, None].float(), torch.ones(1, 1, dtype=torch.bool))
@@ -60,7 +60,7 @@ def test_heat_is_what_the_loss_sums() -> None:
     network = adapted("stm", steps=2)
     state = network.begin(frame(0), masks(2))
     [what] = state.adaptations
-    cells = torch.nn.functional.avg_pool2d(masks(2).planes, 16)
+    cells = torch.nn.functional.avg_pool2d(masks(2).probs, 16)
     for keys, point in ((None, 0), (state.base.keys, 2)):
         first = frame(0)
         maps = heat_maps(network.base, first, masks(2), first, keys)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.methods.adaptation.world import BASES, TINY, adapted, base, frame, masks, outputs
-from voslab.core import ConfigError, Frame, LowLevel, Masks, Matching, Segmenter
+from voslab.core import ConfigError, Frame, KeyMatching, LowLevel, Masks, Segmenter
 from voslab.methods import registry
 from voslab.methods.adaptation.network import Adapted
 from voslab.methods.covos.network import CoVOS
@@ -53,9 +53,9 @@ def test_bases_and_numbers_that_make_no_sense_are_one_error(parameters: dict[str
 def test_bases_are_matching_and_others_are_not() -> None:
     for name in registry.names():
         if name in BASES:
-            assert isinstance(base(name), Matching)
-    assert not isinstance(registry.build("crvos", {"backbone": "resnet18", "width": 8}), Matching)
-    assert not isinstance(adapted("stcn"), Matching)
+            assert isinstance(base(name), KeyMatching)
+    assert not isinstance(registry.build("crvos", {"backbone": "resnet18", "width": 8}), KeyMatching)
+    assert not isinstance(adapted("stcn"), KeyMatching)
     assert set(TINY) <= set(BASES["stm"])
 
 
@@ -65,7 +65,7 @@ def test_clips_of_a_batch_have_keys_of_their_own() -> None:
     both = network.begin(frame(0, 2), masks(1, 2))
     together, _ = network.step(frame(1, 2), both)
     first, second = frame(0, 2).image, frame(1, 2).image
-    one = Masks(masks(1, 2).planes[1:], masks(1, 2).valid[1:])
+    one = Masks(masks(1, 2).probs[1:], masks(1, 2).slot_mask[1:])
     alone, _ = network.step(Frame(1, second[1:]), network.begin(Frame(0, first[1:]), one))
     assert torch.allclose(together[1:], alone, atol=1e-3)
 

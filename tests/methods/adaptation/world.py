@@ -48,11 +48,11 @@ def frame(index: int, batch: int = 1) -> Frame:
 
 def masks(objects: int, batch: int = 1, first: int = 0) -> Masks:
     """Boxes that cut through cells."""
-    planes = torch.zeros(batch, objects, HEIGHT, WIDTH)
+    probs = torch.zeros(batch, objects, HEIGHT, WIDTH)
     for i in range(objects):
         left = 28 * (i + first)
-        planes[:, i, 8:52, left + 4 : left + 26] = 1
-    return Masks(planes, torch.ones(batch, objects, dtype=torch.bool))
+        probs[:, i, 8:52, left + 4 : left + 26] = 1
+    return Masks(probs, torch.ones(batch, objects, dtype=torch.bool))
 
 
 @torch.no_grad()

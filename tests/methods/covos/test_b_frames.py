@@ -12,7 +12,7 @@ from tests.methods.covos.world import (
     KEYS,
     WIDTH,
     Oracle,
-    coded,
+    codec,
     covos,
     frame,
     given,
@@ -25,7 +25,7 @@ from tests.methods.covos.world import (
 from voslab.core import Masks
 from voslab.methods import registry
 from voslab.methods.covos.network import CoVOS
-from voslab.methods.covos.propagation import Propagated, aggregate_planes
+from voslab.methods.covos.propagation import Propagated, aggregate_probs
 from voslab.nn.aggregation import aggregate_product
 
 
@@ -34,10 +34,10 @@ from voslab.nn.aggregation import aggregate_product
 @torch.no_grad()
 def test_a_square_that_moves_by_known_vectors_is_carried_exactly(bilinear: bool, bidirectional: bool) -> None:
     network = covos(refine=False, correction=False, bilinear=bilinear, bidirectional=bidirectional)
-    assert list(network.parameters()) == [], "what is switched off is not constructed"
+    assert list(network.parameters()) == [], "what is optional_modules off is not constructed"
     outputs, state = video(network)
     for picture in state.pictures:
-        assert torch.equal(picture.planes, small(square(picture.index))), picture.index
+        assert torch.equal(picture.probs, small(square(picture.index))), picture.index
         assert picture.features is None
     for index, logits in outputs.items():
         wrong = (logits.argmax(1, keepdim=True) != square(index)).sum()
@@ -52,9 +52,9 @@ def test_a_single_hop_reads_key_frames_alone() -> None:
     _, state = network.step(frame(2), state)
     assert [picture.index for picture in state.pictures] == [0, 4]
     both, _ = network.propagate(frame(3), state)
-    assert torch.equal(both.planes, small(square(3))), "its other list points to a key frame"
-    lost = replace(frame(1), coded=replace(coded(1), references=torch.full((1, 2, HEIGHT, WIDTH), 2)))
-    assert not network.propagate(lost, state)[0].planes.any()
+    assert torch.equal(both.probs, small(square(3))), "its other list points to a key frame"
+    lost = replace(frame(1), codec=replace(codec(1), references=torch.full((1, 2, HEIGHT, WIDTH), 2)))
+    assert not network.propagate(lost, state)[0].probs.any()
 
 
 @torch.no_grad()
@@ -64,7 +64,9 @@ def test_objects_beyond_ten_are_decoded_as_if_the_others_were_background() -> No
     _, state = network.step(frame(4), state)
     fork = state.clone()
     logits, _ = network.step(frame(2), state)
-    two = replace(fork, valid=fork.valid[:, 10:], pictures=[replace(p, planes=p.planes[:, 10:]) for p in fork.pictures])
+    two = replace(
+        fork, slot_mask=fork.slot_mask[:, 10:], pictures=[replace(p, probs=p.probs[:, 10:]) for p in fork.pictures]
+    )
     alone, _ = network.step(frame(2), two)
     # Channels 1 and 2 of the second pass.
     assert torch.allclose(logits[:, 11:], alone[:, 1:], atol=1e-2)
@@ -78,12 +80,12 @@ def test_correction_looks_at_large_residuals_near_the_foreground() -> None:
     _, state = network.step(frame(4), state)
     calm, _ = network.propagate(frame(2), state.clone())
     assert not calm.selected.any()
-    assert torch.equal(calm.corrected, calm.planes)
-    state.pictures[1] = replace(state.pictures[1], planes=small(square(4)))
+    assert torch.equal(calm.corrected, calm.probs)
+    state.pictures[1] = replace(state.pictures[1], probs=small(square(4)))
     changed, _ = network.propagate(noisy(2), state)
     assert changed.selected.any()
     assert not changed.selected.all()
-    added = (changed.corrected - changed.planes)[changed.selected]
+    added = (changed.corrected - changed.probs)[changed.selected]
     assert torch.allclose(added, torch.ones_like(added), atol=1e-5), "of one object, all mass is its own"
 
 
@@ -92,8 +94,8 @@ def test_soft_key_masks_are_carried_as_probabilities() -> None:
     hard, soft = (covos(stcn(), hard=hard, correction=False) for hard in (True, False))
     for network in (hard, soft):
         _, state = video(network, given(2))
-        planes = state.pictures[1].planes
-        assert bool(((planes == 0) | (planes == 1)).all()) == network.hard
+        probs = state.pictures[1].probs
+        assert bool(((probs == 0) | (probs == 1)).all()) == network.hard
 
 
 @torch.no_grad()
@@ -141,9 +143,9 @@ def test_what_later_frames_refer_to_is_neither_corrected_nor_decoded() -> None:
     state = network.begin(frame(0), given(1))
     _, state = network.step(frame(4), state)
     seen, state = network.propagate(noisy(2), state)
-    assert not torch.equal(seen.corrected, seen.planes)
-    assert torch.equal(state.pictures[-1].planes, seen.planes)
-    assert torch.equal(seen.planes, small(square(2)))
+    assert not torch.equal(seen.corrected, seen.probs)
+    assert torch.equal(state.pictures[-1].probs, seen.probs)
+    assert torch.equal(seen.probs, small(square(2)))
     assert seen.carried is not None
     assert torch.equal(state.pictures[-1].features, seen.carried)
     assert not torch.equal(seen.features, seen.carried)
@@ -154,16 +156,16 @@ def test_the_decoder_sees_carried_weighted_own_and_corrected_in_this_order() -> 
     network = covos()
     assert network.decoder is not None
     rng = torch.Generator().manual_seed(0)
-    valid = torch.ones(1, 2, dtype=torch.bool)
-    own, other, planes, corrected = (torch.rand(1, c, 4, 6, generator=rng) for c in (8, 8, 2, 2))
-    made = network.decode(Propagated(own, other, planes, corrected, planes[:, :1] > 2), valid)
+    slot_mask = torch.ones(1, 2, dtype=torch.bool)
+    own, other, probs, corrected = (torch.rand(1, c, 4, 6, generator=rng) for c in (8, 8, 2, 2))
+    made = network.decode(Propagated(own, other, probs, corrected, probs[:, :1] > 2), slot_mask)
     empty = torch.zeros(1, 8, 4, 6)
-    carried, patched = (torch.cat([aggregate_planes(p, valid), empty], 1) for p in (planes, corrected))
+    carried, patched = (torch.cat([aggregate_probs(p, slot_mask), empty], 1) for p in (probs, corrected))
     weight = network.decoder.weigh(own, other)
     assert weight is not None
     odds = network.decoder(carried, carried * weight, own, patched)[:, :2]
     odds = torch.nn.functional.interpolate(odds, (16, 24), mode="bilinear")
-    assert torch.allclose(made, aggregate_product(odds, valid), atol=1e-5)
+    assert torch.allclose(made, aggregate_product(odds, slot_mask), atol=1e-5)
 
 
 @torch.no_grad()
@@ -171,10 +173,10 @@ def test_objects_added_later_are_not_matched_with_pictures_from_before() -> None
     network = covos(Oracle())
     state = network.begin(frame(0), given(1))
     _, state = network.step(frame(4), state)
-    state = network.add(frame(4), Masks(given(1, 1).planes, torch.ones(1, 1, dtype=torch.bool)), state)
+    state = network.add(frame(4), Masks(given(1, 1).probs, torch.ones(1, 1, dtype=torch.bool)), state)
     seen, _ = network.propagate(noisy(1), state)
     assert seen.selected.any()
-    added = seen.corrected - seen.planes
+    added = seen.corrected - seen.probs
     assert added[:, 0].sum() > 0
     assert not added[:, 1].any(), "frame 0 is nearer, and knows no second object"
 
@@ -187,7 +189,7 @@ def test_between_cells_masks_are_taken_from_the_nearest_or_mixed(bilinear: bool,
     motion = torch.zeros(1, 4, HEIGHT, WIDTH)
     motion[:, 0] = 2
     references = torch.tensor([0, -1]).view(1, 2, 1, 1).expand(1, 2, HEIGHT, WIDTH)
-    half = replace(frame(1), coded=replace(coded(1), motion=motion, references=references))
+    half = replace(frame(1), codec=replace(codec(1), motion=motion, references=references))
     seen, _ = network.propagate(half, state)
     # The cell left of the square reads halfway into its first column.
-    assert seen.planes[0, 0, 3, 2] == value
+    assert seen.probs[0, 0, 3, 2] == value

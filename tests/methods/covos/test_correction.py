@@ -14,8 +14,8 @@ def scene(batch: int = 2, objects: int = 2, seed: int = 0) -> dict[str, Tensor]:
     labels = torch.randint(0, objects + 1, (batch, 1, 5, 7), generator=rng)
     slots = torch.arange(1, objects + 1).view(1, -1, 1, 1)
     return {
-        "planes": torch.rand(batch, objects, 5, 7, generator=rng) * 0.9,
-        "valid": torch.ones(batch, objects, dtype=torch.bool),
+        "probs": torch.rand(batch, objects, 5, 7, generator=rng) * 0.9,
+        "slot_mask": torch.ones(batch, objects, dtype=torch.bool),
         "large": torch.rand(batch, 1, 5, 7, generator=rng) > 0.5,
         "features": torch.randn(batch, 16, 5, 7, generator=rng),
         "reference_planes": (labels == slots).float(),
@@ -25,7 +25,7 @@ def scene(batch: int = 2, objects: int = 2, seed: int = 0) -> dict[str, Tensor]:
 
 def slow(s: dict[str, Tensor]) -> Tensor:
     """Equations 1 and 2, cell by cell; the whole grid is near the foreground."""
-    out = s["planes"].clone()
+    out = s["probs"].clone()
     for b, y, x in s["large"][:, 0].nonzero().tolist():
         query = s["features"][b, :, y, x]
         weights, values = [], []
@@ -48,9 +48,9 @@ def test_correction_is_what_a_loop_over_cells_gives() -> None:
 def test_a_patch_adds_as_much_as_one_object_and_never_takes() -> None:
     s = scene()
     out, selected = correct(**s)
-    added = (out - s["planes"]).sum(1, keepdim=True)
+    added = (out - s["probs"]).sum(1, keepdim=True)
     assert torch.allclose(added, selected.float(), atol=1e-5)
-    assert (out >= s["planes"]).all()
+    assert (out >= s["probs"]).all()
     assert out.max() > 1
     clipped, _ = correct(**s, clip=True)
     assert torch.equal(clipped, out.clamp(0, 1))
@@ -68,19 +68,19 @@ def test_nothing_is_corrected_without_reference_foreground_clip_by_clip(monkeypa
     s = scene()
     s["reference_planes"][0] = 0
     out, selected = correct(**s)
-    assert torch.equal(out[0], s["planes"][0])
+    assert torch.equal(out[0], s["probs"][0])
     assert not selected[0].any()
     assert selected[1].any()
     s["large"][:] = False
     monkeypatch.setattr(correction, "attend", None)
     out, selected = correct(**s)
-    assert torch.equal(out, s["planes"])
+    assert torch.equal(out, s["probs"])
 
 
 def test_cells_far_from_the_foreground_stay() -> None:
     s = scene(batch=1)
-    s["planes"][:] = 0
-    s["planes"][0, 0, 2, 3] = 1
+    s["probs"][:] = 0
+    s["probs"][0, 0, 2, 3] = 1
     s["large"][:] = True
     _, selected = correct(**s, radius=1)
     assert selected[0, 0].nonzero().tolist() == [[y, x] for y in (1, 2, 3) for x in (2, 3, 4)]

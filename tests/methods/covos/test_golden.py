@@ -12,7 +12,7 @@ from tests.golden import fill
 from tests.golden.support import Golden, published
 from voslab.methods.covos.correction import correct, dilate
 from voslab.methods.covos.decoder import Decoder
-from voslab.methods.covos.propagation import aggregate_planes, foreground
+from voslab.methods.covos.propagation import aggregate_probs, foreground
 from voslab.methods.covos.weights import convert
 from voslab.nn.aggregation import aggregate_product
 
@@ -40,7 +40,7 @@ def blocks(golden: Golden, name: str) -> Tensor:
     return torch.from_numpy(golden[name]).float().repeat_interleave(4, 2).repeat_interleave(4, 3)
 
 
-def planes(golden: Golden, name: str) -> Tensor:
+def probs(golden: Golden, name: str) -> Tensor:
     return torch.from_numpy(golden[name])
 
 
@@ -53,7 +53,7 @@ def test_the_decoder_has_the_published_size(decoder: Decoder) -> None:
 
 
 def test_aggregation(golden: Golden) -> None:
-    golden.check("k2_P_hat", padded(aggregate_planes(planes(golden, "k2_fg_hat"), VALID)), absolute=True)
+    golden.check("k2_P_hat", padded(aggregate_probs(probs(golden, "k2_fg_hat"), VALID)), absolute=True)
 
 
 @torch.no_grad()
@@ -65,22 +65,22 @@ def test_confidence(golden: Golden, decoder: Decoder) -> None:
 
 @pytest.mark.parametrize("clip", [False, True])
 def test_correction(golden: Golden, clip: bool) -> None:
-    features, hat = blocks(golden, "k2_V"), planes(golden, "k2_fg_hat")
-    reference = (planes(golden, "k2_fg_ref").float(), features.roll((2, 3), (2, 3)))
-    large = planes(golden, "k2_residual").bool()
+    features, hat = blocks(golden, "k2_V"), probs(golden, "k2_fg_hat")
+    reference = (probs(golden, "k2_fg_ref").float(), features.roll((2, 3), (2, 3)))
+    large = probs(golden, "k2_residual").bool()
     out, selected = correct(hat, VALID, large, features, *reference, clip=clip)
-    assert torch.equal(selected, planes(golden, "k2_selected").bool())
+    assert torch.equal(selected, probs(golden, "k2_selected").bool())
     assert torch.equal(selected, large & dilate(foreground(hat, VALID), 8))
-    golden.check("k2_P_bar", padded(aggregate_planes(out, VALID)), absolute=True)
+    golden.check("k2_P_bar", padded(aggregate_probs(out, VALID)), absolute=True)
 
     out, selected = correct(hat, VALID, torch.zeros_like(large), features, *reference, clip=clip)
     assert not selected.any()
-    golden.check("k2_P_bar_no_selection", aggregate_planes(out, VALID), absolute=True)
+    golden.check("k2_P_bar_no_selection", aggregate_probs(out, VALID), absolute=True)
 
 
 @torch.no_grad()
 def test_decoder(golden: Golden, decoder: Decoder) -> None:
-    features, hat, bar = blocks(golden, "k2_V"), planes(golden, "k2_P_hat"), planes(golden, "k2_P_bar")
+    features, hat, bar = blocks(golden, "k2_V"), probs(golden, "k2_P_hat"), probs(golden, "k2_P_bar")
     weight = decoder.weigh(features, blocks(golden, "k2_V_hat"))
     assert weight is not None
     golden.check("k2_out", decoder(hat, weight * hat, features, bar))
@@ -90,9 +90,9 @@ def test_decoder(golden: Golden, decoder: Decoder) -> None:
 
 def test_a_patch_of_all_foreground_pixels_would_be_another(golden: Golden) -> None:
     """The tolerance tells keys of the reference's foreground from keys of all its pixels."""
-    features, hat = blocks(golden, "k2_V"), planes(golden, "k2_fg_hat")
+    features, hat = blocks(golden, "k2_V"), probs(golden, "k2_fg_hat")
     everywhere = torch.full_like(hat, 0.5)
-    large = planes(golden, "k2_residual").bool()
+    large = probs(golden, "k2_residual").bool()
     out, _ = correct(hat, VALID, large, features, everywhere, features.roll((2, 3), (2, 3)))
     stored = golden["k2_P_bar"][:, :3]
-    assert np.abs(aggregate_planes(out, VALID).numpy() - stored).max() > 1e-2
+    assert np.abs(aggregate_probs(out, VALID).numpy() - stored).max() > 1e-2

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from voslab.core import Coded, ConfigError, Frame, Masks, Picture, State, state
+from voslab.core import CodecData, ConfigError, Frame, Masks, RawFrame, State, state
 from voslab.core.segmenter import Padding
-from voslab.engine import Settings, drain, run
+from voslab.engine import Settings, consume, run
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.covos.inspection import FUTURE, LARGE, PAST, MotionSink, Watcher
 from voslab.nn.aggregation import aggregate_min
@@ -41,18 +41,18 @@ class Carries(nn.Module):
     def step(self, frame: Frame, state: CarriesState) -> tuple[Tensor, CarriesState]:
         if not frame.key:
             self.propagate(frame, state)
-        return aggregate_min(state.masks.planes, state.masks.valid), state
+        return aggregate_min(state.masks.probs, state.masks.slot_mask), state
 
     def propagate(self, frame: Frame, state: CarriesState) -> tuple[Any, CarriesState]:
-        planes = state.masks.planes[..., 2::4, 2::4]
-        selected = torch.zeros_like(planes[:, :1], dtype=torch.bool)
-        return SimpleNamespace(planes=planes, corrected=planes.flip(-1), selected=selected), state
+        probs = state.masks.probs[..., 2::4, 2::4]
+        selected = torch.zeros_like(probs[:, :1], dtype=torch.bool)
+        return SimpleNamespace(probs=probs, corrected=probs.flip(-1), selected=selected), state
 
     def add(self, frame: Frame, masks: Masks, state: CarriesState) -> CarriesState:
         return CarriesState(state.masks.append(masks))
 
 
-def picture(index: int, kind: str, past: int = -1, future: int = -1) -> Picture:
+def picture(index: int, kind: str, past: int = -1, future: int = -1) -> RawFrame:
     """Vectors (40, 0) in the lower half, none in the upper one; a large residual at the right."""
     cells = (1, -(-SIZE[0] // 4), -(-SIZE[1] // 4))
     motion, references = torch.zeros(1, 4, *cells[1:]), torch.full((1, 2, *cells[1:]), -1, dtype=torch.int32)
@@ -62,7 +62,7 @@ def picture(index: int, kind: str, past: int = -1, future: int = -1) -> Picture:
     residual = torch.zeros(1, 1, *cells[1:])
     residual[..., -10:] = 0.3
     image = np.full((*SIZE, 3), 100, np.uint8)
-    return Picture(index, image, Coded(kind, motion, references, residual))
+    return RawFrame(index, image, CodecData(kind, motion, references, residual))
 
 
 def labels() -> NDArray[np.int64]:
@@ -81,7 +81,7 @@ def near(image: NDArray[np.uint8], colour: tuple[int, int, int], margin: int = 6
 def video(path: Path, size: int | None) -> list[NDArray[np.uint8]]:
     network, settings, masks = Carries(), Settings(size=size), {0: labels()}
     sink = MotionSink(path, Fraction(25), SIZE, network, settings, masks)
-    throughput = drain(run(network, PICTURES, masks, settings), [sink])
+    throughput = consume(run(network, PICTURES, masks, settings), [sink])
     assert throughput.frames == 4
     assert not {"begin", "step", "propagate"} & vars(network).keys()
     return [shown.image for shown in open_video(path)]
@@ -120,7 +120,7 @@ def test_frames_before_the_first_mask_are_shown_too(tmp_path: Path) -> None:
     network, masks = Carries(), {2: labels()}
     sink = MotionSink(tmp_path / "a.mp4", Fraction(25), SIZE, network, Settings(), masks)
     images = [np.full((*SIZE, 3), 100, np.uint8)] * 4
-    assert drain(run(network, images, masks), [sink]).frames == 4
+    assert consume(run(network, images, masks), [sink]).frames == 4
     assert sum(1 for _ in open_video(tmp_path / "a.mp4")) == 4
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_kept_of_what_was_taken_nor_left_in_the_network() -> None:
         for prediction in run(network, PICTURES, {0: labels()}):
             seen = watcher.take(prediction.index)
             assert seen is not None
-            assert (seen.planes is None) == (seen.type != "B")
+            assert (seen.probs is None) == (seen.type != "B")
             assert watcher.take(prediction.index) is None
         raise KeyError
     assert not {"begin", "step", "propagate"} & vars(network).keys()

@@ -16,12 +16,12 @@ from voslab.core import VOID, ConfigError, Frame
 from voslab.data.sources.synthetic.generated import generated
 from voslab.data.video_sequence import Sequence
 from voslab.engine import Settings, run
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.methods import registry
-from voslab.methods.covos.cache.crops import CarriedCrops, CropSettings, Video, collate_carried
-from voslab.methods.covos.cache.datamodule import CarriedDataModule
-from voslab.methods.covos.cache.files import carried_frames, frame_path, read_carried
-from voslab.methods.covos.cache.precompute import carry_all, settings_key, video_name
+from voslab.methods.covos.cache.crops import CachedBFrameCrops, CropSettings, Video, collate_cached
+from voslab.methods.covos.cache.datamodule import CachedBFrameDataModule
+from voslab.methods.covos.cache.files import cached_frames, frame_path, read_cached
+from voslab.methods.covos.cache.precompute import precompute_all, settings_key, video_name
 from voslab.methods.covos.module import CoVOSModule
 from voslab.methods.covos.network import CoVOS, CoVOSState
 from voslab.nn.losses import nll
@@ -40,8 +40,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
 
 
 @pytest.fixture(scope="module")
-def coding(tmp_path_factory: pytest.TempPathFactory) -> Coding:
-    return Coding(tmp_path_factory.mktemp("coded"), Encoding(**ENCODING))  # type: ignore[arg-type]
+def codec_source(tmp_path_factory: pytest.TempPathFactory) -> CodecSource:
+    return CodecSource(tmp_path_factory.mktemp("coded"), Encoding(**ENCODING))  # type: ignore[arg-type]
 
 
 def network(seed: int = 0) -> CoVOS:
@@ -56,21 +56,25 @@ def module(made: CoVOS, lr: float = 3e-3, **identity: Any) -> CoVOSModule:
 
 
 @pytest.fixture(scope="module")
-def folders(videos: tuple[Sequence, ...], coding: Coding, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return carry_all(network(), videos, tmp_path_factory.mktemp("carried"), coding, SETTINGS)
+def folders(
+    videos: tuple[Sequence, ...], codec_source: CodecSource, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    return precompute_all(network(), videos, tmp_path_factory.mktemp("carried"), codec_source, SETTINGS)
 
 
-def opened(folders: list[Path], size: tuple[int, int] = (48, 80), slots: int = 2) -> CarriedCrops:
-    return CarriedCrops(
-        tuple(Video(folder, carried_frames(folder) or ()) for folder in folders), CropSettings(size, slots)
+def opened(folders: list[Path], size: tuple[int, int] = (48, 80), slots: int = 2) -> CachedBFrameCrops:
+    return CachedBFrameCrops(
+        tuple(Video(folder, cached_frames(folder) or ()) for folder in folders), CropSettings(size, slots)
     )
 
 
-def test_every_b_frame_is_there_and_no_other(videos: tuple[Sequence, ...], coding: Coding, folders: list[Path]) -> None:
+def test_every_b_frame_is_there_and_no_other(
+    videos: tuple[Sequence, ...], codec_source: CodecSource, folders: list[Path]
+) -> None:
     for video, folder in zip(videos, folders, strict=True):
-        types = {picture.index: picture.coded.type for picture in coding.pictures(video.images) if picture.coded}
-        assert carried_frames(folder) == tuple(sorted(index for index, kind in types.items() if kind == "B"))
-        assert carried_frames(folder)
+        types = {picture.index: picture.codec.type for picture in codec_source.pictures(video.images) if picture.codec}
+        assert cached_frames(folder) == tuple(sorted(index for index, kind in types.items() if kind == "B"))
+        assert cached_frames(folder)
 
 
 class Watched(CoVOS):
@@ -85,18 +89,18 @@ class Watched(CoVOS):
 
 
 def test_decoding_a_kept_frame_is_what_the_live_network_answers(
-    videos: tuple[Sequence, ...], coding: Coding, folders: list[Path]
+    videos: tuple[Sequence, ...], codec_source: CodecSource, folders: list[Path]
 ) -> None:
     live: Any = network()
     live.__class__ = Watched
     live.answers = {}
-    for _ in run(live, coding.pictures(videos[0].images), videos[0].given(), SETTINGS):
+    for _ in run(live, codec_source.pictures(videos[0].images), videos[0].given(), SETTINGS):
         pass
     trained: Any = module(network()).eval()
-    for index in carried_frames(folders[0]) or ():
-        picture = read_carried(frame_path(folders[0], index))
-        valid = torch.ones(2, dtype=torch.bool)
-        batch = collate_carried([opened(folders[:1])[0, 0]._replace(picture=picture, valid=valid)])
+    for index in cached_frames(folders[0]) or ():
+        picture = read_cached(frame_path(folders[0], index))
+        slot_mask = torch.ones(2, dtype=torch.bool)
+        batch = collate_cached([opened(folders[:1])[0, 0]._replace(picture=picture, slot_mask=slot_mask)])
         with torch.no_grad():
             ours = trained.decode(batch)
         assert ours.shape == live.answers[index].shape == (1, 3, 48, 80)
@@ -107,8 +111,8 @@ def test_decoding_a_kept_frame_is_what_the_live_network_answers(
 def test_labels_are_those_of_the_frame_at_working_size_with_void_around(
     videos: tuple[Sequence, ...], folders: list[Path]
 ) -> None:
-    index = (carried_frames(folders[1]) or ())[0]
-    labels = read_carried(frame_path(folders[1], index)).labels
+    index = (cached_frames(folders[1]) or ())[0]
+    labels = read_cached(frame_path(folders[1], index)).labels
     truth = videos[1].labels(index)
     assert truth is not None
     assert labels.shape == (48, 80)
@@ -125,7 +129,7 @@ def test_a_step_changes_the_decoder_and_nothing_else(folders: list[Path]) -> Non
     trained: Any = module(network()).train()
     before = copy.deepcopy(trained.segmenter.state_dict())
     optimizer: Any = trained.configure_optimizers()
-    batch = collate_carried([opened(folders)[0, i] for i in range(4)])
+    batch = collate_cached([opened(folders)[0, i] for i in range(4)])
     loss: Any = nll(trained.decode(batch), batch.labels)
     loss.backward()
     optimizer.step()
@@ -136,7 +140,7 @@ def test_a_step_changes_the_decoder_and_nothing_else(folders: list[Path]) -> Non
 def test_the_loss_falls(folders: list[Path]) -> None:
     trained: Any = module(network(1)).train()
     optimizer: Any = trained.configure_optimizers()
-    batch = collate_carried([opened(folders)[0, i] for i in range(6)])
+    batch = collate_cached([opened(folders)[0, i] for i in range(6)])
     losses = []
     for _ in range(25):
         optimizer.zero_grad()
@@ -148,33 +152,33 @@ def test_the_loss_falls(folders: list[Path]) -> None:
 
 
 def test_a_pass_that_was_interrupted_goes_on_where_it_was(
-    videos: tuple[Sequence, ...], coding: Coding, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    videos: tuple[Sequence, ...], codec_source: CodecSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     made = network()
-    first = carry_all(made, videos[:1], tmp_path, coding, SETTINGS)[0]
+    first = precompute_all(made, videos[:1], tmp_path, codec_source, SETTINGS)[0]
     kept = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
     half = tmp_path / video_name(videos[1])
     half.mkdir()
     frame_path(half, 1).write_bytes(b"left over")
     caplog.clear()
-    done = carry_all(made, videos[:2], tmp_path, coding, SETTINGS)
+    done = precompute_all(made, videos[:2], tmp_path, codec_source, SETTINGS)
     assert done == [first, half]
     assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == kept
     assert [record.message.split(":")[0] for record in caplog.records] == [f"carried {videos[1].name}"]
-    assert read_carried(frame_path(half, (carried_frames(half) or ())[0])).planes.shape == (2, 12, 20)
+    assert read_cached(frame_path(half, (cached_frames(half) or ())[0])).probs.shape == (2, 12, 20)
     caplog.clear()
-    carry_all(made, videos[:2], tmp_path, coding, SETTINGS)
+    precompute_all(made, videos[:2], tmp_path, codec_source, SETTINGS)
     assert not caplog.records
 
 
-def test_processes_share_the_videos(videos: tuple[Sequence, ...], coding: Coding, tmp_path: Path) -> None:
+def test_processes_share_the_videos(videos: tuple[Sequence, ...], codec_source: CodecSource, tmp_path: Path) -> None:
     made = network()
     for rank in range(2):
-        folders = carry_all(made, videos, tmp_path, coding, SETTINGS, (rank, 2), per_video=3)
-        finished = [carried_frames(folder) is not None for folder in folders]
+        folders = precompute_all(made, videos, tmp_path, codec_source, SETTINGS, (rank, 2), per_video=3)
+        finished = [cached_frames(folder) is not None for folder in folders]
         assert sum(finished) == (2 if rank == 0 else 3)
-    assert all(len(carried_frames(folder) or ()) <= 3 for folder in folders)
+    assert all(len(cached_frames(folder) or ()) <= 3 for folder in folders)
 
 
 def test_the_key_holds_whatever_changes_what_is_carried(videos: tuple[Sequence, ...]) -> None:
@@ -207,7 +211,7 @@ def test_the_trainer_carries_trains_and_validates_over_coded_video(
 ) -> None:
     made = module(network(), coding={"encoding": ENCODING})
     crop = CropSettings((32, 48), 3)
-    data = CarriedDataModule(tmp_path, crop, videos, videos[:1], batch_size=2, num_workers=0, samples_per_epoch=4)
+    data = CachedBFrameDataModule(tmp_path, crop, videos, videos[:1], batch_size=2, num_workers=0, samples_per_epoch=4)
     trainer(tmp_path, max_epochs=1).fit(made, datamodule=data)
     assert len(list((tmp_path / "carried").glob("*/*/index.json"))) == 3
     assert made.global_step == 2
@@ -215,6 +219,6 @@ def test_the_trainer_carries_trains_and_validates_over_coded_video(
 
 
 def test_what_cannot_train_is_said_at_once(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
-    data = CarriedDataModule(tmp_path, CropSettings((32, 48)), videos, batch_size=2, num_workers=0)
+    data = CachedBFrameDataModule(tmp_path, CropSettings((32, 48)), videos, batch_size=2, num_workers=0)
     with pytest.raises(ConfigError, match="without an encoding and refine=true there is nothing to train"):
         trainer(tmp_path, max_epochs=1).fit(module(network()), datamodule=data)

@@ -24,7 +24,7 @@ from tests.methods.covos.world import (
     stcn,
     video,
 )
-from voslab.core import Coded, Frame, Masks
+from voslab.core import CodecData, Frame, Masks
 from voslab.methods import registry
 
 
@@ -59,9 +59,7 @@ def test_on_plain_sources_the_result_is_the_bases_own_bit_for_bit(name: str) -> 
 @pytest.mark.parametrize("objects", [0, 1, 3, 12])
 @torch.no_grad()
 def test_logits_are_a_distribution_over_any_number_of_objects(objects: int) -> None:
-    outputs, _ = video(
-        covos(stcn()), given(objects) if objects else Masks(given(1).planes[:, :0], torch.ones(1, 0) > 0)
-    )
+    outputs, _ = video(covos(stcn()), given(objects) if objects else Masks(given(1).probs[:, :0], torch.ones(1, 0) > 0))
     for logits in outputs.values():
         assert logits.shape == (1, objects + 1, HEIGHT, WIDTH)
         assert torch.isfinite(logits).all()
@@ -72,11 +70,11 @@ def test_logits_are_a_distribution_over_any_number_of_objects(objects: int) -> N
 def test_unused_slots_change_nothing_and_are_never_chosen() -> None:
     network = covos()
     alone, _ = video(network, given(1))
-    planes = torch.cat([given(1).planes, torch.zeros(1, 1, HEIGHT, WIDTH)], 1)
-    state = network.begin(frame(0), Masks(planes, torch.tensor([[True, False]])))
-    state.pictures[0].planes[:, 1] = 0
+    probs = torch.cat([given(1).probs, torch.zeros(1, 1, HEIGHT, WIDTH)], 1)
+    state = network.begin(frame(0), Masks(probs, torch.tensor([[True, False]])))
+    state.pictures[0].probs[:, 1] = 0
     _, state = network.step(frame(4), state)
-    state.pictures[1] = replace(state.pictures[1], planes=torch.cat([small(square(4)), small(square(4)) * 0], 1))
+    state.pictures[1] = replace(state.pictures[1], probs=torch.cat([small(square(4)), small(square(4)) * 0], 1))
     logits, _ = network.step(frame(2), state)
     assert torch.allclose(logits[:, :2], alone[2], atol=1e-4)
     assert (logits[:, 2] < -1e3).all()
@@ -132,13 +130,13 @@ def test_objects_added_later_have_no_planes_in_older_pictures() -> None:
     late = torch.zeros(1, 1, HEIGHT, WIDTH)
     late[..., 24:40, 44:52] = 1
     state = network.add(frame(4), Masks(late, torch.ones(1, 1, dtype=torch.bool)), state)
-    assert [picture.planes.shape[1] for picture in state.pictures] == [1, 2]
-    old, new = state.pictures[1].planes[0]
+    assert [picture.probs.shape[1] for picture in state.pictures] == [1, 2]
+    old, new = state.pictures[1].probs[0]
     assert (new == small(late)[0, 0]).all()
     assert (old == small(square(4))[0, 0] * (1 - new)).all(), "the older gives way"
     carried, _ = network.propagate(frame(2), state)
-    assert carried.planes.shape == (1, 2, HEIGHT // 4, WIDTH // 4)
-    assert carried.planes[0, 1].amax() == 0.5, "half of the references know it"
+    assert carried.probs.shape == (1, 2, HEIGHT // 4, WIDTH // 4)
+    assert carried.probs[0, 1].amax() == 0.5, "half of the references know it"
     with pytest.raises(ValueError, match="frame 2: objects were added, but it is no key frame"):
         network.add(frame(2), given(1), network.step(frame(2), state)[1])
 
@@ -151,12 +149,12 @@ def test_a_long_video_without_key_frames_does_not_grow() -> None:
     sizes = []
     for index in range(5, 25):
         references = torch.tensor([index - 1, -1]).view(1, 2, 1, 1).expand(1, 2, HEIGHT, WIDTH)
-        data = Coded("B", torch.zeros(1, 4, HEIGHT, WIDTH), references)
+        data = CodecData("B", torch.zeros(1, 4, HEIGHT, WIDTH), references)
         _, state = network.step(Frame(index, frame(0).image, data, key=False), state)
         sizes.append(state.nbytes())
     assert [picture.index for picture in state.pictures] == [0, 4, 22, 23, 24]
     assert sizes[-1] == sizes[5]
-    state = network.keep(state, {23})
+    state = network.retain(state, {23})
     assert [picture.index for picture in state.pictures] == [0, 4, 23]
 
 

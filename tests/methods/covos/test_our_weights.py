@@ -20,14 +20,16 @@ FRAMES = 13
 def test_a_second_object_is_followed_like_the_first(name: str, vos_data: Path, tmp_path: Path) -> None:
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=[name])
     model = from_checkpoint(ROOT / "weights/scratch_covos.safetensors", tmp_path)
-    assert model.coding is not None
+    assert model.codec_source is not None
     first = video.labels(0)
     assert first is not None
     rows = np.flatnonzero(first.any(1))
     lower = first * (np.arange(len(first)) > rows.mean())[:, None]
     scores = {}
     for label, given in (("one", first), ("two", first + lower), ("swapped", np.where(first, 2 - lower, 0))):
-        predictions = run(model.segmenter, model.coding.pictures(video.images[:FRAMES]), {0: given}, Settings(size=240))
+        predictions = run(
+            model.segmenter, model.codec_source.pictures(video.images[:FRAMES]), {0: given}, Settings(size=240)
+        )
         union = {prediction.index: prediction.ids > 0 for prediction in predictions if not prediction.key}
         assert len(union) >= FRAMES // 3
         truths = {index: video.labels(index) for index in union}

@@ -4,19 +4,19 @@ import pytest
 import torch
 
 from voslab.core import Masks
-from voslab.methods.covos.reference_buffer import Carried, keep, nearest_key, reduce, remember, with_background
+from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
 
 
-def picture(index: int, key: bool = False) -> Carried:
-    return Carried(index, key, torch.zeros(1, 1, 2, 2))
+def picture(index: int, key: bool = False) -> BufferedFrame:
+    return BufferedFrame(index, key, torch.zeros(1, 1, 2, 2))
 
 
-def indices(pictures: list[Carried]) -> list[int]:
+def indices(pictures: list[BufferedFrame]) -> list[int]:
     return [picture.index for picture in pictures]
 
 
 def test_the_two_newest_key_frames_and_the_newest_others_stay() -> None:
-    pictures: list[Carried] = []
+    pictures: list[BufferedFrame] = []
     for index in range(0, 12, 4):
         pictures = remember(pictures, picture(index, key=True), 2)
     for index in (6, 5, 7):
@@ -28,8 +28,8 @@ def test_the_two_newest_key_frames_and_the_newest_others_stay() -> None:
 
 def test_the_caller_says_which_stay() -> None:
     pictures = [picture(0, True), picture(8, True), picture(4), picture(2), picture(12, True)]
-    assert indices(keep(pictures, {2, 99})) == [8, 2, 12]
-    assert indices(keep(pictures, ())) == [8, 12]
+    assert indices(retain(pictures, {2, 99})) == [8, 2, 12]
+    assert indices(retain(pictures, ())) == [8, 12]
 
 
 @pytest.mark.parametrize(("index", "nearest"), [(1, 0), (4, 0), (5, 8), (9, 8)])
@@ -39,19 +39,19 @@ def test_of_two_equally_near_key_frames_the_earlier_is_the_nearest(index: int, n
 
 
 def test_objects_that_were_added_later_are_nowhere() -> None:
-    made = Carried(0, True, torch.ones(1, 1, 2, 2)).wide(3)
+    made = BufferedFrame(0, True, torch.ones(1, 1, 2, 2)).pad_objects(3)
     assert made.shape == (1, 3, 2, 2)
     assert made.sum((0, 2, 3)).tolist() == [4, 0, 0]
 
 
 def test_masks_are_reduced_to_the_likeliest_label_or_the_mean_of_the_middle() -> None:
-    planes = torch.zeros(1, 2, 4, 12)
-    planes[0, 0, :, :2] = 1
-    planes[0, 1, 2:, 2:] = 1
-    planes[0, 1, :, 8:] = 1
-    masks = Masks(planes, torch.tensor([[True, True]]))
+    probs = torch.zeros(1, 2, 4, 12)
+    probs[0, 0, :, :2] = 1
+    probs[0, 1, 2:, 2:] = 1
+    probs[0, 1, :, 8:] = 1
+    masks = Masks(probs, torch.tensor([[True, True]]))
     assert reduce(with_background(masks), hard=False)[0, :, 0].tolist() == [[0.5, 0, 0], [0.25, 0.5, 1]]
     assert reduce(with_background(masks), hard=True)[0, :, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
-    unused = with_background(Masks(planes, torch.tensor([[True, False]])))
+    unused = with_background(Masks(probs, torch.tensor([[True, False]])))
     assert unused[0, 2].sum() == 0
     assert torch.equal(unused.sum(1), torch.ones(1, 4, 12))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from voslab.core import Frame, Masks, State, state
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings, run
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.methods.covos.network import CoVOS, CoVOSState
 from voslab.methods.covos.propagation import Propagated
 from voslab.nn.aggregation import LIMIT, aggregate_product
@@ -40,8 +40,8 @@ class Knows(nn.Module):
     def step(self, frame: Frame, state: Nothing) -> tuple[Tensor, Nothing]:
         height, width = frame.image.shape[-2:]
         truth = torch.from_numpy(mask(min(frame.index, FRAMES))).float().view(1, 1, HEIGHT, WIDTH)
-        planes = nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
-        return aggregate_product((2 * planes - 1) * LIMIT, torch.ones(1, 1, dtype=torch.bool)), state
+        probs = nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
+        return aggregate_product((2 * probs - 1) * LIMIT, torch.ones(1, 1, dtype=torch.bool)), state
 
     def add(self, frame: Frame, masks: Masks, state: Nothing) -> Nothing:
         return state
@@ -61,9 +61,9 @@ def test_b_frames_of_a_pan_have_the_masks_of_their_key_frames_moved(tmp_path: Pa
     files = [tmp_path / f"{index:05d}.png" for index in range(FRAMES)]
     for index, file in enumerate(files):
         Image.fromarray(scene[:, STEP * index : STEP * index + WIDTH]).save(file)
-    coding = Coding(tmp_path / "coded", Encoding(bframes=3, b_adapt=0, refs=1, b_pyramid="none", weightp=0))
+    codec_source = CodecSource(tmp_path / "coded", Encoding(bframes=3, b_adapt=0, refs=1, b_pyramid="none", weightp=0))
     network = CoVOS(Knows(), refine=False, correction=False)
-    predictions = run(network, coding.pictures(files), {0: mask(0).astype(np.int64)}, Settings(size=size))
+    predictions = run(network, codec_source.pictures(files), {0: mask(0).astype(np.int64)}, Settings(size=size))
     scores = {}
     for prediction in predictions:
         if not prediction.key:
@@ -83,10 +83,10 @@ class Watched(CoVOS):
         self.held: list[int] = []
 
     def propagate(self, frame: Frame, state: CoVOSState) -> tuple[Propagated, CoVOSState]:
-        assert frame.coded is not None
-        assert frame.coded.references is not None
+        assert frame.codec is not None
+        assert frame.codec.references is not None
         held = {picture.index for picture in state.pictures}
-        if lost := {i for i in frame.coded.references.unique().tolist() if i >= 0} - held:
+        if lost := {i for i in frame.codec.references.unique().tolist() if i >= 0} - held:
             self.lost.append((frame.index, lost))
         self.held.append(len(held))
         return super().propagate(frame, state)
@@ -109,7 +109,7 @@ def test_what_b_frames_refer_to_is_held_and_no_more(tmp_path: Path, encoding: En
     network = Watched()
     first = np.zeros((HEIGHT, WIDTH), np.int64)
     first[40:88, 100:160] = 1
-    count = sum(1 for _ in run(network, Coding(tmp_path, encoding, fill="none").pictures(files), {0: first}))
+    count = sum(1 for _ in run(network, CodecSource(tmp_path, encoding, fill="none").pictures(files), {0: first}))
     assert count == len(files)
     assert len(network.held) > 30
     assert not network.lost

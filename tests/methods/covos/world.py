@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Coded, Frame, Masks, Segmenter, State, state
+from voslab.core import CodecData, Frame, Masks, Segmenter, State, state
 from voslab.core.segmenter import Padding
 from voslab.methods import registry
 from voslab.methods.covos.network import CoVOS, CoVOSState
@@ -31,10 +31,10 @@ def square(index: int) -> Tensor:
     return mask
 
 
-def coded(index: int) -> Coded:
+def codec(index: int) -> CodecData:
     """Vectors from anywhere to where the same thing was, or will be; unused where something else was."""
     if index in KEYS:
-        return Coded("P" if index else "I", residual=torch.zeros(1, 1, HEIGHT, WIDTH))
+        return CodecData("P" if index else "I", residual=torch.zeros(1, 1, HEIGHT, WIDTH))
     inside = square(index)[0, 0] > 0
     motion = torch.zeros(1, 4, HEIGHT, WIDTH)
     references = torch.full((1, 2, HEIGHT, WIDTH), -1, dtype=torch.int32)
@@ -43,28 +43,28 @@ def coded(index: int) -> Coded:
         references[0, which][~hidden] = to
         for axis in range(2):
             motion[0, 2 * which + axis][inside] = float((to - index) * STEP[axis])
-    return Coded("B", motion, references, torch.zeros(1, 1, HEIGHT, WIDTH))
+    return CodecData("B", motion, references, torch.zeros(1, 1, HEIGHT, WIDTH))
 
 
 def frame(index: int, plain: bool = False) -> Frame:
     """Noise, with the square brighter."""
     rng = torch.Generator().manual_seed(index)
     image = torch.rand(1, 3, HEIGHT, WIDTH, generator=rng) * 0.3 + square(index) * 0.5
-    return Frame(index, image, None if plain else coded(index), plain or index in KEYS)
+    return Frame(index, image, None if plain else codec(index), plain or index in KEYS)
 
 
 def given(objects: int = 1, index: int = 0) -> Masks:
     """The square, cut into columns of equal width: one per object."""
     columns = torch.arange(WIDTH).view(1, 1, 1, -1) - 12 - STEP[0] * index
     slots = torch.arange(objects).view(1, -1, 1, 1)
-    planes = square(index) * (columns * objects // SIDE == slots)
-    return Masks(planes, torch.ones(1, objects, dtype=torch.bool))
+    probs = square(index) * (columns * objects // SIDE == slots)
+    return Masks(probs, torch.ones(1, objects, dtype=torch.bool))
 
 
 @state
 class SeenState(State):
     seen: list[int]
-    valid: Tensor
+    slot_mask: Tensor
 
 
 class Oracle(nn.Module):
@@ -74,14 +74,14 @@ class Oracle(nn.Module):
     padding: Padding = "mean"
 
     def begin(self, frame: Frame, masks: Masks) -> SeenState:
-        return SeenState([frame.index], masks.valid)
+        return SeenState([frame.index], masks.slot_mask)
 
     def step(self, frame: Frame, state: SeenState) -> tuple[Tensor, SeenState]:
-        planes = given(state.valid.shape[1], frame.index).planes
-        return aggregate_product(planes.logit(), state.valid), SeenState([*state.seen, frame.index], state.valid)
+        probs = given(state.slot_mask.shape[1], frame.index).probs
+        return aggregate_product(probs.logit(), state.slot_mask), SeenState([*state.seen, frame.index], state.slot_mask)
 
     def add(self, frame: Frame, masks: Masks, state: SeenState) -> SeenState:
-        return SeenState(state.seen, torch.cat([state.valid, masks.valid], 1))
+        return SeenState(state.seen, torch.cat([state.slot_mask, masks.slot_mask], 1))
 
     def features(self, frame: Frame) -> Tensor:
         return torch.nn.functional.avg_pool2d(frame.image, 4).repeat(1, 2, 1, 1)
@@ -114,5 +114,5 @@ def small(mask: Tensor) -> Tensor:
 def noisy(index: int) -> Frame:
     """With a residual everywhere."""
     made = frame(index)
-    assert made.coded is not None
-    return replace(made, coded=replace(made.coded, residual=torch.full((1, 1, HEIGHT, WIDTH), 0.2)))
+    assert made.codec is not None
+    return replace(made, codec=replace(made.codec, residual=torch.full((1, 1, HEIGHT, WIDTH), 0.2)))

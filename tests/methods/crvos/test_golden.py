@@ -26,12 +26,12 @@ def network(golden: Golden) -> CRVOS:
 @torch.no_grad()
 def test_layers(golden: Golden, network: CRVOS, case: str) -> None:
     frames = golden.frames(golden.meta["cases"][case])
-    planes = torch.from_numpy(golden[f"{case}_masks_u8"]).float().unsqueeze(0)
+    probs = torch.from_numpy(golden[f"{case}_masks_u8"]).float().unsqueeze(0)
     features = network.encode(frames[1:2])
     golden.check(f"{case}_s16", features.f16)
     golden.check(f"{case}_s8", features.f8)
     golden.check(f"{case}_s4", features.f4)
-    clue = network.clue(planes)
+    clue = network.clue(probs)
     golden.check(f"{case}_clue", clue[0])
 
     outputs: dict[str, torch.Tensor] = {}
@@ -54,13 +54,13 @@ def test_layers(golden: Golden, network: CRVOS, case: str) -> None:
 def test_video(golden: Golden, network: CRVOS, case: str, chunk: int) -> None:
     network.object_chunk = chunk
     frames = golden.frames(golden.meta["cases"][case])
-    planes = torch.from_numpy(golden[f"{case}_masks_u8"]).float().unsqueeze(0)
-    valid = torch.ones(1, planes.shape[1], dtype=torch.bool)
-    state = network.begin(Frame(0, frames[:1]), Masks(planes, valid))
+    probs = torch.from_numpy(golden[f"{case}_masks_u8"]).float().unsqueeze(0)
+    slot_mask = torch.ones(1, probs.shape[1], dtype=torch.bool)
+    state = network.begin(Frame(0, frames[:1]), Masks(probs, slot_mask))
     probabilities, labels = [], []
     for index in range(1, len(frames)):
         if index == len(frames) - 1:
-            golden.check(f"{case}_clue_last", network.clue(state.masks.planes)[0])
+            golden.check(f"{case}_clue_last", network.clue(state.masks.probs)[0])
         logits, state = network.step(Frame(index, frames[index : index + 1]), state)
         probabilities.append(logits.softmax(1)[0, 1:])
         labels.append(logits.argmax(1)[0])

@@ -16,10 +16,10 @@ def small(**parameters: object) -> CRVOS:
 
 
 def masks(objects: int, columns: int = 8) -> Masks:
-    planes = torch.zeros(1, objects, 32, 48)
+    probs = torch.zeros(1, objects, 32, 48)
     for i in range(objects):
-        planes[0, i, :, columns * i : columns * (i + 1)] = 1
-    return Masks(planes, torch.ones(1, objects, dtype=torch.bool))
+        probs[0, i, :, columns * i : columns * (i + 1)] = 1
+    return Masks(probs, torch.ones(1, objects, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(

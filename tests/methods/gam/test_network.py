@@ -50,8 +50,8 @@ def frames(count: int, height: int = 32, width: int = 48) -> list[Frame]:
 
 def stripes(objects: int, height: int = 32, width: int = 48) -> Masks:
     ids = torch.arange(width).view(1, 1, 1, width) // (width // (objects + 1))
-    planes = (ids == torch.arange(1, objects + 1).view(1, -1, 1, 1)).float().expand(1, objects, height, width)
-    return Masks(planes, torch.ones(1, objects, dtype=torch.bool))
+    probs = (ids == torch.arange(1, objects + 1).view(1, -1, 1, 1)).float().expand(1, objects, height, width)
+    return Masks(probs, torch.ones(1, objects, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
@@ -147,11 +147,11 @@ def test_memory_is_constant_and_the_rest_linear_in_pixels() -> None:
 def test_three_masks_are_remembered_newest_first() -> None:
     network, given = gam(), stripes(1)
     state = network.begin(frames(1)[0], given)
-    assert torch.equal(state.older, given.planes.unsqueeze(2).expand(-1, -1, 2, -1, -1))
-    seen = [given.planes]
+    assert torch.equal(state.older, given.probs.unsqueeze(2).expand(-1, -1, 2, -1, -1))
+    seen = [given.probs]
     for frame in frames(4)[1:]:
         _, state = network.step(frame, state)
-        seen.append(state.masks.planes)
+        seen.append(state.masks.probs)
     assert torch.equal(state.older, torch.stack([seen[-2], seen[-3]], 2))
 
 
@@ -162,7 +162,7 @@ def test_a_new_object_begins_with_copies_of_its_mask_and_its_own_memory() -> Non
     _, state = network.step(second, network.begin(first, stripes(1)))
     before = state.memory.context.clone()
     state = network.add(second, stripes(2), state)
-    assert torch.equal(state.older[:, 1:], stripes(2).planes.unsqueeze(2).expand(-1, -1, 2, -1, -1))
+    assert torch.equal(state.older[:, 1:], stripes(2).probs.unsqueeze(2).expand(-1, -1, 2, -1, -1))
     _, state = network.step(third, state)
     assert state.memory.frames == [1, 1, 1], "frame 1 is memorised for the new objects alone"
     assert torch.equal(state.memory.context[:, :1], before)

@@ -9,7 +9,7 @@ from tests.golden.support import Golden
 from voslab.core import Frame
 from voslab.methods.mivos.network import MiVOS
 from voslab.methods.mivos.weights import convert
-from voslab.nn.blocks import rows
+from voslab.nn.blocks import flatten_hw
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_layers(golden: Golden, network: MiVOS) -> None:
     golden.check("frame1_query_value", query.value)
     for name, feature in zip(("f4", "f8", "f16"), query.features, strict=True):
         golden.check(f"frame1_{name}", feature)
-    golden.check("similarity", bank.keys[0] @ rows(query.key)[0].T / 128**0.5)
+    golden.check("similarity", bank.keys[0] @ flatten_hw(query.key)[0].T / 128**0.5)
     golden.check("readout_full", network.train().read(query, memory)[0])
     readout = network.eval().read(query, memory)
     golden.check("readout_top50", readout[0])

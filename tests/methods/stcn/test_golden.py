@@ -10,7 +10,7 @@ from voslab.core import Frame
 from voslab.methods.stcn.network import STCN, Query
 from voslab.methods.stcn.weights import convert
 from voslab.nn.aggregation import aggregate_product
-from voslab.nn.blocks import rows
+from voslab.nn.blocks import flatten_hw
 from voslab.nn.memory import DenseMemory
 
 
@@ -39,7 +39,9 @@ def test_encoders(golden: Golden, first: tuple[DenseMemory, Query]) -> None:
     for name, feature in zip(("f4", "f8", "f16"), query.features, strict=True):
         golden.check(f"frame1_{name}", feature)
     _, masks = golden.given()
-    golden.check("frame0_probs_sub", aggregate_product(masks.planes.logit(), masks.valid).softmax(1)[0], absolute=True)
+    golden.check(
+        "frame0_probs_sub", aggregate_product(masks.probs.logit(), masks.slot_mask).softmax(1)[0], absolute=True
+    )
     [bank] = memory.banks
     assert bank.values is not None
     golden.check("frame0_value", bank.values[0].transpose(1, 2).unflatten(2, (6, 10)))
@@ -53,8 +55,8 @@ def test_affinity(golden: Golden, network: STCN, first: tuple[DenseMemory, Query
     assert bank.keys.shape[1] == 1, "one affinity for all objects"
     # Values that pick out one position each read the affinity itself.
     picking = DenseMemory([type(bank)(1)]).write(bank.keys, torch.eye(60).view(1, 1, 60, 60), stay=True)
-    golden.check("affinity_full", picking.read(rows(query.key), None, "l2")[0, 0].T)
-    keys, queries = bank.keys[0, 0], rows(query.key)[0]
+    golden.check("affinity_full", picking.read(flatten_hw(query.key), None, "l2")[0, 0].T)
+    keys, queries = bank.keys[0, 0], flatten_hw(query.key)[0]
     golden.check("similarity", (2 * keys @ queries.T - keys.square().sum(1, keepdim=True)) / 8)
     golden.check("readout_top20", network.read(query, memory)[0])
     golden.check("readout_full", network.train().read(query, memory)[0])

@@ -71,12 +71,12 @@ def test_objects_that_come_after_an_empty_beginning_are_remembered() -> None:
 def test_masks_that_are_given_late_are_aggregated_with_the_old() -> None:
     network = small()
     *_, state = video(network, 3)
-    added = network.add(frame(2), masks(1), state).masks.planes
-    inside = masks(1).planes[0, 0].bool()
+    added = network.add(frame(2), masks(1), state).masks.probs
+    inside = masks(1).probs[0, 0].bool()
     assert (added[0, 1][inside] > 1 - 1e-4).all()
     assert (added[0, 0][inside] < 1e-4).all()
     # Outside of the new mask the older object's odds are squared, as for any single object.
-    before = state.masks.planes[0, 0][~inside].double()
+    before = state.masks.probs[0, 0][~inside].double()
     expected = before**2 / (before**2 + (1 - before) ** 2)
     assert (added[0, 0][~inside] - expected).abs().max() < 1e-5
     assert (added > 0).all()

@@ -11,7 +11,7 @@ from voslab.core import Frame
 from voslab.methods.stm.network import STM
 from voslab.methods.stm.weights import convert
 from voslab.nn.aggregation import aggregate_product
-from voslab.nn.blocks import rows
+from voslab.nn.blocks import flatten_hw
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_layers(golden: Golden, network: STM) -> None:
     golden.check("frame1_query_value", query.value)
     for name, feature in zip(("r2", "r3", "r4"), query.features, strict=True):
         golden.check(f"frame1_{name}", feature)
-    affinity = bank.keys[0] @ rows(query.key)[0].T / 128**0.5
+    affinity = bank.keys[0] @ flatten_hw(query.key)[0].T / 128**0.5
     golden.check("frame1_affinity", affinity.softmax(1))
     readout = network.read(query, memory)
     golden.check("frame1_readout", readout[0])
@@ -47,7 +47,7 @@ def test_layers(golden: Golden, network: STM) -> None:
     odds = network.decode(query, readout)
     stored = golden["frame1_logits"]
     assert np.abs(odds[0, :, ::2, ::2].numpy() - (stored[:, 1] - stored[:, 0])).max() < 1e-4 * np.abs(stored).max()
-    golden.check("frame1_aggregated_logit", aggregate_product(odds, masks.valid)[0])
+    golden.check("frame1_aggregated_logit", aggregate_product(odds, masks.slot_mask)[0])
 
 
 @pytest.mark.parametrize(("policy", "every"), [("all", 1), ("every2", 2)])

@@ -32,8 +32,8 @@ def frame(index: int, height: int = 32, width: int = 48) -> Frame:
 
 def masks(objects: int = 2) -> Masks:
     ids = torch.arange(48).view(1, 1, 1, 48) // (48 // (objects + 1))
-    planes = (ids == torch.arange(1, objects + 1).view(1, -1, 1, 1)).float().expand(1, objects, 32, 48)
-    return Masks(planes, torch.ones(1, objects, dtype=torch.bool))
+    probs = (ids == torch.arange(1, objects + 1).view(1, -1, 1, 1)).float().expand(1, objects, 32, 48)
+    return Masks(probs, torch.ones(1, objects, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(

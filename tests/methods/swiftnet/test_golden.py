@@ -50,10 +50,10 @@ def test_layers(golden: Golden, network: SwiftNet) -> None:
     odds = network.decode(query, readout)
     stored = golden["frame1_logits"]
     assert np.abs(odds[0, :, ::2, ::2].numpy() - (stored[:, 1] - stored[:, 0])).max() < 1e-4 * np.abs(stored).max()
-    logits = aggregate_product(odds, masks.valid)
+    logits = aggregate_product(odds, masks.slot_mask)
     golden.check("frame1_probs", logits.softmax(1)[0], absolute=True)
 
-    state = network.begin(Frame(0, frames[:1]), masks.with_planes(object_probabilities(logits)))
+    state = network.begin(Frame(0, frames[:1]), masks.with_probs(object_probabilities(logits)))
     state.encoded = query.encoded
     new_key, new_value = contents(network.memorise(state).banks[0], 0, 60)
     golden.check("frame1_memkey", new_key[0].transpose(1, 2))

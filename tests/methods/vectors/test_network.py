@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from voslab.core import Coded, Frame, Masks
+from voslab.core import CodecData, Frame, Masks
 from voslab.engine import Settings, run
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.vectors.network import Seen, Vectors, VectorsState, follow
 from voslab.video.encode import Encoding
@@ -40,9 +40,9 @@ def test_following_is_what_a_loop_over_pixels_gives(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     motion = torch.randint(-40, 41, (1, 4, HEIGHT, WIDTH), generator=rng) / 8
     references = torch.tensor([-1, 0, 4, 7])[torch.randint(0, 4, (1, 2, HEIGHT, WIDTH), generator=rng)].short()
-    unmoved, *planes = (torch.randint(0, 2, (1, 3, HEIGHT, WIDTH), generator=rng).float() for _ in range(3))
-    moved = follow([Seen(0, planes[0]), Seen(4, planes[1])], Coded("B", motion, references), unmoved)
-    assert torch.equal(moved, slow({0: planes[0], 4: planes[1]}, motion, references, unmoved))
+    unmoved, *probs = (torch.randint(0, 2, (1, 3, HEIGHT, WIDTH), generator=rng).float() for _ in range(3))
+    moved = follow([Seen(0, probs[0]), Seen(4, probs[1])], CodecData("B", motion, references), unmoved)
+    assert torch.equal(moved, slow({0: probs[0], 4: probs[1]}, motion, references, unmoved))
 
 
 def labels(network: Vectors, frame: Frame, state: VectorsState) -> tuple[list[list[int]], VectorsState]:
@@ -56,13 +56,13 @@ def test_what_no_vector_serves_stays_and_later_objects_follow_from_their_frame_o
     state = network.begin(Frame(0, image), Masks(torch.tensor([[[[1.0, 0, 0, 0]]]]), used))
     left = torch.tensor([-1.0, 0, 0, 0]).view(1, 4, 1, 1).expand(1, 4, 1, 4)
     references = torch.tensor([[[[0, 0, -1, -1]], [[-1, -1, -1, 9]]]]).short()
-    found, state = labels(network, Frame(2, image, Coded("P", left, references)), state)
+    found, state = labels(network, Frame(2, image, CodecData("P", left, references)), state)
     assert found == [[1, 1, 0, 0]]
     state = network.add(Frame(2, image), Masks(torch.tensor([[[[0, 0, 0, 1.0]]]]), used), state)
-    found, state = labels(network, Frame(4, image, Coded("I")), state)
+    found, state = labels(network, Frame(4, image, CodecData("I")), state)
     assert found == [[1, 1, 0, 2]]
     both = torch.tensor([[[[0, 0, 0, 2]], [[4, 4, 4, 4]]]]).short()
-    found, _ = labels(network, Frame(3, image, Coded("B", left, both)), state)
+    found, _ = labels(network, Frame(3, image, CodecData("B", left, both)), state)
     assert found == [[1, 1, 0, 0]], "the past goes before the future; picture 0 has no second object"
     assert len(Vectors(buffer=2).step(Frame(5, image), state)[1].pictures) == 2
     with pytest.raises(ValueError, match="buffer=0"):
@@ -78,10 +78,12 @@ def test_a_pan_carries_the_mask_along(tmp_path: Path) -> None:
     files = [tmp_path / f"{i:05d}.png" for i in range(12)]
     for file, view in zip(files, views, strict=True):
         Image.fromarray(scene[:, view]).save(file)
-    coding = Coding(tmp_path / "coded", Encoding(refs=1, b_pyramid="none", weightp=0))
+    codec_source = CodecSource(tmp_path / "coded", Encoding(refs=1, b_pyramid="none", weightp=0))
 
     def score(network: Vectors | CopyFirst) -> float:
-        found = list(run(network, coding.pictures(tuple(files)), {0: truth[:, views[0]]}, Settings()))[-1].ids == 1
+        found = (
+            list(run(network, codec_source.pictures(tuple(files)), {0: truth[:, views[0]]}, Settings()))[-1].ids == 1
+        )
         last = truth[:, views[-1]] == 1
         return float((found & last).sum() / (found | last).sum())
 
@@ -92,7 +94,7 @@ def test_a_pan_carries_the_mask_along(tmp_path: Path) -> None:
 class Hoarding(Vectors):
     """Forgets nothing."""
 
-    def keep(self, state: VectorsState, indices: Collection[int]) -> VectorsState:
+    def retain(self, state: VectorsState, indices: Collection[int]) -> VectorsState:
         return state
 
 
@@ -116,10 +118,15 @@ def test_what_a_stream_no_longer_refers_to_is_forgotten_and_not_missed(tmp_path:
         Image.fromarray(scene[:, 2 * i : 2 * i + 96] if i % 11 else scene[::-1, 2 * i : 2 * i + 96]).save(file)
     first = np.zeros((64, 96), np.int64)
     first[20:50, 30:70] = 1
-    coding = Coding(tmp_path / "coded", Encoding(bframes=5, b_adapt=0, refs=4, b_pyramid="normal", preset="fast"))
+    codec_source = CodecSource(
+        tmp_path / "coded", Encoding(bframes=5, b_adapt=0, refs=4, b_pyramid="normal", preset="fast")
+    )
     watched = Watched()
     for one, other in zip(
-        *(run(network, coding.pictures(tuple(files)), {0: first}, Settings()) for network in (watched, Hoarding(40))),
+        *(
+            run(network, codec_source.pictures(tuple(files)), {0: first}, Settings())
+            for network in (watched, Hoarding(40))
+        ),
         strict=True,
     ):
         assert one.index == other.index

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from voslab.video.h264.nal import Slice
-from voslab.video.h264.references import HIDDEN, Buffer, Reference, after, reference_lists, with_gaps
+from voslab.video.h264.references import HIDDEN, Buffer, Reference, after, fill_frame_num_gaps, reference_lists
 
 SLICE = Slice("P", True, False, 0, 16, 3, (3, 0), ((), ()), None, False, False)
 
@@ -92,10 +92,10 @@ def test_marks_are_carried_out(marks: tuple[tuple[int, ...], ...], kept: set[int
 
 def test_gaps_are_filled_by_what_is_never_shown() -> None:
     buffer = Buffer(short((0, 0), (4, 1), (2, 2)), 2)
-    assert with_gaps(buffer, replace(SLICE, frame_number=3)) == buffer
-    assert with_gaps(buffer, replace(SLICE, frame_number=2)) == buffer
-    one = with_gaps(buffer, replace(SLICE, frame_number=4))
+    assert fill_frame_num_gaps(buffer, replace(SLICE, frame_number=3)) == buffer
+    assert fill_frame_num_gaps(buffer, replace(SLICE, frame_number=2)) == buffer
+    one = fill_frame_num_gaps(buffer, replace(SLICE, frame_number=4))
     assert [r.index for r in one.references] == [4, 2, HIDDEN]
     assert one.number == 3
-    assert with_gaps(buffer, replace(SLICE, frame_number=1)).indices() == {HIDDEN}
-    assert with_gaps(buffer, replace(SLICE, idr=True)) == buffer
+    assert fill_frame_num_gaps(buffer, replace(SLICE, frame_number=1)).indices() == {HIDDEN}
+    assert fill_frame_num_gaps(buffer, replace(SLICE, idr=True)) == buffer

@@ -9,8 +9,8 @@ import torch
 
 from tests.video.clips import encode
 from tests.video.test_codec_reader import SPEED, fields, pan
-from voslab.core import Picture
-from voslab.video.codec_reader import Resolution, coded_pictures
+from voslab.core import RawFrame
+from voslab.video.codec_reader import Resolution, codec_frames
 from voslab.video.motion.intra_fill import Fill, with_fill
 
 COUNT = 13
@@ -22,18 +22,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode(tmp_path_factory.mktemp("fill") / "a.mp4", pan(COUNT, (64, 96)), crf="10", **{"x264-params": options})
 
 
-def holes(pictures: list[Picture], where: tuple[slice, slice]) -> list[Picture]:
+def holes(pictures: list[RawFrame], where: tuple[slice, slice]) -> list[RawFrame]:
     """The pictures, whose B-frames have intra blocks at rows and columns."""
     made = []
     for picture in pictures:
-        coded = picture.coded
-        assert coded is not None
-        if coded.type == "B":
+        codec = picture.codec
+        assert codec is not None
+        if codec.type == "B":
             motion, references, residual = (field.clone() for field in fields(picture))
             for field, empty in ((motion, 0), (references, -1), (residual, 0)):
                 field[..., where[0], where[1]] = empty
-            coded = replace(coded, motion=motion, references=references, residual=residual)
-        made.append(replace(picture, coded=coded))
+            codec = replace(codec, motion=motion, references=references, residual=residual)
+        made.append(replace(picture, codec=codec))
     return made
 
 
@@ -42,11 +42,11 @@ def holes(pictures: list[Picture], where: tuple[slice, slice]) -> list[Picture]:
 def test_holes_of_a_pan_move_with_it_and_the_rest_stays(path: Path, fill: Fill, resolution: Resolution) -> None:
     scale = 1 if resolution == "full" else 4
     where = (slice(24 // scale, 40 // scale), slice(32 // scale, 64 // scale))
-    plain = holes(list(coded_pictures(path, resolution=resolution)), where)
+    plain = holes(list(codec_frames(path, resolution=resolution)), where)
     errors, residuals, count = [], [], 0
     for before, after in zip(plain, with_fill(iter(plain), fill), strict=True):
-        assert before.coded is not None
-        if before.coded.type != "B":
+        assert before.codec is not None
+        if before.codec.type != "B":
             assert after is before
             continue
         count += 1
@@ -69,29 +69,29 @@ def test_holes_of_a_pan_move_with_it_and_the_rest_stays(path: Path, fill: Fill, 
 
 
 def test_without_anything_to_take_from_a_picture_stays(path: Path) -> None:
-    plain = holes(list(coded_pictures(path, resolution="quarter")), (slice(None), slice(None)))
+    plain = holes(list(codec_frames(path, resolution="quarter")), (slice(None), slice(None)))
     for before, after in zip(plain, with_fill(plain, "nearest"), strict=True):
         assert after is before
     for before, after in zip(plain, with_fill(plain, "flow"), strict=True):
-        assert before.coded is not None
-        assert before.coded.type != "B" or (fields(after)[1] >= 0).all()
+        assert before.codec is not None
+        assert before.codec.type != "B" or (fields(after)[1] >= 0).all()
     assert all(one is other for one, other in zip(plain, with_fill(plain, "none"), strict=True))
 
 
 def test_the_nearest_cell_is_the_nearest(path: Path) -> None:
     random = np.random.default_rng(0)
-    picture = next(p for p in coded_pictures(path, resolution="quarter") if p.coded and p.coded.type == "B")
-    assert picture.coded is not None
+    picture = next(p for p in codec_frames(path, resolution="quarter") if p.codec and p.codec.type == "B")
+    assert picture.codec is not None
     motion = torch.from_numpy(random.normal(size=(1, 4, 16, 24)).astype(np.float32))
     references = torch.from_numpy(np.where(random.random((1, 1, 16, 24)) < 0.2, 0, -1).astype(np.int32)).repeat(
         1, 2, 1, 1
     )
-    coded = replace(picture.coded, motion=motion, references=references, residual=None)
-    *_, filled = with_fill([replace(picture, coded=coded)], "nearest")
-    assert filled.coded is not None
-    assert filled.coded.motion is not None
+    codec = replace(picture.codec, motion=motion, references=references, residual=None)
+    *_, filled = with_fill([replace(picture, codec=codec)], "nearest")
+    assert filled.codec is not None
+    assert filled.codec.motion is not None
     there = np.argwhere(references[0, 0].numpy() >= 0)
     for y, x in np.ndindex(16, 24):
         distances = np.hypot(*(there - (y, x)).T)
         nearest = {tuple(motion[0, :, i, j].tolist()) for i, j in there[distances <= distances.min() + 0.35].tolist()}
-        assert tuple(filled.coded.motion[0, :, y, x].tolist()) in nearest
+        assert tuple(filled.codec.motion[0, :, y, x].tolist()) in nearest

@@ -5,24 +5,24 @@ import math
 import pytest
 import torch
 
-from voslab.core import Coded
+from voslab.core import CodecData
 from voslab.video.motion.warp import Sampling, carried
 
 SIZE = (6, 7)
 
 
-def field(seed: int) -> tuple[Coded, dict[int, torch.Tensor]]:
+def field(seed: int) -> tuple[CodecData, dict[int, torch.Tensor]]:
     random = torch.Generator().manual_seed(seed)
     motion = torch.randint(-24, 25, (2, 4, *SIZE), generator=random) / 4
     references = torch.tensor([-1, 3, 5])[torch.randint(3, (2, 2, *SIZE), generator=random)].to(torch.int32)
     values = {index: torch.rand(2, 3, *SIZE, generator=random) for index in (3, 5, 9)}
-    return Coded("B", motion * (references >= 0).repeat_interleave(2, 1), references), values
+    return CodecData("B", motion * (references >= 0).repeat_interleave(2, 1), references), values
 
 
-def slow(coded: Coded, values: dict[int, torch.Tensor], sampling: str, stride: int) -> torch.Tensor:
+def slow(codec: CodecData, values: dict[int, torch.Tensor], sampling: str, stride: int) -> torch.Tensor:
     """Pixel after pixel."""
-    assert coded.motion is not None
-    assert coded.references is not None
+    assert codec.motion is not None
+    assert codec.references is not None
     height, width = SIZE
     found = torch.zeros(2, 3, *SIZE)
     for b in range(2):
@@ -30,11 +30,11 @@ def slow(coded: Coded, values: dict[int, torch.Tensor], sampling: str, stride: i
             for j in range(width):
                 parts = []
                 for place in range(2):
-                    index = int(coded.references[b, place, i, j])
+                    index = int(codec.references[b, place, i, j])
                     if index < 0:
                         continue
-                    y = min(max(i + float(coded.motion[b, 2 * place + 1, i, j]) / stride, 0), height - 1)
-                    x = min(max(j + float(coded.motion[b, 2 * place, i, j]) / stride, 0), width - 1)
+                    y = min(max(i + float(codec.motion[b, 2 * place + 1, i, j]) / stride, 0), height - 1)
+                    x = min(max(j + float(codec.motion[b, 2 * place, i, j]) / stride, 0), width - 1)
                     picture = values[index][b]
                     if sampling == "nearest":
                         parts.append(picture[:, math.floor(y + 0.5), math.floor(x + 0.5)])
@@ -53,25 +53,25 @@ def slow(coded: Coded, values: dict[int, torch.Tensor], sampling: str, stride: i
 @pytest.mark.parametrize("stride", [1, 4])
 @pytest.mark.parametrize("sampling", ["nearest", "bilinear"])
 def test_warping_is_what_a_loop_over_pixels_says(sampling: Sampling, stride: int) -> None:
-    coded, values = field(stride)
-    assert coded.references is not None
-    found, predicted = carried(coded, values, sampling, stride)
-    assert torch.allclose(found, slow(coded, values, sampling, stride), atol=1e-5)
-    assert torch.equal(predicted, (coded.references >= 0).any(1, keepdim=True))
+    codec, values = field(stride)
+    assert codec.references is not None
+    found, predicted = carried(codec, values, sampling, stride)
+    assert torch.allclose(found, slow(codec, values, sampling, stride), atol=1e-5)
+    assert torch.equal(predicted, (codec.references >= 0).any(1, keepdim=True))
 
 
 def test_a_reference_without_values_is_not_used() -> None:
-    coded, values = field(0)
-    assert coded.references is not None
-    _, predicted = carried(coded, {3: values[3]})
-    assert torch.equal(predicted, (coded.references == 3).any(1, keepdim=True))
-    nothing, predicted = carried(coded, {9: values[9]})
+    codec, values = field(0)
+    assert codec.references is not None
+    _, predicted = carried(codec, {3: values[3]})
+    assert torch.equal(predicted, (codec.references == 3).any(1, keepdim=True))
+    nothing, predicted = carried(codec, {9: values[9]})
     assert not nothing.any()
     assert not predicted.any()
 
 
 def test_nothing_to_carry_is_refused() -> None:
-    coded, values = field(0)
-    for wrong, given in ((Coded("B"), values), (coded, {})):
+    codec, values = field(0)
+    for wrong, given in ((CodecData("B"), values), (codec, {})):
         with pytest.raises(ValueError, match="carried by motion vectors"):
             carried(wrong, given)

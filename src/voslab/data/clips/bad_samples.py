@@ -18,7 +18,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Replacing(Dataset[ClipItem]):
+class ResampleOnError(Dataset[ClipItem]):
     """A data set of clips in which another clip of the same epoch stands in for one that cannot be read.
 
     Which one, the address alone decides, so workers, processes and resumed runs agree. The item's `skipped` says what

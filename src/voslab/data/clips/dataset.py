@@ -154,7 +154,7 @@ class ClipItem:
 
     images: torch.Tensor
     labels: torch.Tensor
-    valid: torch.Tensor
+    slot_mask: torch.Tensor
     name: str
     skipped: tuple[str, ...] = ()
 
@@ -262,7 +262,7 @@ def collate(items: ListOf[ClipItem]) -> Clip:
     return Clip(
         images=torch.stack([item.images for item in items]),
         labels=torch.stack([item.labels for item in items]),
-        valid=torch.stack([item.valid for item in items]),
+        slot_mask=torch.stack([item.slot_mask for item in items]),
         names=tuple(item.name for item in items),
         skipped=tuple(reason for item in items for reason in item.skipped),
     )

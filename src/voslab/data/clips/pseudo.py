@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from voslab.core import ConfigError, DataError
 from voslab.data.clips.augmentation import MEAN
 from voslab.data.clips.dataset import ClipSettings, RawClip
-from voslab.data.clips.random_motion import Floats, Walk
+from voslab.data.clips.random_motion import Floats, RandomMotion
 from voslab.data.sources.stills import VOID_STILL, Still, Stills
 
 
@@ -34,10 +34,10 @@ class PseudoClips:
 
     stills: Callable[[], Stills]
     size: tuple[int, int] = (384, 384)
-    walk: Walk = field(default_factory=Walk)
+    walk: RandomMotion = field(default_factory=RandomMotion)
     zoom: tuple[float, float] = (1.0, 1.6)
     paste: tuple[int, int] = (0, 2)
-    paste_walk: Walk = field(default_factory=lambda: Walk(shift=0.08, rotate=12, scale=0.08, shear=6))
+    paste_walk: RandomMotion = field(default_factory=lambda: RandomMotion(shift=0.08, rotate=12, scale=0.08, shear=6))
     paste_size: tuple[float, float] = (0.02, 0.15)
     light: float = 0.1
 

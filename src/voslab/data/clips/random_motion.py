@@ -18,7 +18,7 @@ _CONTROLS = 12  # points that pull at a thin plate
 
 
 @dataclass(frozen=True)
-class Walk:
+class RandomMotion:
     """Largest change from one frame to the next; half of it keeps its course through the clip, half is drawn anew.
 
     Attributes:

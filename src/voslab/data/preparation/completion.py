@@ -13,7 +13,7 @@ from voslab.data.preparation.archives import compare, members, unpack
 from voslab.data.preparation.catalogue import YEARS
 from voslab.data.preparation.layout import Archive, DataSet, Found
 from voslab.data.preparation.listing import folders
-from voslab.data.preparation.tree import look
+from voslab.data.preparation.tree import check
 
 _DEPTH, _VISITS, _BRANCHES = 6, 2000, 300
 """Of the search for misplaced folders: levels, folders looked into, folders in one that is still gone through."""
@@ -49,7 +49,7 @@ def unpack_found(data_set: DataSet, data: Path, say: Callable[[str], None], prog
     """
     written = 0
     for path, kind in _archives(data_set, data):
-        if look(data_set).complete:
+        if check(data_set).complete:
             say(f"{path}: nothing to unpack, {data_set.title} is complete")
             continue
         if any(kind.place(member.name) for member in members(path)):

@@ -130,14 +130,14 @@ class DataSet:
 class State(Enum):
     """Of a line of the tree; what is optional is not there and need not be."""
 
-    THERE = "there"
+    PRESENT = "there"
     PARTIAL = "partial"
     MISSING = "missing"
     OPTIONAL = "optional"
 
 
 @dataclass(frozen=True)
-class Line:
+class Entry:
     """One line of the expected tree: the path below the root, and what is found of it."""
 
     path: str
@@ -155,14 +155,14 @@ class Found:
         missing: paths below the root of which nothing is there.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[Entry, ...]
     faults: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether nothing that is needed is missing or faulty."""
-        return not self.faults and all(line.state in {State.THERE, State.OPTIONAL} for line in self.lines)
+        return not self.faults and all(line.state in {State.PRESENT, State.OPTIONAL} for line in self.lines)
 
     @property
     def absent(self) -> bool:

@@ -14,8 +14,8 @@ from voslab.core import DataError
 from voslab.data.preparation.layout import (
     Annotated,
     DataSet,
+    Entry,
     Found,
-    Line,
     Made,
     Names,
     Own,
@@ -31,7 +31,7 @@ from voslab.video.images import opened_image
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm"})
 
 
-def look(data_set: DataSet) -> Found:
+def check(data_set: DataSet) -> Found:
     """Compare what is on the disk with what is expected. Damaged lists are among the faults."""
     found = [_look(part, data_set.root) for part in data_set.parts]
     lines = dict.fromkeys(line for one in found for line in one.lines)
@@ -76,7 +76,7 @@ def _(part: Videos, root: Path) -> Found:
         elif lost := [name for name, number in numbers.items() if not number]:
             faults.append(f"{folder}: no {kind} of {_some(lost)}")
         line = _tally(kind, folder, list(numbers.values()), official)
-        unknown = Line(
+        unknown = Entry(
             line.path, State.PARTIAL, f"{_count(len(names), 'sequence')} there; the lists say which are needed"
         )
         lines.append(line if known or line.state is State.MISSING else unknown)
@@ -92,20 +92,20 @@ def _(part: Annotated, root: Path) -> Found:
     place = f"{folder.relative_to(root) if folder else part.folders[-1]}/"
     there = pictures_below(folder) if folder else frozenset()
     if path is None:
-        lines = (Line(part.annotations[0], State.MISSING, ""), _pictures(place, there, there))
+        lines = (Entry(part.annotations[0], State.MISSING, ""), _pictures(place, there, there))
         return Found(lines, missing=tuple(missing))
     name = str(path.relative_to(root))
     try:
         files, entries, objects = read_annotated(path)
     except DataError as error:
-        lines = (Line(name, State.PARTIAL, "damaged"), _pictures(place, there, there))
+        lines = (Entry(name, State.PARTIAL, "damaged"), _pictures(place, there, there))
         return Found(lines, (str(error),), tuple(missing))
     note = "" if entries >= part.official else f": a part of the official {part.official:,}"
     text = f"{entries:,} {part.entries}{note}, {objects:,} {'objects' if objects else 'objects: no annotations in it'}"
     lost = sorted(files.keys() - there)
     fault = f"{place}: {len(lost):,} of {len(files):,} pictures in {name} are missing: {_some(lost)}"
     lines = (
-        Line(name, State.THERE if objects else State.PARTIAL, text),
+        Entry(name, State.PRESENT if objects else State.PARTIAL, text),
         _pictures(place, there, there if part.subset else files.keys()),
     )
     return Found(lines, (fault,) if lost and there and not part.subset else (), tuple(missing))
@@ -121,10 +121,10 @@ def _(part: Pairs, root: Path) -> Found:
     lines = []
     for name in (*known, *sorted(found.keys() - known.keys())):
         of = f" of {known[name]:,}" if name in known else ""
-        state = State.OPTIONAL if not found[name] else State.THERE
-        lines.append(Line(f"{name}/", state, f"{found[name]:,}{of} pictures with masks"))
+        state = State.OPTIONAL if not found[name] else State.PRESENT
+        lines.append(Entry(f"{name}/", state, f"{found[name]:,}{of} pictures with masks"))
     if not found:
-        lines.append(Line("<set>/<images>/*.jpg + <masks>/*.png", State.MISSING, "one of these sets, or of your own"))
+        lines.append(Entry("<set>/<images>/*.jpg + <masks>/*.png", State.MISSING, "one of these sets, or of your own"))
     return Found(tuple(lines), missing=() if found else ("DUTS-TR/DUTS-TR-Image",))
 
 
@@ -137,16 +137,18 @@ def _(part: Own, root: Path) -> Found:
     masked = {path.name for path in folders(masks)} | stems(masks or root / "masks", {".png"}).keys()
     none = State.MISSING if not names and not files else State.OPTIONAL
     lines = [
-        Line("frames/<video>/*.jpg", State.THERE if names else none, _count(len(names), "video")),
-        Line("videos/<video>.mp4", State.THERE if files else State.OPTIONAL, _count(len(files), "video")),
-        Line(
-            "masks/<video>/*.png", State.THERE if masked else State.MISSING, "" if alone else f"{len(masked):,} videos"
+        Entry("frames/<video>/*.jpg", State.PRESENT if names else none, _count(len(names), "video")),
+        Entry("videos/<video>.mp4", State.PRESENT if files else State.OPTIONAL, _count(len(files), "video")),
+        Entry(
+            "masks/<video>/*.png",
+            State.PRESENT if masked else State.MISSING,
+            "" if alone else f"{len(masked):,} videos",
         ),
     ]
     for name in part.lists:
         there = (root / name).is_file()
         text = _count(len(read_names(root / name)), "video") if there else "not there: all videos"
-        lines.append(Line(name, State.THERE if there else State.OPTIONAL, text))
+        lines.append(Entry(name, State.PRESENT if there else State.OPTIONAL, text))
     strange = [] if alone else sorted(masked - {*names, *files})
     faults = (f"masks: there is no video for those of {_some(strange)}",) if strange else ()
     missing = [*([] if names or files else ["frames"]), *([] if masked else ["masks"])]
@@ -156,24 +158,24 @@ def _(part: Own, root: Path) -> Found:
 @_look.register
 def _(part: Made, root: Path) -> Found:
     there = (root / part.note).is_file()
-    return Found((Line(part.note, State.THERE if there else State.OPTIONAL, "" if there else "made on first use"),))
+    return Found((Entry(part.note, State.PRESENT if there else State.OPTIONAL, "" if there else "made on first use"),))
 
 
-def _list(names: Names, root: Path) -> tuple[Line, dict[str, frozenset[str] | None], list[str]]:
+def _list(names: Names, root: Path) -> tuple[Entry, dict[str, frozenset[str] | None], list[str]]:
     """The line of a list, what it lists, and its faults."""
     path = first(root, names.places)
     if path is None:
-        return Line(" or ".join(names.places), State.MISSING, ""), {}, []
+        return Entry(" or ".join(names.places), State.MISSING, ""), {}, []
     place = str(path.relative_to(root))
     try:
         found = read_names(path)
     except DataError as error:
-        return Line(place, State.PARTIAL, "damaged"), {}, [str(error)]
+        return Entry(place, State.PARTIAL, "damaged"), {}, [str(error)]
     if not found:
-        return Line(place, State.PARTIAL, "empty"), {}, [f"{place}: names no sequence"]
+        return Entry(place, State.PARTIAL, "empty"), {}, [f"{place}: names no sequence"]
     official = " or ".join(f"{number:,}" for number in names.sequences)
     note = "" if len(found) in names.sequences or not official else f", officially {official}"
-    return Line(place, State.THERE, f"{_count(len(found), 'sequence')}{note}"), found, []
+    return Entry(place, State.PRESENT, f"{_count(len(found), 'sequence')}{note}"), found, []
 
 
 def _official(part: Videos, count: int) -> int:
@@ -183,13 +185,13 @@ def _official(part: Videos, count: int) -> int:
     return sum(names.frames or 0 for names in part.lists) if whole and same else 0
 
 
-def _tally(kind: str, folder: str, numbers: list[int], official: int) -> Line:
+def _tally(kind: str, folder: str, numbers: list[int], official: int) -> Entry:
     total, there = sum(numbers), sum(bool(number) for number in numbers)
     enough = there == len(numbers) and total >= official
-    state = State.MISSING if not total else State.THERE if enough else State.PARTIAL
+    state = State.MISSING if not total else State.PRESENT if enough else State.PARTIAL
     of = f" of {official:,}" if official else ""
     text = f"{total:,}{of} {kind}, {there:,} of {len(numbers):,} sequences" if numbers else ""
-    return Line(f"{folder}/<sequence>/*.{'jpg' if kind == 'frames' else 'png'}", state, text)
+    return Entry(f"{folder}/<sequence>/*.{'jpg' if kind == 'frames' else 'png'}", state, text)
 
 
 def _gaps(
@@ -236,10 +238,10 @@ def _is_white(mask: Path) -> bool:
         return False  # damaged: for `voslab.data.preparation.verification` to say
 
 
-def _pictures(place: str, there: Set[str], wanted: Set[str]) -> Line:
-    state = State.MISSING if not there else State.PARTIAL if wanted - there else State.THERE
+def _pictures(place: str, there: Set[str], wanted: Set[str]) -> Entry:
+    state = State.MISSING if not there else State.PARTIAL if wanted - there else State.PRESENT
     of = f" of {len(wanted):,}" if wanted and wanted is not there else ""
-    return Line(f"{place}*.jpg", state, f"{len(wanted & there):,}{of} pictures" if there else "")
+    return Entry(f"{place}*.jpg", state, f"{len(wanted & there):,}{of} pictures" if there else "")
 
 
 def _some(names: list[str]) -> str:

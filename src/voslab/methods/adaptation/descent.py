@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import Compared, Keys, Masks, Projection
+from voslab.core import KeyInputs, Keys, Masks, Projection
 from voslab.core.segmenter import Comparison
 from voslab.methods.adaptation.affinity import heat
 from voslab.methods.adaptation.tuning import Adaptation, Grid, Tuning
-from voslab.nn.blocks import rows
+from voslab.nn.blocks import flatten_hw
 from voslab.nn.key_projections import own_keys, project
 
 BACKTRACK = 4.0
@@ -43,7 +43,7 @@ class Problem:
         query: B C h w, float32.
         memory: B G C h w.
         masks: B O N, on the grid of the features.
-        valid: B O, 1 where the slot is in use.
+        slot_mask: B O, 1 where the slot is in use.
         layers: the network's projections, of which the shapes are used.
         comparison: of keys.
         tuning: choices.
@@ -52,15 +52,15 @@ class Problem:
     query: Tensor
     memory: Tensor
     masks: Tensor
-    valid: Tensor
+    slot_mask: Tensor
     layers: tuple[nn.Conv2d, ...]
     comparison: Comparison
     tuning: Tuning
 
     def keys(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """Keys of all positions: query B N C, memory B G N C."""
-        asked = rows(project(self.layers[0], self.query, keys.query))
-        stored = rows(project(self.layers[-1], self.memory.flatten(0, 1), keys.stored))
+        asked = flatten_hw(project(self.layers[0], self.query, keys.query))
+        stored = flatten_hw(project(self.layers[-1], self.memory.flatten(0, 1), keys.stored))
         return asked, stored.view(*self.memory.shape[:2], *stored.shape[1:])
 
     def at(self, keys: Keys) -> Point:
@@ -68,8 +68,8 @@ class Problem:
         asked, stored = self.keys(keys)
         found = heat(asked, stored, self.masks, self.comparison, self.tuning.scale, self.tuning.exclude_self)
         # The rows of the affinity sum to 1: what is not on the object is on the background.
-        objects = ((1 - self.masks) * found).sum(2) * self.valid
-        backgrounds = (self.masks * (1 - found)).sum(2) * self.valid
+        objects = ((1 - self.masks) * found).sum(2) * self.slot_mask
+        backgrounds = (self.masks * (1 - found)).sum(2) * self.slot_mask
         if self.tuning.reduction == "mean":
             objects, backgrounds = objects / found.shape[2], backgrounds / found.shape[2]
         return Point(objects, backgrounds, lengths(asked, stored))
@@ -87,7 +87,7 @@ class Problem:
 
 
 def tune(
-    compared: Compared,
+    compared: KeyInputs,
     layers: tuple[nn.Conv2d, ...],
     comparison: Comparison,
     tuning: Tuning,
@@ -117,7 +117,7 @@ def tune(
             _plain(compared.query),
             _plain(compared.memory),
             on_grid(compared.masks, size, tuning.masks),
-            compared.masks.valid.float(),
+            compared.masks.slot_mask.float(),
             layers,
             comparison,
             tuning,
@@ -136,8 +136,8 @@ def tune(
 
 def on_grid(masks: Masks, size: tuple[int, int], how: Grid) -> Tensor:
     """Planes B O H W as shares of cells, B O N; unused slots are empty."""
-    planes = masks.planes.float() * masks.valid[:, :, None, None]
-    cells = F.adaptive_avg_pool2d(planes, size).flatten(2)
+    probs = masks.probs.float() * masks.slot_mask[:, :, None, None]
+    cells = F.adaptive_avg_pool2d(probs, size).flatten(2)
     return cells if how == "area" else (cells >= 0.5).float()
 
 

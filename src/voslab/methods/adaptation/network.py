@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Frame, LowLevel, Masks, Matching, Segmenter, State, state
+from voslab.core import Frame, KeyMatching, LowLevel, Masks, Segmenter, State, state
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.adaptation.descent import clock, tune
 from voslab.methods.adaptation.tuning import Adaptation, Grid, Keep, Losses, Projections, Reduction, Tuning
@@ -34,7 +34,7 @@ class Adapted(nn.Module):
     """The wrapper; a `Segmenter`. It has no weights of its own, and in training mode it is the base and nothing else.
 
     Args:
-        base: a `Matching` segmenter.
+        base: a `KeyMatching` segmenter.
         steps, lr, backtrack, projections, losses, alpha, reduction, masks, scale, exclude_self, fixed_norm, keep, stop,
             patience: see `Tuning`.
         readapt: objects that appear later tune the query's projection again; what is remembered keeps its keys. If
@@ -66,13 +66,13 @@ class Adapted(nn.Module):
         readapt: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(base, Matching):
+        if not isinstance(base, KeyMatching):
             raise ValueError(f"a {type(base).__name__} compares no keys: there is nothing to adapt")
         if base.comparison is None:
             raise ValueError(f"this {type(base).__name__}'s affinity is no distribution: its keys cannot be adapted")
         if base.comparison == "linear" and scale is not None:
             raise ValueError(f"scale={scale}: a {type(base).__name__} scales no similarities")
-        self.base: Matching[Any] = base
+        self.base: KeyMatching[Any] = base
         self.comparison: Comparison = base.comparison
         self.stride = base.stride
         self.padding = base.padding
@@ -102,7 +102,7 @@ class Adapted(nn.Module):
         return self._adapted(frame, added, masks, replace(self.tuning, projections="query"))
 
     def _adapted(self, frame: Frame, state: AdaptedState, masks: Masks, tuning: Tuning) -> AdaptedState:
-        if self.training or tuning.steps == 0 or not masks.valid.any():
+        if self.training or tuning.steps == 0 or not masks.slot_mask.any():
             return state
         started = clock(frame.image.device)
         with torch.no_grad():

@@ -28,7 +28,7 @@ class CopyFirst(nn.Module):
 
     def step(self, frame: Frame, state: CopyFirstState) -> tuple[Tensor, CopyFirstState]:
         """See `Segmenter.step`."""
-        return aggregate_min((2 * state.masks.planes - 1) * LIMIT, state.masks.valid), state
+        return aggregate_min((2 * state.masks.probs - 1) * LIMIT, state.masks.slot_mask), state
 
     def add(self, frame: Frame, masks: Masks, state: CopyFirstState) -> CopyFirstState:
         """See `Segmenter.add`."""

@@ -33,11 +33,11 @@ class Fields(NamedTuple):
 
 def is_key(frame: Frame) -> bool:
     """Whether a base model must look at a frame: it says so, or there is nothing it could be predicted from."""
-    coded = frame.coded
-    return frame.key or coded is None or coded.motion is None or coded.references is None
+    codec = frame.codec
+    return frame.key or codec is None or codec.motion is None or codec.references is None
 
 
-def quarter(frame: Frame) -> Fields:
+def to_quarter(frame: Frame) -> Fields:
     """Side data of a frame that is no key frame, at its own size or at a quarter of it.
 
     Vectors and references are those of the pixel at a cell's centre; the residual is interpolated.
@@ -45,19 +45,19 @@ def quarter(frame: Frame) -> Fields:
     Raises:
         VideoError: if they are of any other size.
     """
-    coded = frame.coded
-    assert coded is not None, "a frame without side data is a key frame"
-    assert coded.motion is not None, "a frame without vectors is a key frame"
-    assert coded.references is not None, "a frame without references is a key frame"
+    codec = frame.codec
+    assert codec is not None, "a frame without side data is a key frame"
+    assert codec.motion is not None, "a frame without vectors is a key frame"
+    assert codec.references is not None, "a frame without references is a key frame"
     for name in ("motion", "references", "residual"):
-        _check(frame, name, getattr(coded, name))
+        _check(frame, name, getattr(codec, name))
     height, device = frame.image.shape[-2], frame.image.device
     # Before they travel to the device.
     motion, references = (
         field[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] if field.shape[-2] == height else field
-        for field in (coded.motion, coded.references)
+        for field in (codec.motion, codec.references)
     )
-    residual = None if coded.residual is None else coded.residual.to(device)
+    residual = None if codec.residual is None else codec.residual.to(device)
     if residual is not None and residual.shape[-2] == height:
         residual = _smaller(residual)
     return Fields(motion.to(device).float() / STRIDE, references.to(device), residual)

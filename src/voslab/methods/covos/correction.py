@@ -18,7 +18,7 @@ from voslab.nn.affinity import attend
 class Corrected(NamedTuple):
     """Masks with their patch, B O h w, and the cells that were corrected, B 1 h w, bool."""
 
-    planes: Tensor
+    probs: Tensor
     selected: Tensor
 
 
@@ -32,13 +32,13 @@ def binarise(residual: Tensor, threshold: float) -> Tensor:
 def dilate(mask: Tensor, radius: int) -> Tensor:
     """A square of side 2 radius + 1 around all that is set: B 1 h w, bool -> the same."""
     side = 2 * radius + 1
-    wide = F.max_pool2d(mask.float(), (1, side), 1, (0, radius))
-    return F.max_pool2d(wide, (side, 1), 1, (radius, 0)) > 0
+    pad_objects = F.max_pool2d(mask.float(), (1, side), 1, (0, radius))
+    return F.max_pool2d(pad_objects, (side, 1), 1, (radius, 0)) > 0
 
 
 def correct(
-    planes: Tensor,
-    valid: Tensor,
+    probs: Tensor,
+    slot_mask: Tensor,
     large: Tensor,
     features: Tensor,
     reference_planes: Tensor,
@@ -52,8 +52,8 @@ def correct(
     foreground, weighted by softmax of (2 k·q - |k|²) / √C (Eq. 2, up to the factor), and so of mass 1: it can only add.
 
     Args:
-        planes: P̂, B O h w.
-        valid: B O, bool.
+        probs: P̂, B O h w.
+        slot_mask: B O, bool.
         large: e_b, B 1 h w, bool.
         features: V of this frame, B C h w.
         reference_planes: of the nearest key frame, B O h w.
@@ -64,9 +64,9 @@ def correct(
     Returns:
         P̄ before aggregation, and which cells were corrected.
     """
-    known = foreground(reference_planes, valid)
-    selected = large & dilate(foreground(planes, valid), radius) & known.flatten(1).any(1)[:, None, None, None]
-    out = planes.clone()
+    known = foreground(reference_planes, slot_mask)
+    selected = large & dilate(foreground(probs, slot_mask), radius) & known.flatten(1).any(1)[:, None, None, None]
+    out = probs.clone()
     for b in selected.flatten(1).any(1).nonzero().flatten().tolist():
         at, source = selected[b, 0], known[b, 0]
         query = _cells(features[b])[at].unsqueeze(0)

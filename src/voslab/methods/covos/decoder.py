@@ -73,11 +73,11 @@ class Decoder(nn.Module):
         weight: Tensor = self.confidence(features, carried)
         return weight
 
-    def forward(self, planes: Tensor, weighted: Tensor, features: Tensor, corrected: Tensor) -> Tensor:
+    def forward(self, probs: Tensor, weighted: Tensor, features: Tensor, corrected: Tensor) -> Tensor:
         """One pass.
 
         Args:
-            planes: P̂, B 11 h w, background first.
+            probs: P̂, B 11 h w, background first.
             weighted: Ṗ, B 11 h w.
             features: V of this frame, B C h w.
             corrected: P̄, B 11 h w.
@@ -85,19 +85,19 @@ class Decoder(nn.Module):
         Returns:
             B 11 h w: log-odds of objects 1..10, background is no part of it; the last channel is never read.
         """
-        # conv1 over [planes, weighted, features, corrected], without joining the wide features to the masks.
+        # conv1 over [probs, weighted, features, corrected], without joining the wide features to the masks.
         channels = [2 * (OBJECTS + 1), features.shape[1], OBJECTS + 1]
         before, of_features, after = torch.split(self.conv1.weight, channels, 1)
-        masks = torch.cat([planes, weighted, corrected], 1)
+        masks = torch.cat([probs, weighted, corrected], 1)
         x = F.conv2d(features, of_features, padding=1)
         x = x + F.conv2d(masks, torch.cat([before, after], 1), padding=1)
         return self.predict(self.blocks(self.conv2(x)))  # type: ignore[no-any-return]
 
-    def log_odds(self, planes: Tensor, weight: Tensor | None, features: Tensor, corrected: Tensor) -> Tensor:
+    def log_odds(self, probs: Tensor, weight: Tensor | None, features: Tensor, corrected: Tensor) -> Tensor:
         """As many passes as it takes, ten objects each; to each pass all other objects are background.
 
         Args:
-            planes: P̂, B (O+1) h w, aggregated.
+            probs: P̂, B (O+1) h w, aggregated.
             weight: see `weigh`.
             features: V of this frame, B C h w.
             corrected: P̄, B (O+1) h w, aggregated.
@@ -105,18 +105,18 @@ class Decoder(nn.Module):
         Returns:
             float32 log-odds B O 4h 4w of each object against its own background.
         """
-        objects = planes.shape[1] - 1
+        objects = probs.shape[1] - 1
         parts = []
         for start in range(0, objects, OBJECTS):
-            carried, patched = _window(planes, start), _window(corrected, start)
+            carried, patched = _window(probs, start), _window(corrected, start)
             weighted = carried if weight is None else carried * weight
             odds = self(carried, weighted, features, patched)[:, : min(OBJECTS, objects - start)]
             parts.append(F.interpolate(odds.float(), scale_factor=4, mode="bilinear", align_corners=False))
         return torch.cat(parts, 1)
 
 
-def _window(planes: Tensor, start: int) -> Tensor:
+def _window(probs: Tensor, start: int) -> Tensor:
     """Background and objects `start`…, ten at most, of B (O+1) h w -> B 11 h w."""
-    own = planes[:, 1 + start : 1 + start + OBJECTS]
-    others = planes[:, 1 : 1 + start].sum(1, keepdim=True) + planes[:, 1 + start + OBJECTS :].sum(1, keepdim=True)
-    return F.pad(torch.cat([planes[:, :1] + others, own], 1), (0, 0, 0, 0, 0, OBJECTS - own.shape[1]))
+    own = probs[:, 1 + start : 1 + start + OBJECTS]
+    others = probs[:, 1 : 1 + start].sum(1, keepdim=True) + probs[:, 1 + start + OBJECTS :].sum(1, keepdim=True)
+    return F.pad(torch.cat([probs[:, :1] + others, own], 1), (0, 0, 0, 0, 0, OBJECTS - own.shape[1]))

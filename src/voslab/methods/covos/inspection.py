@@ -44,7 +44,7 @@ class Propagates(Protocol):
         """What is carried to a frame that is no key frame, and the state behind it.
 
         Returns:
-            something with `planes` and `corrected`, B O h w on cells of 4 pixels, and `selected`, B 1 h w, bool.
+            something with `probs` and `corrected`, B O h w on cells of 4 pixels, and `selected`, B 1 h w, bool.
         """
         ...
 
@@ -58,7 +58,7 @@ class Seen:
     motion: NDArray[np.float16] | None = None
     references: NDArray[np.int32] | None = None
     large: NDArray[np.bool_] | None = None
-    planes: Tensor | None = None
+    probs: Tensor | None = None
     corrected: Tensor | None = None
     selected: NDArray[np.bool_] | None = None
 
@@ -104,7 +104,7 @@ class Watcher:
         def watching(frame: Frame, state: Any) -> Any:
             carried, state = method(frame, state)
             seen = self._seen[frame.index]
-            seen.planes, seen.corrected = (_half(planes[0]) for planes in (carried.planes, carried.corrected))
+            seen.probs, seen.corrected = (_half(probs[0]) for probs in (carried.probs, carried.corrected))
             seen.selected = carried.selected[0, 0].cpu().numpy()
             return carried, state
 
@@ -158,12 +158,12 @@ class MotionSink(Assembled):
         image = resized(prediction.image, self._panel)
         ids = self._fit(torch.from_numpy(prediction.ids)[None, None].double(), "nearest-exact")[0].astype(np.int64)
         final = overlay(image, ids)
-        caption(final, "final masks", "(base model)" if seen.planes is None else "(carried)")
+        caption(final, "final masks", "(base model)" if seen.probs is None else "(carried)")
         panels = (
             self._frame(image, prediction.index, seen),
             self._motion(image, seen),
             self._residual(image, seen),
-            self._masks(image, seen.planes, "propagated masks"),
+            self._masks(image, seen.probs, "propagated masks"),
             self._masks(image, seen.corrected, "corrected masks"),
             final,
         )
@@ -199,12 +199,12 @@ class MotionSink(Assembled):
         caption(shown, ("large residual", LARGE), ("corrected", CORRECTED))
         return shown
 
-    def _masks(self, image: NDArray[np.uint8], planes: Tensor | None, title: str) -> NDArray[np.uint8]:
-        if planes is None:
+    def _masks(self, image: NDArray[np.uint8], probs: Tensor | None, title: str) -> NDArray[np.uint8]:
+        if probs is None:
             shown = dimmed(image)
             caption(shown, f"{title}: none")
             return shown
-        fitted = self._cells(planes, "bilinear").clip(0, 1)
+        fitted = self._cells(probs, "bilinear").clip(0, 1)
         chances = np.concatenate([(1 - fitted).prod(0, keepdims=True), fitted])
         shown = overlay(image, self._table.to_ids(chances.argmax(0)))
         caption(shown, title)
@@ -220,21 +220,21 @@ class MotionSink(Assembled):
 
 
 def _of(frame: Frame, threshold: float) -> Seen:
-    coded = frame.coded
-    if coded is None:
+    codec = frame.codec
+    if codec is None:
         return Seen("I", frame.key)
-    seen = Seen(coded.type, frame.key)
+    seen = Seen(codec.type, frame.key)
     height, width = (extent // CELL for extent in frame.image.shape[-2:])
-    if coded.motion is not None and coded.references is not None:
+    if codec.motion is not None and codec.references is not None:
         # The vectors of the pixel in a cell's middle.
-        step = coded.motion.shape[-1] // width
-        motion, references = (x[0, :, step // 2 :: step, step // 2 :: step] for x in (coded.motion, coded.references))
+        step = codec.motion.shape[-1] // width
+        motion, references = (x[0, :, step // 2 :: step, step // 2 :: step] for x in (codec.motion, codec.references))
         seen.motion, seen.references = motion.half().cpu().numpy(), references.cpu().numpy()
-    if coded.residual is not None:
-        small = F.interpolate(coded.residual.float(), (height, width), mode="bilinear", align_corners=False)
+    if codec.residual is not None:
+        small = F.interpolate(codec.residual.float(), (height, width), mode="bilinear", align_corners=False)
         seen.large = (small.abs().mean(1)[0] > threshold).cpu().numpy()
     return seen
 
 
-def _half(planes: Tensor) -> Tensor:
-    return planes.detach().half().cpu()
+def _half(probs: Tensor) -> Tensor:
+    return probs.detach().half().cpu()

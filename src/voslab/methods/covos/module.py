@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from voslab.core import ConfigError
-from voslab.engine.codec_source import Coding
-from voslab.methods.covos.cache.crops import CarriedBatch
-from voslab.methods.covos.cache.datamodule import CarriedDataModule
-from voslab.methods.covos.cache.precompute import carry_all, settings_key
+from voslab.engine.codec_source import CodecSource
+from voslab.methods.covos.cache.crops import CachedBFrameBatch
+from voslab.methods.covos.cache.datamodule import CachedBFrameDataModule
+from voslab.methods.covos.cache.precompute import precompute_all, settings_key
 from voslab.methods.covos.propagation import Propagated
 from voslab.nn.losses import dice
 from voslab.training.module import VOSModule
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 class CoVOSModule(VOSModule):
     """Trains the decoder on what a frozen base and F left behind. Validation runs the whole method."""
 
-    def decode(self, batch: CarriedBatch) -> Tensor:
+    def decode(self, batch: CachedBFrameBatch) -> Tensor:
         """Logits B (O+1) 4h 4w of cached B-frames: what `CoVOS.step` gives, from where `propagate` ends."""
         carried = None if batch.carried is None else batch.carried.float()
-        nowhere = torch.zeros_like(batch.planes[:, :1], dtype=torch.bool)
-        masks = (batch.planes.float(), batch.corrected.float())
+        nowhere = torch.zeros_like(batch.probs[:, :1], dtype=torch.bool)
+        masks = (batch.probs.float(), batch.corrected.float())
         logits: Tensor = self.segmenter.decode(
-            Propagated(batch.features.float(), carried, *masks, nowhere), batch.valid
+            Propagated(batch.features.float(), carried, *masks, nowhere), batch.slot_mask
         )
         return logits
 
-    def training_step(self, batch: CarriedBatch) -> Tensor:  # type: ignore[override]
+    def training_step(self, batch: CachedBFrameBatch) -> Tensor:  # type: ignore[override]
         """Loss of a batch of B-frames."""
         logits = self.decode(batch)
         loss = self.loss(logits, batch.labels)
@@ -49,15 +49,15 @@ class CoVOSModule(VOSModule):
             ConfigError: the data are clips, or there is no decoder or no encoding.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, CarriedDataModule):
+        if not isinstance(data, CachedBFrameDataModule):
             raise ConfigError("model=covos trains on B-frames, not on clips: say data=carried_davis2016, for instance")
-        coding = Coding.from_plain(data.cache / "coded", self.identity.get("coding"))
-        if coding is None or self.segmenter.decoder is None:
+        codec_source = CodecSource.from_plain(data.cache / "coded", self.identity.get("coding"))
+        if codec_source is None or self.segmenter.decoder is None:
             raise ConfigError("model=covos: without an encoding and refine=true there is nothing to train")
         root = data.cache / "carried" / settings_key(self.segmenter, self.identity, self.settings)
         process = (self.trainer.global_rank, self.trainer.world_size)
         videos = data.training_videos()
-        folders = carry_all(self.segmenter, videos, root, coding, self.settings, process, data.per_video)
+        folders = precompute_all(self.segmenter, videos, root, codec_source, self.settings, process, data.per_video)
         self.trainer.strategy.barrier("carried")
         data.open(folders)
         # Lightning wonders about the frozen parts, which stay in evaluation mode.

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from voslab.core import Frame, LowLevel, Masks, Segmenter, State, state
 from voslab.core.segmenter import Padding
-from voslab.methods.covos.codec_fields import STRIDE, Fields, is_key, quarter
+from voslab.methods.covos.codec_fields import STRIDE, Fields, is_key, to_quarter
 from voslab.methods.covos.correction import Corrected, binarise, correct
 from voslab.methods.covos.decoder import Decoder
-from voslab.methods.covos.propagation import Propagated, aggregate_planes, named, warp
-from voslab.methods.covos.reference_buffer import Carried, keep, nearest_key, reduce, remember, with_background
+from voslab.methods.covos.propagation import Propagated, aggregate_probs, reference_ids, warp
+from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
 from voslab.nn.aggregation import aggregate_product
 from voslab.nn.normalise import Normalise
 from voslab.nn.resnet import Norm, ResNet
@@ -35,13 +35,13 @@ class CoVOSState(State):
 
     Attributes:
         base: the base's own state, as of the last key frame.
-        valid: B O, bool, slots in use.
+        slot_mask: B O, bool, slots in use.
         pictures: in decode order.
     """
 
     base: State
-    valid: Tensor
-    pictures: list[Carried]
+    slot_mask: Tensor
+    pictures: list[BufferedFrame]
 
 
 class CoVOS(nn.Module):
@@ -71,7 +71,7 @@ class CoVOS(nn.Module):
 
     padding: Padding
     stages: ClassVar[tuple[str, ...]] = ("encode", "propagate", "correct", "decode")
-    switched: ClassVar[tuple[str, ...]] = ("encoder.", "decoder.", "decoder.confidence.")
+    optional_modules: ClassVar[tuple[str, ...]] = ("encoder.", "decoder.", "decoder.confidence.")
     """Parts that a switch leaves out; weights that have them are taken without."""
 
     def __init__(
@@ -123,19 +123,19 @@ class CoVOS(nn.Module):
     def begin(self, frame: Frame, masks: Masks) -> CoVOSState:
         """See `Segmenter.begin`. The first frame is a key frame, whatever its type."""
         base = self.base.begin(frame, masks)
-        return CoVOSState(base, masks.valid, [self._key(frame, with_background(masks))])
+        return CoVOSState(base, masks.slot_mask, [self._key(frame, with_background(masks))])
 
     def step(self, frame: Frame, state: CoVOSState) -> tuple[Tensor, CoVOSState]:
         """See `Segmenter.step`. A frame without codec data is a key frame."""
         if is_key(frame):
             logits, base = self.base.step(frame, state.base)
             key = self._key(frame, logits.float().softmax(1))
-            return logits, CoVOSState(base, state.valid, remember(state.pictures, key, self.buffer))
-        if not state.valid.shape[1]:
+            return logits, CoVOSState(base, state.slot_mask, remember(state.pictures, key, self.buffer))
+        if not state.slot_mask.shape[1]:
             nothing = frame.image.new_zeros(frame.image.shape[0], 0, *frame.image.shape[-2:])
-            return aggregate_product(nothing, state.valid), state
+            return aggregate_product(nothing, state.slot_mask), state
         propagated, state = self.propagate(frame, state)
-        return self.decode(propagated, state.valid), state
+        return self.decode(propagated, state.slot_mask), state
 
     def add(self, frame: Frame, masks: Masks, state: CoVOSState) -> CoVOSState:
         """See `Segmenter.add`. Masks are given on key frames: whoever schedules the frames makes theirs one.
@@ -147,18 +147,18 @@ class CoVOS(nn.Module):
         if last.index != frame.index or not last.key:
             raise ValueError(f"frame {frame.index}: objects were added, but it is no key frame")
         base = self.base.add(frame, masks, state.base)
-        new = Masks(reduce(with_background(masks), self.hard), masks.valid)
-        joined = Masks(last.planes, state.valid).append(new)
-        return CoVOSState(base, joined.valid, [*state.pictures[:-1], replace(last, planes=joined.planes)])
+        new = Masks(reduce(with_background(masks), self.hard), masks.slot_mask)
+        joined = Masks(last.probs, state.slot_mask).append(new)
+        return CoVOSState(base, joined.slot_mask, [*state.pictures[:-1], replace(last, probs=joined.probs)])
 
-    def keep(self, state: CoVOSState, indices: Collection[int]) -> CoVOSState:
+    def retain(self, state: CoVOSState, indices: Collection[int]) -> CoVOSState:
         """Forget pictures that no later one refers to; the two newest key frames stay in any case.
 
         Args:
             state: consumed.
             indices: presentation indices of those that may still be referred to.
         """
-        return replace(state, pictures=keep(state.pictures, indices))
+        return replace(state, pictures=retain(state.pictures, indices))
 
     def encode(self, frame: Frame) -> Tensor:
         """F (section 4.1): V, B C h w."""
@@ -174,43 +174,43 @@ class CoVOS(nn.Module):
     @torch.no_grad()
     def propagate(self, frame: Frame, state: CoVOSState) -> tuple[Propagated, CoVOSState]:
         """Soft propagation (section 4.1) and correction (section 4.2) of a frame that is no key frame."""
-        fields = quarter(frame)
+        fields = to_quarter(frame)
         state = self._featured(frame, fields, state)
         sources = [picture for picture in state.pictures if picture.key or self.multi_hop]
-        objects = state.valid.shape[1]
-        planes = self._warp({picture.index: picture.wide(objects) for picture in sources}, fields)
+        objects = state.slot_mask.shape[1]
+        probs = self._warp({picture.index: picture.pad_objects(objects) for picture in sources}, fields)
         known = {picture.index: picture.features for picture in sources if picture.features is not None}
         carried = self._warp(known, fields) if self._compares else None
         features = self.encode(frame) if self.decoder is not None or self.correction else None
-        corrected = self.correct(frame, fields, features, planes, state)
+        corrected = self.correct(frame, fields, features, probs, state)
         if self.multi_hop:
-            picture = Carried(frame.index, False, planes, carried)
+            picture = BufferedFrame(frame.index, False, probs, carried)
             state = replace(state, pictures=remember(state.pictures, picture, self.buffer))
-        return Propagated(features, carried, planes, *corrected), state
+        return Propagated(features, carried, probs, *corrected), state
 
     def correct(
-        self, frame: Frame, fields: Fields, features: Tensor | None, planes: Tensor, state: CoVOSState
+        self, frame: Frame, fields: Fields, features: Tensor | None, probs: Tensor, state: CoVOSState
     ) -> Corrected:
         """Residual-based correction (section 4.2) of carried masks B O h w."""
         if not self.correction or fields.residual is None:
-            return Corrected(planes, torch.zeros_like(planes[:, :1], dtype=torch.bool))
+            return Corrected(probs, torch.zeros_like(probs[:, :1], dtype=torch.bool))
         key = nearest_key(state.pictures, frame.index)
         assert features is not None, "a correction compares features"
         assert key.features is not None, "they were computed before"
         large = binarise(fields.residual, self.threshold)
-        reference = (key.wide(planes.shape[1]), key.features)
-        return correct(planes, state.valid, large, features, *reference, self.dilation, self.clip)
+        reference = (key.pad_objects(probs.shape[1]), key.features)
+        return correct(probs, state.slot_mask, large, features, *reference, self.dilation, self.clip)
 
-    def decode(self, propagated: Propagated, valid: Tensor) -> Tensor:
+    def decode(self, propagated: Propagated, slot_mask: Tensor) -> Tensor:
         """Decoder (Eq. 9) and ψ: logits B (O+1) H W."""
-        corrected = aggregate_planes(propagated.corrected, valid)
+        corrected = aggregate_probs(propagated.corrected, slot_mask)
         if self.decoder is None:
-            planes = F.interpolate(corrected[:, 1:], scale_factor=STRIDE, mode="bilinear", align_corners=False)
-            return aggregate_product(planes.logit(), valid)
+            probs = F.interpolate(corrected[:, 1:], scale_factor=STRIDE, mode="bilinear", align_corners=False)
+            return aggregate_product(probs.logit(), slot_mask)
         assert propagated.features is not None, "a decoder sees features"
         weight = self.decoder.weigh(propagated.features, propagated.carried)
-        planes = aggregate_planes(propagated.planes, valid)
-        return aggregate_product(self.decoder.log_odds(planes, weight, propagated.features, corrected), valid)
+        probs = aggregate_probs(propagated.probs, slot_mask)
+        return aggregate_product(self.decoder.log_odds(probs, weight, propagated.features, corrected), slot_mask)
 
     def train(self, mode: bool = True) -> CoVOS:
         """Training mode, of the decoder alone."""
@@ -235,15 +235,15 @@ class CoVOS(nn.Module):
         features: Tensor = self.base.features(Frame(0, torch.zeros(1, 3, self.stride, self.stride)))
         return features.shape[1]
 
-    def _key(self, frame: Frame, probabilities: Tensor) -> Carried:
-        return Carried(frame.index, True, reduce(probabilities, self.hard), image=frame.image)
+    def _key(self, frame: Frame, probabilities: Tensor) -> BufferedFrame:
+        return BufferedFrame(frame.index, True, reduce(probabilities, self.hard), image=frame.image)
 
     def _warp(self, pictures: dict[int, Tensor], fields: Fields) -> Tensor:
         return warp(pictures, fields.motion, fields.references, self.bilinear, self.bidirectional)
 
     def _featured(self, frame: Frame, fields: Fields, state: CoVOSState) -> CoVOSState:
         """With the features of all key frames that this frame asks for."""
-        wanted = named(fields.references) if self._compares else set()
+        wanted = reference_ids(fields.references) if self._compares else set()
         if self.correction or self._compares:
             wanted.add(nearest_key(state.pictures, frame.index).index)
         pictures = [

@@ -20,14 +20,14 @@ class Propagated(NamedTuple):
     Attributes:
         features: V, its own, B C h w; None where nothing uses them.
         carried: V̂, carried to it, B C h w; None where nothing uses them.
-        planes: P̂ before aggregation, B O h w.
+        probs: P̂ before aggregation, B O h w.
         corrected: P̄ before aggregation, B O h w.
         selected: cells that were corrected, B 1 h w, bool.
     """
 
     features: Tensor | None
     carried: Tensor | None
-    planes: Tensor
+    probs: Tensor
     corrected: Tensor
     selected: Tensor
 
@@ -63,7 +63,7 @@ def warp(
     example = next(iter(pictures.values()))
     batch, channels, height, width = example.shape
     used = torch.zeros_like(references, dtype=torch.bool)
-    asked = named(references)
+    asked = reference_ids(references)
     pictures = {index: picture for index, picture in pictures.items() if index in asked}
     for index in pictures:
         used |= references == index
@@ -83,7 +83,7 @@ def warp(
     return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def named(references: Tensor) -> set[int]:
+def reference_ids(references: Tensor) -> set[int]:
     """All presentation indices in B 2 h w, and -1."""
     return set(torch.unique(references).tolist())
 
@@ -109,25 +109,25 @@ def _corners(motion: Tensor, bilinear: bool) -> Iterator[Corner]:
             yield Corner((clip + inside).flatten(), share.flatten())
 
 
-def aggregate_planes(planes: Tensor, valid: Tensor) -> Tensor:
+def aggregate_probs(probs: Tensor, slot_mask: Tensor) -> Tensor:
     """ψ, RGMP's soft aggregation, of probabilities rather than log-odds: sums beyond 1 are legal.
 
     p_0 = Π (1 - p_k); all clipped to [1e-7, 1 - 1e-7]; odds normalised.
 
     Args:
-        planes: B O h w.
-        valid: B O, bool; other slots get 0.
+        probs: B O h w.
+        slot_mask: B O, bool; other slots get 0.
 
     Returns:
         float32 probabilities B (O+1) h w, background first.
     """
-    planes = planes.float() * valid[:, :, None, None]
-    nobody = (1 - planes).prod(1, keepdim=True)
-    odds = torch.cat([nobody, planes], 1).clamp(EPSILON, 1 - EPSILON).logit()
-    unused = torch.cat([torch.zeros_like(valid[:, :1]), ~valid], 1)
+    probs = probs.float() * slot_mask[:, :, None, None]
+    nobody = (1 - probs).prod(1, keepdim=True)
+    odds = torch.cat([nobody, probs], 1).clamp(EPSILON, 1 - EPSILON).logit()
+    unused = torch.cat([torch.zeros_like(slot_mask[:, :1]), ~slot_mask], 1)
     return odds.masked_fill(unused[:, :, None, None], UNUSED).softmax(1)
 
 
-def foreground(planes: Tensor, valid: Tensor) -> Tensor:
+def foreground(probs: Tensor, slot_mask: Tensor) -> Tensor:
     """Where an object is likelier than the background: B O h w -> B 1 h w, bool."""
-    return aggregate_planes(planes, valid).argmax(1, keepdim=True) > 0
+    return aggregate_probs(probs, slot_mask).argmax(1, keepdim=True) > 0

@@ -16,13 +16,13 @@ from voslab.methods.covos.codec_fields import STRIDE
 
 
 @state
-class Carried(State):
+class BufferedFrame(State):
     """A picture that later ones may refer to: T = [V, P] of Eq. 6.
 
     Attributes:
         index: presentation index.
         key: whether the base looked at it.
-        planes: P, B O h w without background: the base's on key frames, else as carried here, not decoded. Objects
+        probs: P, B O h w without background: the base's on key frames, else as carried here, not decoded. Objects
             that were added later have none.
         features: V, B C h w: its own on key frames, else as carried here; None: not asked for.
         image: B 3 H W that a key frame's features are computed of, once they are asked for.
@@ -30,30 +30,30 @@ class Carried(State):
 
     index: int
     key: bool
-    planes: Tensor
+    probs: Tensor
     features: Tensor | None = None
     image: Tensor | None = None
 
-    def wide(self, objects: int) -> Tensor:
-        """Its planes, 0 for objects that were added later."""
-        return F.pad(self.planes, (0, 0, 0, 0, 0, objects - self.planes.shape[1]))
+    def pad_objects(self, objects: int) -> Tensor:
+        """Its probs, 0 for objects that were added later."""
+        return F.pad(self.probs, (0, 0, 0, 0, 0, objects - self.probs.shape[1]))
 
 
-def remember(pictures: list[Carried], new: Carried, most: int) -> list[Carried]:
+def remember(pictures: list[BufferedFrame], new: BufferedFrame, most: int) -> list[BufferedFrame]:
     """Add a picture; the two newest key frames stay, and the newest `most` of the others."""
     pictures = [*(picture for picture in pictures if picture.index != new.index), new]
     newest = _newest_keys(pictures)
     others = [picture.index for picture in pictures if picture.index not in newest]
-    return keep(pictures, others[max(0, len(others) - most) :])
+    return retain(pictures, others[max(0, len(others) - most) :])
 
 
-def keep(pictures: list[Carried], indices: Collection[int]) -> list[Carried]:
+def retain(pictures: list[BufferedFrame], indices: Collection[int]) -> list[BufferedFrame]:
     """Those with these indices, and the two newest key frames, which corrections are matched with."""
     kept = _newest_keys(pictures).union(indices)
     return [picture for picture in pictures if picture.index in kept]
 
 
-def nearest_key(pictures: list[Carried], index: int) -> Carried:
+def nearest_key(pictures: list[BufferedFrame], index: int) -> BufferedFrame:
     """The key frame nearest in presentation order; of two equally near, the earlier."""
     keys = [picture for picture in pictures if picture.key]
     return min(keys, key=lambda picture: (abs(picture.index - index), picture.index))
@@ -61,12 +61,12 @@ def nearest_key(pictures: list[Carried], index: int) -> Carried:
 
 def with_background(masks: Masks) -> Tensor:
     """Given masks B O H W as a distribution B (O+1) H W."""
-    planes = masks.planes * masks.valid[:, :, None, None]
-    return torch.cat([(1 - planes.sum(1, keepdim=True)).clamp(min=0), planes], 1)
+    probs = masks.probs * masks.slot_mask[:, :, None, None]
+    return torch.cat([(1 - probs.sum(1, keepdim=True)).clamp(min=0), probs], 1)
 
 
 def reduce(probabilities: Tensor, hard: bool) -> Tensor:
-    """Probabilities B (O+1) H W -> planes B O h w of a key frame: the likeliest label alone, or as they are."""
+    """Probabilities B (O+1) H W -> probs B O h w of a key frame: the likeliest label alone, or as they are."""
     small = F.interpolate(probabilities, scale_factor=1 / STRIDE, mode="bilinear", align_corners=False)
     if not hard:
         return small[:, 1:]
@@ -74,5 +74,5 @@ def reduce(probabilities: Tensor, hard: bool) -> Tensor:
     return (small.argmax(1, keepdim=True) == slots).to(small.dtype)
 
 
-def _newest_keys(pictures: list[Carried]) -> set[int]:
+def _newest_keys(pictures: list[BufferedFrame]) -> set[int]:
     return set([picture.index for picture in pictures if picture.key][-2:])

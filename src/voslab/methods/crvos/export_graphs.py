@@ -27,7 +27,7 @@ def graphs(network: CRVOS) -> Graphs:
 
     parts = (
         Graph("encode", encode, {"image": common.picture()}, features, "a frame's features"),
-        Graph("decode", decode, {"masks": common.planes(), **features}, common.distribution(), DECODE),
+        Graph("decode", decode, {"masks": common.probs(), **features}, common.distribution(), DECODE),
     )
     following = "Each later frame: `encode`, then `decode` with the masks of the frame before it."
     late = common.LATE.partition(" Memorise all together")[0]

@@ -1,6 +1,6 @@
 """CRVOS (Cho et al. 2020): an encoder, the Clue (section 2.2) and three refine modules (section 2.3). No memory.
 
-Shapes: B clips, O objects, C channels; the encoder runs once per frame, what depends on an object runs on B O planes.
+Shapes: B clips, O objects, C channels; the encoder runs once per frame, what depends on an object runs on B O probs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from voslab.core import Frame, Masks, State, state
 from voslab.core.segmenter import Padding
 from voslab.nn.aggregation import aggregate_min, object_probabilities
 from voslab.nn.blocks import in_chunks, per_object, repeated
-from voslab.nn.export_compat import spread
+from voslab.nn.export_compat import coord_range
 from voslab.nn.normalise import Normalise
 from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
 
@@ -142,14 +142,14 @@ class CRVOS(nn.Module):
 
     def step(self, frame: Frame, state: CRVOSState) -> tuple[Tensor, CRVOSState]:
         """See `Segmenter.step`."""
-        planes = state.masks.planes
-        if planes.shape[1]:
-            scores = self.decode(self.encode(frame.image), self.clue(planes))
+        probs = state.masks.probs
+        if probs.shape[1]:
+            scores = self.decode(self.encode(frame.image), self.clue(probs))
             odds = scores[:, :, 1] - scores[:, :, 0]
         else:
-            odds = planes
-        logits = aggregate_min(odds, state.masks.valid)
-        return logits, CRVOSState(state.masks.with_planes(object_probabilities(logits)))
+            odds = probs
+        logits = aggregate_min(odds, state.masks.slot_mask)
+        return logits, CRVOSState(state.masks.with_probs(object_probabilities(logits)))
 
     def add(self, frame: Frame, masks: Masks, state: CRVOSState) -> CRVOSState:
         """See `Segmenter.add`."""
@@ -160,18 +160,18 @@ class CRVOS(nn.Module):
         layer1, layer2, _, layer4 = self.encoder(self.normalise(image))
         return Pyramid(layer1, layer2, layer4)
 
-    def clue(self, planes: Tensor) -> Tensor:
-        """The Clue (section 2.2): planes B O H W -> B O 5 h w: background, object, row, column, radius at 1/16."""
-        batch, objects, height, width = planes.shape
+    def clue(self, probs: Tensor) -> Tensor:
+        """The Clue (section 2.2): probs B O H W -> B O 5 h w: background, object, row, column, radius at 1/16."""
+        batch, objects, height, width = probs.shape
         h, w = height // self.stride, width // self.stride
         if self.specifier == "none":
-            return planes.new_zeros(batch, objects, 0, h, w)
-        coarse = F.avg_pool2d(planes.flatten(0, 1).unsqueeze(1), self.stride).view(batch, objects, 1, h, w)
+            return probs.new_zeros(batch, objects, 0, h, w)
+        coarse = F.avg_pool2d(probs.flatten(0, 1).unsqueeze(1), self.stride).view(batch, objects, 1, h, w)
         mask = torch.cat([1 - coarse, coarse], 2)
         if self.specifier == "mask":
             return mask
-        row = spread(h, planes.device, planes.dtype).view(h, 1).expand(h, w)
-        column = spread(w, planes.device, planes.dtype).expand(h, w)
+        row = coord_range(h, probs.device, probs.dtype).view(h, 1).expand(h, w)
+        column = coord_range(w, probs.device, probs.dtype).expand(h, w)
         coordinates = torch.stack([row, column, (row**2 + column**2).sqrt()])
         return torch.cat([mask, coordinates.expand(batch, objects, 3, h, w)], 2)
 

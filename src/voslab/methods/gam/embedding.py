@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.nn.export_compat import spread
+from voslab.nn.export_compat import coord_range
 
 
 class MEM(nn.Module):
@@ -58,6 +58,6 @@ def _common(like: Tensor, channels: int) -> Tensor:
     ones = like.new_ones(1, 1, height, width)
     if channels == 1:
         return ones
-    row = spread(height, like.device).view(1, 1, height, 1).expand_as(ones)
-    column = spread(width, like.device).expand_as(ones)
+    row = coord_range(height, like.device).view(1, 1, height, 1).expand_as(ones)
+    column = coord_range(width, like.device).expand_as(ones)
     return torch.cat([ones, row, column, (row**2 + column**2).sqrt()], 1).to(like.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor
 from voslab.core.export_graph import OBJECTS, Axis, Graph, Graphs, Shape
 from voslab.methods.gam.network import GAM, Encoded
 from voslab.nn import matching_graphs as common
-from voslab.nn.blocks import grid, rows
+from voslab.nn.blocks import flatten_hw, unflatten_hw
 from voslab.nn.memory import normalise_query
 
 
@@ -30,7 +30,7 @@ def graphs(network: GAM) -> Graphs:
         return (context + (key.transpose(2, 3) @ value - context) * rate.view(1, -1, 1, 1),)
 
     def read(key: Tensor, context: Tensor) -> Tensor:
-        return grid(normalise_query(rows(key), network.query_norm).unsqueeze(1) @ context, key)
+        return unflatten_hw(normalise_query(flatten_hw(key), network.query_norm).unsqueeze(1) @ context, key)
 
     def embed(past: Tensor) -> Tensor:
         assert network.mem is not None
@@ -40,7 +40,7 @@ def graphs(network: GAM) -> Graphs:
         encoded = Encoded(common.fine(f4, f8), value, value)
         return common.probabilities(network.decode(encoded, readout, embedded))
 
-    masked = {"image": common.picture(), "masks": common.planes(), "key": asked, "f16": features["f16"]}
+    masked = {"image": common.picture(), "masks": common.probs(), "key": asked, "f16": features["f16"]}
     found = {"readout": common.own(values), "value": seen, "f4": features["f4"], "f8": features["f8"]}
     parts = [
         Graph("encode", encode, {"image": common.picture()}, {"key": asked, "value": seen, **features}, common.ENCODE),

@@ -11,15 +11,15 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Compared, Frame, Keys, Masks, State, state
+from voslab.core import Frame, KeyInputs, Keys, Masks, State, state
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.gam.attention import CAM, CAMNorm
 from voslab.methods.gam.embedding import MEM
 from voslab.nn.aggregation import aggregate_product, object_probabilities
-from voslab.nn.blocks import FeatureFusion, grid, in_chunks, per_object, repeated, rows
+from voslab.nn.blocks import FeatureFusion, flatten_hw, in_chunks, per_object, repeated, unflatten_hw
 from voslab.nn.decoders import STMDecoder
 from voslab.nn.encoders import KeyValue, MaskEncoder, masks_and_others
-from voslab.nn.key_projections import asked_by, project, remembered
+from voslab.nn.key_projections import memory_key, project, query_proj
 from voslab.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from voslab.nn.normalise import Normalise
 from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
@@ -63,7 +63,7 @@ class Encoded(NamedTuple):
 
 
 class GAM(nn.Module):
-    """The whole network; a `Segmenter`, `Matching`. GC (Li et al. 2020) is `cam=False, mem=False`.
+    """The whole network; a `Segmenter`, `KeyMatching`. GC (Li et al. 2020) is `cam=False, mem=False`.
 
     Args:
         backbone: of the frame encoder, to stride 16; the paper's is `resnet50`.
@@ -140,52 +140,52 @@ class GAM(nn.Module):
     def begin(self, frame: Frame, masks: Masks) -> GAMState:
         """See `Segmenter.begin`. The given masks stand for all masks before them (MEM's start-up)."""
         encoded = self.encode(frame.image)
-        batch, objects = masks.valid.shape
+        batch, objects = masks.slot_mask.shape
         keys, values = self.project.key.out_channels, self.project.value.out_channels
         memory = GlobalMemory.empty(batch, objects, keys, values, frame.image.device)
-        return GAMState(memory, frame.image, encoded.features.f16, encoded.key, masks, self._repeat(masks.planes), 0)
+        return GAMState(memory, frame.image, encoded.features.f16, encoded.key, masks, self._repeat(masks.probs), 0)
 
     def step(self, frame: Frame, state: GAMState) -> tuple[Tensor, GAMState]:
         """See `Segmenter.step`."""
         memory, masks = state.memory, state.masks
         encoded = self.encode(frame.image, state.keys)
-        if masks.planes.shape[1]:
+        if masks.probs.shape[1]:
             memory = self.memorise(state)
             odds = self.decode(encoded, self.read(encoded, memory), self.embed(state))
         else:
-            odds = masks.planes
-        logits = aggregate_product(odds, masks.valid)
+            odds = masks.probs
+        logits = aggregate_product(odds, masks.slot_mask)
         older = state.older
         if older.shape[2]:
-            older = torch.cat([masks.planes.unsqueeze(2), older[:, :, :-1]], 2)
-        masks = masks.with_planes(object_probabilities(logits))
+            older = torch.cat([masks.probs.unsqueeze(2), older[:, :, :-1]], 2)
+        masks = masks.with_probs(object_probabilities(logits))
         f16 = encoded.features.f16
-        key = remembered(self.project.key, self.project.compared(f16), encoded.key, state.keys)
+        key = memory_key(self.project.key, self.project.compared(f16), encoded.key, state.keys)
         return logits, GAMState(memory, frame.image, f16, key, masks, older, state.index + 1, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: GAMState) -> GAMState:
         """See `Segmenter.add`. The memory and the past masks of a new object begin with this frame."""
-        memory = state.memory.extend(masks.planes.shape[1])
-        older = torch.cat([state.older, self._repeat(masks.planes)], 1)
+        memory = state.memory.extend(masks.probs.shape[1])
+        older = torch.cat([state.older, self._repeat(masks.probs)], 1)
         return replace(state, memory=memory, masks=state.masks.append(masks), older=older)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
-        """See `Matching.key_layers`: one projection for both."""
+        """See `KeyMatching.key_layers`: one projection for both."""
         return (self.project.key,)
 
-    def compare(self, state: GAMState) -> tuple[Compared, GAMState]:
-        """See `Matching.compare`. The memory's side is the frame itself, the same for all objects."""
+    def compare(self, state: GAMState) -> tuple[KeyInputs, GAMState]:
+        """See `KeyMatching.compare`. The memory's side is the frame itself, the same for all objects."""
         compared = self.project.compared(state.f16)
-        return Compared(compared, compared.unsqueeze(1), state.masks, state.keys), state
+        return KeyInputs(compared, compared.unsqueeze(1), state.masks, state.keys), state
 
     def with_keys(self, state: GAMState, keys: Keys) -> GAMState:
-        """See `Matching.with_keys`."""
+        """See `KeyMatching.with_keys`."""
         return replace(state, keys=keys, key=project(self.project.key, self.project.compared(state.f16), keys.stored))
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Encoded:
         """Frame encoder (section 3.2.2): B 3 H W -> features, key and value."""
         features = Pyramid(*self.encoder(self.normalise(image)))
-        return Encoded(features, *self.project(features.f16, asked_by(keys)))
+        return Encoded(features, *self.project(features.f16, query_proj(keys)))
 
     def memorise(self, state: GAMState) -> GlobalMemory:
         """Mask encoder, aggregation and update (Eq. 1-2): the frame that the state holds, with its masks."""
@@ -200,21 +200,21 @@ class GAM(nn.Module):
         share = self.fuser.share(f16)
 
         def fuse(masks: Tensor) -> Tensor:
-            return rows(self.fuser(self.mask_encoder.encode(stem, masks), share))
+            return flatten_hw(self.fuser(self.mask_encoder.encode(stem, masks), share))
 
         value = in_chunks(fuse, masks_and_others(masks, clamp=True), self.object_chunk)
-        return normalise_key(rows(key), self.key_norm).unsqueeze(1), value
+        return normalise_key(flatten_hw(key), self.key_norm).unsqueeze(1), value
 
     def read(self, encoded: Encoded, memory: GlobalMemory) -> Tensor:
         """Attention distribution (Eq. 3): D, B O Cv h w."""
-        read = memory.read(normalise_query(rows(encoded.key), self.query_norm))
-        return grid(read, encoded.key).to(encoded.value.dtype)
+        read = memory.read(normalise_query(flatten_hw(encoded.key), self.query_norm))
+        return unflatten_hw(read, encoded.key).to(encoded.value.dtype)
 
     def embed(self, state: GAMState) -> Tensor | None:
         """Mask embedding (Eq. 8): B O C h w; None without MEM."""
         if self.mem is None:
             return None
-        past = torch.cat([state.masks.planes.unsqueeze(2), state.older], 2)
+        past = torch.cat([state.masks.probs.unsqueeze(2), state.older], 2)
         return in_chunks(self.mem, past, self.object_chunk)
 
     def decode(self, encoded: Encoded, readout: Tensor, embedded: Tensor | None) -> Tensor:
@@ -239,9 +239,9 @@ class GAM(nn.Module):
             readout = torch.cat([readout, repeated(value, readout.shape[0] // value.shape[0])], 1)
         return readout if self.cam is None else self.cam(readout)
 
-    def _repeat(self, planes: Tensor) -> Tensor:
+    def _repeat(self, probs: Tensor) -> Tensor:
         """Planes B O H W as all masks but the newest, B O n H W."""
-        return planes.unsqueeze(2).expand(-1, -1, 0 if self.mem is None else self.mem.history - 1, -1, -1)
+        return probs.unsqueeze(2).expand(-1, -1, 0 if self.mem is None else self.mem.history - 1, -1, -1)
 
 
 def _check(merge: str, fuser: str, key_norm: str, query_norm: str, update_every: int) -> None:

@@ -8,7 +8,7 @@ from voslab.core.export_graph import CELLS, MEMORY, Graph, Graphs
 from voslab.methods.stcn.network import STCN, Query
 from voslab.nn import matching_graphs as common
 from voslab.nn.affinity import attend
-from voslab.nn.blocks import grid, rows
+from voslab.nn.blocks import flatten_hw, unflatten_hw
 
 
 def graphs(network: STCN) -> Graphs:
@@ -23,16 +23,16 @@ def graphs(network: STCN) -> Graphs:
         return key, thin, f4, f8, f16
 
     def memorise(image: Tensor, masks: Tensor, key: Tensor, f16: Tensor) -> tuple[Tensor, ...]:
-        return rows(key).unsqueeze(1), network.value(image, f16, common.used(masks))
+        return flatten_hw(key).unsqueeze(1), network.value(image, f16, common.used(masks))
 
     def read(key: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return grid(attend(rows(key), keys, values, top_k, "l2"), key)
+        return unflatten_hw(attend(flatten_hw(key), keys, values, top_k, "l2"), key)
 
     def decode(readout: Tensor, thin: Tensor, f4: Tensor, f8: Tensor) -> Tensor:
         return common.probabilities(network.decode(Query(common.fine(f4, f8), thin, thin), readout))
 
     asked, frame = common.plane(keys), common.plane(values)
-    masked = {"image": common.picture(), "masks": common.planes()}
+    masked = {"image": common.picture(), "masks": common.probs()}
     found = {"readout": common.own(values), "thin": frame, **{name: features[name] for name in ("f4", "f8")}}
     chain = common.growing(network.memory_every, network.memory_previous, network.memory_bound, anew=True)
     first = "The first frame goes through `encode`, too: `memorise` takes its key and feature."

@@ -11,13 +11,13 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from voslab.core import Compared, Frame, Keys, Masks, State, state
+from voslab.core import Frame, KeyInputs, Keys, Masks, State, state
 from voslab.core.segmenter import Comparison, Padding
 from voslab.nn.aggregation import aggregate_product, object_probabilities
-from voslab.nn.blocks import FeatureFusion, grid, in_chunks, rows
+from voslab.nn.blocks import FeatureFusion, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STCNDecoder
 from voslab.nn.encoders import MaskEncoder, masks_and_others
-from voslab.nn.key_projections import asked_by, project, remembered, stored_by
+from voslab.nn.key_projections import memory_key, memory_proj, project, query_proj
 from voslab.nn.memory import DenseMemory, check_policy
 from voslab.nn.normalise import Normalise
 from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
@@ -62,7 +62,7 @@ class Query(NamedTuple):
 
 
 class STCN(nn.Module):
-    """The whole network; a `Segmenter`, `Matching`.
+    """The whole network; a `Segmenter`, `KeyMatching`.
 
     Args:
         backbone: of the key encoder, to stride 16; the paper's is `resnet50`.
@@ -125,41 +125,43 @@ class STCN(nn.Module):
 
     def begin(self, frame: Frame, masks: Masks) -> STCNState:
         """See `Segmenter.begin`."""
-        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.planes.shape[1])
+        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.probs.shape[1])
         return STCNState(memory, frame.image, None, _aggregated(masks))
 
     def step(self, frame: Frame, state: STCNState) -> tuple[Tensor, STCNState]:
         """See `Segmenter.step`."""
         memory, masks, last, encoded = state.memory, state.masks, state.last, None
-        if masks.planes.shape[1]:
+        if masks.probs.shape[1]:
             memory = self.memorise(state)
             last = state.index if self._stays(state) else last
             query = self.encode(frame.image, state.keys)
             f16 = query.features.f16
-            encoded = Remembered(remembered(self.key, f16, query.key, state.keys), f16)
+            encoded = Remembered(memory_key(self.key, f16, query.key, state.keys), f16)
             odds = self.decode(query, self.read(query, memory))
         else:
-            odds = masks.planes
-        logits = aggregate_product(odds, masks.valid)
-        masks = masks.with_planes(object_probabilities(logits))
+            odds = masks.probs
+        logits = aggregate_product(odds, masks.slot_mask)
+        masks = masks.with_probs(object_probabilities(logits))
         return logits, STCNState(memory, frame.image, encoded, masks, state.index + 1, last, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: STCNState) -> STCNState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
-        memory = state.memory.extend(masks.planes.shape[1])
+        memory = state.memory.extend(masks.probs.shape[1])
         return replace(state, memory=memory, masks=_aggregated(state.masks.append(masks)), last=None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
-        """See `Matching.key_layers`: one projection for both."""
+        """See `KeyMatching.key_layers`: one projection for both."""
         return (self.key,)
 
-    def compare(self, state: STCNState) -> tuple[Compared, STCNState]:
-        """See `Matching.compare`. The memory's side is the frame itself, the same for all objects."""
+    def compare(self, state: STCNState) -> tuple[KeyInputs, STCNState]:
+        """See `KeyMatching.compare`. The memory's side is the frame itself, the same for all objects."""
         encoded = state.encoded or self._remember(state)
-        return Compared(encoded.f16, encoded.f16.unsqueeze(1), state.masks, state.keys), replace(state, encoded=encoded)
+        return KeyInputs(encoded.f16, encoded.f16.unsqueeze(1), state.masks, state.keys), replace(
+            state, encoded=encoded
+        )
 
     def with_keys(self, state: STCNState, keys: Keys) -> STCNState:
-        """See `Matching.with_keys`."""
+        """See `KeyMatching.with_keys`."""
         encoded = state.encoded
         if encoded is not None:
             encoded = Remembered(project(self.key, encoded.f16, keys.stored), encoded.f16)
@@ -168,7 +170,7 @@ class STCN(nn.Module):
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Key encoder (section 3.1): B 3 H W -> features, key, and what the decoder sees of the frame."""
         features = Pyramid(*self.encoder(self.normalise(image)))
-        return Query(features, project(self.key, features.f16, asked_by(keys)), self.thin(features.f16))
+        return Query(features, project(self.key, features.f16, query_proj(keys)), self.thin(features.f16))
 
     def memorise(self, state: STCNState) -> DenseMemory:
         """Value encoder (section 3.1): the frame that the state holds, with its masks, joins the memory."""
@@ -176,7 +178,7 @@ class STCN(nn.Module):
         if not state.memory.wants(stay):
             return state.memory
         key, f16 = state.encoded or self._remember(state)
-        return state.memory.write(rows(key).unsqueeze(1), self.value(state.image, f16, state.masks), stay)
+        return state.memory.write(flatten_hw(key).unsqueeze(1), self.value(state.image, f16, state.masks), stay)
 
     def value(self, image: Tensor, f16: Tensor, masks: Masks) -> Tensor:
         """What a frame B 3 H W with the feature B C h w is remembered to hold: B O hw Cv."""
@@ -184,14 +186,14 @@ class STCN(nn.Module):
         share = self.fuser.share(f16)
 
         def fuse(masks: Tensor) -> Tensor:
-            return rows(self.fuser(self.mask_encoder.encode(stem, masks), share))
+            return flatten_hw(self.fuser(self.mask_encoder.encode(stem, masks), share))
 
         return in_chunks(fuse, masks_and_others(masks, clamp=False), self.object_chunk)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Memory read by L2 similarity (sections 3.2, 4): B O Cv h w."""
         top_k = None if self.training else self.top_k
-        return grid(memory.read(rows(query.key), top_k, "l2"), query.key)
+        return unflatten_hw(memory.read(flatten_hw(query.key), top_k, "l2"), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder (section 3.2): readouts B O Cv h w -> log-odds B O H W."""
@@ -203,9 +205,9 @@ class STCN(nn.Module):
 
     def _remember(self, state: STCNState) -> Remembered:
         f16 = self.encoder(self.normalise(state.image))[-1]
-        return Remembered(project(self.key, f16, stored_by(state.keys)), f16)
+        return Remembered(project(self.key, f16, memory_proj(state.keys)), f16)
 
 
 def _aggregated(masks: Masks) -> Masks:
     """Given masks pass through the aggregation too: 0 and 1 become 1e-7 and 1 - 1e-7."""
-    return masks.with_planes(object_probabilities(aggregate_product(masks.planes.logit(), masks.valid)))
+    return masks.with_probs(object_probabilities(aggregate_product(masks.probs.logit(), masks.slot_mask)))

@@ -13,13 +13,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Compared, Frame, Keys, Masks, State, state
+from voslab.core import Frame, KeyInputs, Keys, Masks, State, state
 from voslab.core.segmenter import Comparison, Padding
 from voslab.nn.aggregation import aggregate_product, object_probabilities
-from voslab.nn.blocks import grid, in_chunks, rows
+from voslab.nn.blocks import flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
 from voslab.nn.encoders import KeyValue, MaskEncoder, masks_and_others
-from voslab.nn.key_projections import asked_by, stored_by
+from voslab.nn.key_projections import memory_proj, query_proj
 from voslab.nn.memory import DenseMemory, check_policy
 from voslab.nn.normalise import Normalise
 from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
@@ -53,7 +53,7 @@ class Query(NamedTuple):
 
 
 class STM(nn.Module):
-    """The whole network; a `Segmenter`, `Matching`.
+    """The whole network; a `Segmenter`, `KeyMatching`.
 
     Args:
         backbone: of both encoders; the paper's is `resnet50`, to stride 16.
@@ -114,45 +114,45 @@ class STM(nn.Module):
 
     def begin(self, frame: Frame, masks: Masks) -> STMState:
         """See `Segmenter.begin`."""
-        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.planes.shape[1])
+        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.probs.shape[1])
         return STMState(memory, frame.image, masks, 0)
 
     def step(self, frame: Frame, state: STMState) -> tuple[Tensor, STMState]:
         """See `Segmenter.step`."""
         memory, masks = state.memory, state.masks
-        if masks.planes.shape[1]:
+        if masks.probs.shape[1]:
             memory = self.memorise(state)
             query = self.encode(frame.image, state.keys)
             odds = self.decode(query, self.read(query, memory))
         else:
-            odds = masks.planes
-        logits = aggregate_product(odds, masks.valid)
-        masks = masks.with_planes(object_probabilities(logits))
+            odds = masks.probs
+        logits = aggregate_product(odds, masks.slot_mask)
+        masks = masks.with_probs(object_probabilities(logits))
         return logits, STMState(memory, frame.image, masks, state.index + 1, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: STMState) -> STMState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
-        memory = state.memory.extend(masks.planes.shape[1])
+        memory = state.memory.extend(masks.probs.shape[1])
         return replace(state, memory=memory, masks=state.masks.append(masks))
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
-        """See `Matching.key_layers`."""
+        """See `KeyMatching.key_layers`."""
         return self.query.key, self.memory.key
 
-    def compare(self, state: STMState) -> tuple[Compared, STMState]:
-        """See `Matching.compare`. The memory encoder's features are not kept: its masks may still change."""
+    def compare(self, state: STMState) -> tuple[KeyInputs, STMState]:
+        """See `KeyMatching.compare`. The memory encoder's features are not kept: its masks may still change."""
         query = self.query.compared(self.encoder(self.normalise(state.image))[-1])
         memory = self.memory.compared(self._joined(state.image, state.masks))
-        return Compared(query, memory, state.masks, state.keys), state
+        return KeyInputs(query, memory, state.masks, state.keys), state
 
     def with_keys(self, state: STMState, keys: Keys) -> STMState:
-        """See `Matching.with_keys`."""
+        """See `KeyMatching.with_keys`."""
         return replace(state, keys=keys)
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Query encoder (section 3.1): B 3 H W -> features, key and value."""
         features = Pyramid(*self.encoder(self.normalise(image)))
-        return Query(features, *self.query(features.f16, asked_by(keys)))
+        return Query(features, *self.query(features.f16, query_proj(keys)))
 
     def memorise(self, state: STMState) -> DenseMemory:
         """Memory encoder (section 3.1): the frame that the state holds, with its masks, joins the memory."""
@@ -164,13 +164,13 @@ class STM(nn.Module):
     def remember(self, image: Tensor, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
         """A frame B 3 H W and its masks -> keys B O hw Ck, values B O hw Cv."""
         features = self._joined(image, masks)
-        projected = self.memory(features.flatten(0, 1), stored_by(keys))
-        key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
+        projected = self.memory(features.flatten(0, 1), memory_proj(keys))
+        key, value = (torch.unflatten(flatten_hw(x), 0, features.shape[:2]) for x in projected)
         return key, value
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Space-time memory read (section 3.2): B O Cv h w."""
-        return grid(memory.read(rows(query.key), self.top_k), query.key)
+        return unflatten_hw(memory.read(flatten_hw(query.key), self.top_k), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder (section 3.3): readouts B O Cv h w -> log-odds B O H W."""
@@ -180,5 +180,5 @@ class STM(nn.Module):
     def _joined(self, image: Tensor, masks: Masks) -> Tensor:
         """The memory encoder's features of a frame with its masks: B O C h w."""
         stem = self.mask_encoder.conv1(self.normalise(image))
-        planes = masks_and_others(masks, clamp=True)
-        return in_chunks(partial(self.mask_encoder.encode, stem), planes, self.object_chunk)
+        probs = masks_and_others(masks, clamp=True)
+        return in_chunks(partial(self.mask_encoder.encode, stem), probs, self.object_chunk)

@@ -8,7 +8,7 @@ from voslab.core.export_graph import CELLS, MEMORY, OBJECTS, Axis, Graph, Graphs
 from voslab.methods.swiftnet.network import Encoded, Query, SwiftNet
 from voslab.nn import matching_graphs as common
 from voslab.nn.affinity import attend
-from voslab.nn.blocks import grid, rows
+from voslab.nn.blocks import flatten_hw, unflatten_hw
 from voslab.nn.pixel_memory import max_cosine
 from voslab.nn.resnet import Pyramid
 
@@ -34,13 +34,13 @@ def graphs(network: SwiftNet) -> Graphs:
         return max_cosine(new, keys)
 
     def read(key: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return grid(attend(rows(key), keys, values), key)
+        return unflatten_hw(attend(flatten_hw(key), keys, values), key)
 
     def decode(readout: Tensor, value: Tensor, f4: Tensor, f8: Tensor) -> Tensor:
         encoded = Encoded(f4, common.fine(f4, f8))
         return common.probabilities(network.decode(Query(encoded, value, value), readout))
 
-    masked = {"masks": common.planes(), "c1": c1, **features}
+    masked = {"masks": common.probs(), "c1": c1, **features}
     found = {"readout": common.own(values), "value": seen, **fine}
     parts = (
         Graph(

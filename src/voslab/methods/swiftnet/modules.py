@@ -1,6 +1,6 @@
 """SwiftNet's own parts: the light aggregation encoder, and what stands between memory and decoder.
 
-Shapes: B frames, N = B O object planes, C channels.
+Shapes: B frames, N = B O object probs, C channels.
 """
 
 from __future__ import annotations

@@ -13,14 +13,14 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Compared, Frame, Keys, Masks, State, state
+from voslab.core import Frame, KeyInputs, Keys, Masks, State, state
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.swiftnet.modules import ASPP, LightAggregationEncoder
 from voslab.nn.aggregation import aggregate_product, object_probabilities
-from voslab.nn.blocks import grid, in_chunks, rows
+from voslab.nn.blocks import flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
 from voslab.nn.encoders import KeyValue, masks_and_others
-from voslab.nn.key_projections import asked_by, stored_by
+from voslab.nn.key_projections import memory_proj, query_proj
 from voslab.nn.normalise import Normalise
 from voslab.nn.pixel_memory import PixelMemory, Policy
 from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
@@ -69,7 +69,7 @@ class Query(NamedTuple):
 
 
 class SwiftNet(nn.Module):
-    """The whole network; a `Segmenter`, `Matching`.
+    """The whole network; a `Segmenter`, `KeyMatching`.
 
     Args:
         backbone: to stride 16; the paper's are `resnet18` and `resnet50`.
@@ -146,7 +146,7 @@ class SwiftNet(nn.Module):
 
     def begin(self, frame: Frame, masks: Masks) -> SwiftNetState:
         """See `Segmenter.begin`."""
-        batch, objects = masks.valid.shape
+        batch, objects = masks.slot_mask.shape
         memory = PixelMemory([], self.policy).extend(objects)
         nothing = frame.image.new_zeros(batch, dtype=torch.float32)
         return SwiftNetState(memory, frame.image, None, masks, 0, [True] * batch, nothing)
@@ -154,42 +154,42 @@ class SwiftNet(nn.Module):
     def step(self, frame: Frame, state: SwiftNetState) -> tuple[Tensor, SwiftNetState]:
         """See `Segmenter.step`."""
         memory, masks, encoded = state.memory, state.masks, None
-        if masks.planes.shape[1]:
+        if masks.probs.shape[1]:
             memory = self.memorise(state)
             query = self.encode(frame.image, state.keys)
             encoded = query.encoded
             odds = self.decode(query, self.read(query, memory))
         else:
-            odds = masks.planes
-        logits = aggregate_product(odds, masks.valid)
-        masks = masks.with_planes(object_probabilities(logits))
+            odds = masks.probs
+        logits = aggregate_product(odds, masks.slot_mask)
+        masks = masks.with_probs(object_probabilities(logits))
         due, variation = self._due(state, frame.image, masks)
         return logits, SwiftNetState(memory, frame.image, encoded, masks, state.index + 1, due, variation, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: SwiftNetState) -> SwiftNetState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
-        memory = state.memory.extend(masks.planes.shape[1])
+        memory = state.memory.extend(masks.probs.shape[1])
         return replace(state, memory=memory, masks=state.masks.append(masks))
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
-        """See `Matching.key_layers`."""
+        """See `KeyMatching.key_layers`."""
         return self.query.key, self.memory.key
 
-    def compare(self, state: SwiftNetState) -> tuple[Compared, SwiftNetState]:
-        """See `Matching.compare`."""
+    def compare(self, state: SwiftNetState) -> tuple[KeyInputs, SwiftNetState]:
+        """See `KeyMatching.compare`."""
         encoded = state.encoded or self._features(state.image)
         memory = self.memory.compared(self._joined(encoded, state.masks))
-        compared = Compared(self.query.compared(encoded.pyramid.f16), memory, state.masks, state.keys)
+        compared = KeyInputs(self.query.compared(encoded.pyramid.f16), memory, state.masks, state.keys)
         return compared, replace(state, encoded=encoded)
 
     def with_keys(self, state: SwiftNetState, keys: Keys) -> SwiftNetState:
-        """See `Matching.with_keys`."""
+        """See `KeyMatching.with_keys`."""
         return replace(state, keys=keys)
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """B 3 H W -> features, key and value."""
         encoded = self._features(image)
-        return Query(encoded, *self.query(encoded.pyramid.f16, asked_by(keys)))
+        return Query(encoded, *self.query(encoded.pyramid.f16, query_proj(keys)))
 
     def memorise(self, state: SwiftNetState) -> PixelMemory:
         """Light aggregation encoder: the frame that the state holds, with its masks, joins the memory."""
@@ -201,13 +201,13 @@ class SwiftNet(nn.Module):
     def remember(self, encoded: Encoded, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
         """A frame's features and its masks -> keys B O hw Ck, values B O hw Cv."""
         features = self._joined(encoded, masks)
-        projected = self.memory(features.flatten(0, 1), stored_by(keys))
-        key, value = (torch.unflatten(rows(x), 0, features.shape[:2]) for x in projected)
+        projected = self.memory(features.flatten(0, 1), memory_proj(keys))
+        key, value = (torch.unflatten(flatten_hw(x), 0, features.shape[:2]) for x in projected)
         return key, value
 
     def read(self, query: Query, memory: PixelMemory) -> Tensor:
         """Memory read over chosen pixels and the previous frame: B O Cv h w."""
-        return grid(memory.read(rows(query.key)), query.key)
+        return unflatten_hw(memory.read(flatten_hw(query.key)), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """ASPP and decoder: readouts B O Cv h w -> log-odds B O H W."""
@@ -221,8 +221,8 @@ class SwiftNet(nn.Module):
 
     def _joined(self, encoded: Encoded, masks: Masks) -> Tensor:
         """A frame's features and masks -> B O C h w."""
-        planes = masks_and_others(masks, clamp=True)
-        return in_chunks(partial(self.reference, *encoded), planes, self.object_chunk)
+        probs = masks_and_others(masks, clamp=True)
+        return in_chunks(partial(self.reference, *encoded), probs, self.object_chunk)
 
     @torch.no_grad()
     def _due(self, before: SwiftNetState, image: Tensor, masks: Masks) -> tuple[list[bool], Tensor]:
@@ -231,7 +231,7 @@ class SwiftNet(nn.Module):
             return [(before.index + 1) % self.memory_every == 0] * len(image), before.variation
         enough, image_threshold, mask_threshold = self.thresholds
         changed = (image - before.image).abs().amax(1) > image_threshold
-        moved = (masks.planes - before.masks.planes).abs() * masks.valid[:, :, None, None]
+        moved = (masks.probs - before.masks.probs).abs() * masks.slot_mask[:, :, None, None]
         changed |= (moved > mask_threshold).any(1)
         total = before.variation + changed.float().mean((1, 2))
         due = total >= enough

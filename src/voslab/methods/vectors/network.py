@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import Coded, Frame, Masks, State, state
+from voslab.core import CodecData, Frame, Masks, State, state
 from voslab.core.segmenter import Padding
 from voslab.nn.aggregation import LIMIT, aggregate_min
 
@@ -22,11 +22,11 @@ class Seen(State):
 
     Attributes:
         index: presentation index.
-        planes: B O H W, 0 or 1; 0 of objects that were added later.
+        probs: B O H W, 0 or 1; 0 of objects that were added later.
     """
 
     index: int
-    planes: Tensor
+    probs: Tensor
 
 
 @state
@@ -34,7 +34,7 @@ class VectorsState(State):
     """Pictures in decode order, and the slots in use, B O."""
 
     pictures: list[Seen]
-    valid: Tensor
+    slot_mask: Tensor
 
 
 class Vectors(nn.Module):
@@ -59,32 +59,32 @@ class Vectors(nn.Module):
 
     def begin(self, frame: Frame, masks: Masks) -> VectorsState:
         """See `Segmenter.begin`."""
-        return VectorsState([Seen(frame.index, masks.planes)], masks.valid)
+        return VectorsState([Seen(frame.index, masks.probs)], masks.slot_mask)
 
     def step(self, frame: Frame, state: VectorsState) -> tuple[Tensor, VectorsState]:
         """See `Segmenter.step`. Frames come in decode order."""
         earlier = [seen for seen in state.pictures if seen.index < frame.index] or state.pictures
-        planes = max(earlier, key=lambda seen: seen.index).planes
-        if frame.coded is not None and frame.coded.motion is not None and frame.coded.references is not None:
-            planes = follow(state.pictures, frame.coded, planes)
-        pictures = [*state.pictures, Seen(frame.index, planes)][-self.buffer :]
-        return aggregate_min((2 * planes - 1) * LIMIT, state.valid), VectorsState(pictures, state.valid)
+        probs = max(earlier, key=lambda seen: seen.index).probs
+        if frame.codec is not None and frame.codec.motion is not None and frame.codec.references is not None:
+            probs = follow(state.pictures, frame.codec, probs)
+        pictures = [*state.pictures, Seen(frame.index, probs)][-self.buffer :]
+        return aggregate_min((2 * probs - 1) * LIMIT, state.slot_mask), VectorsState(pictures, state.slot_mask)
 
-    def keep(self, state: VectorsState, indices: Collection[int]) -> VectorsState:
-        """See `Referring.keep`. Those decoded and shown last stay too, as the next picture may rest on them."""
+    def retain(self, state: VectorsState, indices: Collection[int]) -> VectorsState:
+        """See `ReferenceBuffered.keep`. Those decoded and shown last stay too, as the next picture may rest on them."""
         kept = {*indices, state.pictures[-1].index, max(seen.index for seen in state.pictures)}
-        return VectorsState([seen for seen in state.pictures if seen.index in kept], state.valid)
+        return VectorsState([seen for seen in state.pictures if seen.index in kept], state.slot_mask)
 
     def add(self, frame: Frame, masks: Masks, state: VectorsState) -> VectorsState:
         """See `Segmenter.add`."""
         last = state.pictures[-1]
-        joined = Masks(last.planes, state.valid).append(masks)
-        room = (0, 0, 0, 0, 0, masks.planes.shape[1])
-        before = [Seen(seen.index, F.pad(seen.planes, room)) for seen in state.pictures[:-1]]
-        return VectorsState([*before, Seen(last.index, joined.planes)], joined.valid)
+        joined = Masks(last.probs, state.slot_mask).append(masks)
+        room = (0, 0, 0, 0, 0, masks.probs.shape[1])
+        before = [Seen(seen.index, F.pad(seen.probs, room)) for seen in state.pictures[:-1]]
+        return VectorsState([*before, Seen(last.index, joined.probs)], joined.slot_mask)
 
 
-def follow(pictures: list[Seen], coded: Coded, unmoved: Tensor) -> Tensor:
+def follow(pictures: list[Seen], codec: CodecData, unmoved: Tensor) -> Tensor:
     """Masks B O H W read where vectors point, at the nearest pixel; positions outside read the border.
 
     Args:
@@ -93,10 +93,10 @@ def follow(pictures: list[Seen], coded: Coded, unmoved: Tensor) -> Tensor:
         unmoved: B O H W, what pixels hold that no vector serves. The past reference goes before the future one.
     """
     height, width = unmoved.shape[-2:]
-    assert coded.motion is not None, "a picture without vectors does not move"
-    assert coded.references is not None, "vectors lead to pictures"
-    motion = F.interpolate(coded.motion.to(unmoved.device, torch.float32), (height, width), mode="nearest-exact")
-    references = coded.references.to(unmoved.device, torch.float32)
+    assert codec.motion is not None, "a picture without vectors does not move"
+    assert codec.references is not None, "vectors lead to pictures"
+    motion = F.interpolate(codec.motion.to(unmoved.device, torch.float32), (height, width), mode="nearest-exact")
+    references = codec.references.to(unmoved.device, torch.float32)
     references = F.interpolate(references, (height, width), mode="nearest-exact")
     down = torch.arange(height, device=unmoved.device).view(-1, 1)
     right = torch.arange(width, device=unmoved.device)
@@ -109,5 +109,5 @@ def follow(pictures: list[Seen], coded: Coded, unmoved: Tensor) -> Tensor:
             named = (references[:, which] == seen.index).unsqueeze(1)
             if not named.any():
                 continue
-            out = torch.where(named, seen.planes.flatten(2).gather(2, place).view_as(out), out)
+            out = torch.where(named, seen.probs.flatten(2).gather(2, place).view_as(out), out)
     return out

@@ -50,7 +50,7 @@ def reference_lists(buffer: Buffer, slices: Sequence[Slice], index: int) -> tupl
     return tuple(dict.fromkeys(joined[0])), tuple(dict.fromkeys(joined[1]))
 
 
-def lost(buffer: Buffer, slices: Sequence[Slice]) -> bool:
+def has_lost_reference(buffer: Buffer, slices: Sequence[Slice]) -> bool:
     """Whether a picture that this one may refer to never came, though the stream leaves none out (clause 7.4.3).
 
     Where nothing came before, or nothing is referred to, the stream was cut there.
@@ -61,7 +61,7 @@ def lost(buffer: Buffer, slices: Sequence[Slice]) -> bool:
     return bool(buffer.references) and refers and not header.gaps and header.frame_number not in following
 
 
-def with_gaps(buffer: Buffer, header: Slice) -> Buffer:
+def fill_frame_num_gaps(buffer: Buffer, header: Slice) -> Buffer:
     """The buffer in which pictures that never came stand as hidden ones (clause 8.2.5.2)."""
     limit, modulus = max(1, header.max_references), header.max_frame_number
     if header.idr or header.frame_number == buffer.number:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import Coded, Picture
+from voslab.core import CodecData, RawFrame
 from voslab.video.motion.optical_flow import Luma, by_flow, luma_of, on_grid
 from voslab.video.motion.warp import carried
 
@@ -38,15 +38,15 @@ class _Held:
         self.small: dict[int, Tensor] = {}
         self.keys: dict[int, Luma] = {}
 
-    def add(self, picture: Picture, grid: tuple[int, int] | None, whole: bool) -> None:
+    def add(self, picture: RawFrame, grid: tuple[int, int] | None, whole: bool) -> None:
         luma = luma_of(picture)
         if grid is not None:
             self.small = dict([*self.small.items(), (picture.index, _small(luma, grid))][-_HELD:])
-        if whole and (picture.coded is None or picture.coded.type != "B"):
+        if whole and (picture.codec is None or picture.codec.type != "B"):
             self.keys = dict(sorted(self.keys.items())[-2:]) | {picture.index: luma}
 
 
-def with_fill(pictures: Iterable[Picture], fill: Fill) -> Iterator[Picture]:
+def with_fill(pictures: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
     """Pictures in decode order whose B-frames have motion everywhere.
 
     `nearest` takes vectors and references of the nearest cell that has some; `matched` those of the nearest on any side
@@ -56,35 +56,35 @@ def with_fill(pictures: Iterable[Picture], fill: Fill) -> Iterator[Picture]:
     return iter(pictures) if fill == "none" else _filled(pictures, fill)
 
 
-def _filled(pictures: Iterable[Picture], fill: Fill) -> Iterator[Picture]:
+def _filled(pictures: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
     held = _Held()
     for picture in pictures:
-        coded = picture.coded
-        if coded is None or coded.motion is None or coded.references is None:
+        codec = picture.codec
+        if codec is None or codec.motion is None or codec.references is None:
             held.add(picture, None, fill == "flow")
             yield picture
             continue
-        if coded.type == "B":
-            holes = (coded.references < 0).all(1, keepdim=True)
+        if codec.type == "B":
+            holes = (codec.references < 0).all(1, keepdim=True)
             if holes.any() and (fill == "flow" or not holes.all()):
-                filled = _fill(picture, coded, holes, held, fill)
-                if coded.residual is not None:
+                filled = _fill(picture, codec, holes, held, fill)
+                if codec.residual is not None:
                     left = _left(picture, filled, held.small)
-                    filled = replace(filled, residual=torch.where(holes, left, coded.residual))
-                picture = replace(picture, coded=filled)
-        held.add(picture, _grid(coded.motion), fill == "flow")
+                    filled = replace(filled, residual=torch.where(holes, left, codec.residual))
+                picture = replace(picture, codec=filled)
+        held.add(picture, _grid(codec.motion), fill == "flow")
         yield picture
 
 
-def _fill(picture: Picture, coded: Coded, holes: Tensor, held: _Held, fill: Fill) -> Coded:
+def _fill(picture: RawFrame, codec: CodecData, holes: Tensor, held: _Held, fill: Fill) -> CodecData:
     if fill == "nearest":
-        return _nearest(coded, holes)
+        return _nearest(codec, holes)
     if fill == "matched":
-        return _matched(picture, coded, holes, held.small)
-    return _by_flow(picture, coded, holes, held.keys)
+        return _matched(picture, codec, holes, held.small)
+    return _by_flow(picture, codec, holes, held.keys)
 
 
-def _nearest(coded: Coded, holes: Tensor) -> Coded:
+def _nearest(codec: CodecData, holes: Tensor) -> CodecData:
     """With the motion of the nearest cell that has some."""
     missing = holes[0, 0].numpy().astype(np.uint8)
     _, labels = cv2.distanceTransformWithLabels(missing, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
@@ -92,18 +92,18 @@ def _nearest(coded: Coded, holes: Tensor) -> Coded:
     there = np.flatnonzero(missing == 0)
     place = np.zeros(int(labels.max()) + 1, np.int64)
     place[np.asarray(labels).ravel()[there]] = there
-    return _taken(coded, place[np.asarray(labels)])
+    return _taken(codec, place[np.asarray(labels)])
 
 
-def _matched(picture: Picture, coded: Coded, holes: Tensor, lumas: dict[int, Tensor]) -> Coded:
+def _matched(picture: RawFrame, codec: CodecData, holes: Tensor, lumas: dict[int, Tensor]) -> CodecData:
     """Of the nearest cells around (all in all, and in each direction), with the motion whose luma fits best."""
-    candidates = [_nearest(coded, holes), *(_taken(coded, source) for source in _directions(~holes[0, 0].numpy()))]
+    candidates = [_nearest(codec, holes), *(_taken(codec, source) for source in _directions(~holes[0, 0].numpy()))]
     errors = []
     for candidate in candidates:
         left = _left(picture, candidate, lumas)
         errors.append(F.avg_pool2d(left.abs(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False))
     best = torch.stack(errors).argmin(0)
-    motion, references = coded.motion, coded.references
+    motion, references = codec.motion, codec.references
     for place, candidate in enumerate(candidates):
         here = holes & (best == place)
         assert motion is not None
@@ -112,7 +112,7 @@ def _matched(picture: Picture, coded: Coded, holes: Tensor, lumas: dict[int, Ten
         assert candidate.references is not None
         motion = torch.where(here, candidate.motion, motion)
         references = torch.where(here, candidate.references, references)
-    return replace(coded, motion=motion, references=references)
+    return replace(codec, motion=motion, references=references)
 
 
 def _directions(there: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
@@ -127,44 +127,44 @@ def _directions(there: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
             yield np.where(last >= 0, found, own[turn])[turn]
 
 
-def _taken(coded: Coded, source: NDArray[np.int64]) -> Coded:
+def _taken(codec: CodecData, source: NDArray[np.int64]) -> CodecData:
     """Motion and references of other cells, h w flat."""
-    motion, references = coded.motion, coded.references
+    motion, references = codec.motion, codec.references
     assert motion is not None
     assert references is not None
     index = torch.from_numpy(np.ascontiguousarray(source).ravel())
     return replace(
-        coded,
+        codec,
         motion=motion.flatten(2)[..., index].view_as(motion),
         references=references.flatten(2)[..., index].view_as(references),
     )
 
 
-def _by_flow(picture: Picture, coded: Coded, holes: Tensor, keys: dict[int, Luma]) -> Coded:
+def _by_flow(picture: RawFrame, codec: CodecData, holes: Tensor, keys: dict[int, Luma]) -> CodecData:
     around = (
         max((index for index in keys if index < picture.index), default=-1),
         min((index for index in keys if index > picture.index), default=-1),
     )
-    flow = by_flow(picture, coded, {index: keys[index] for index in around if index >= 0})
-    assert coded.motion is not None
-    assert coded.references is not None
+    flow = by_flow(picture, codec, {index: keys[index] for index in around if index >= 0})
+    assert codec.motion is not None
+    assert codec.references is not None
     assert flow.motion is not None
     assert flow.references is not None
     return replace(
-        coded,
-        motion=torch.where(holes, flow.motion, coded.motion),
-        references=torch.where(holes, flow.references, coded.references),
+        codec,
+        motion=torch.where(holes, flow.motion, codec.motion),
+        references=torch.where(holes, flow.references, codec.references),
     )
 
 
-def _left(picture: Picture, coded: Coded, lumas: dict[int, Tensor]) -> Tensor:
+def _left(picture: RawFrame, codec: CodecData, lumas: dict[int, Tensor]) -> Tensor:
     """What motion compensation leaves on the grid, 1 1 h w; as much as can be where there is none."""
-    assert coded.motion is not None
-    grid = _grid(coded.motion)
+    assert codec.motion is not None
+    grid = _grid(codec.motion)
     own = _small(luma_of(picture), grid)
     if not lumas:
         return torch.ones_like(own)
-    predicted, there = carried(coded, lumas, "bilinear", 1 if picture.image.shape[0] == grid[0] else 4)
+    predicted, there = carried(codec, lumas, "bilinear", 1 if picture.image.shape[0] == grid[0] else 4)
     return torch.where(there, own - predicted, 1.0)
 
 

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voslab.core import Coded, Picture
+from voslab.core import CodecData, RawFrame
 
 Motion = Literal["codec", "flow", "vectors_as_flow"]
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
 Luma = NDArray[np.uint8]
 
 
-def with_motion(pictures: Iterable[Picture], motion: Motion) -> Iterator[Picture]:
+def with_motion(pictures: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
     """Pictures in decode order with another motion of their B-frames.
 
     `codec` leaves them as they are. `flow` is dense optical flow (DIS) to the nearest key frames before and behind the
@@ -40,11 +40,11 @@ def optical_flow(picture: Luma, reference: Luma) -> NDArray[np.float32]:
     return found
 
 
-def _changed(pictures: Iterable[Picture], motion: Motion) -> Iterator[Picture]:
+def _changed(pictures: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
     keys: dict[int, Luma] = {}
     for picture in pictures:
-        coded = picture.coded
-        if coded is None or coded.type != "B" or coded.motion is None:
+        codec = picture.codec
+        if codec is None or codec.type != "B" or codec.motion is None:
             # Of the key frames so far, two lie around any B-frame that still comes; open GOPs begin with a third.
             keys = dict(sorted(keys.items())[-2:]) | {picture.index: luma_of(picture)}
             yield picture
@@ -52,15 +52,15 @@ def _changed(pictures: Iterable[Picture], motion: Motion) -> Iterator[Picture]:
         past = max((index for index in keys if index < picture.index), default=-1)
         future = min((index for index in keys if index > picture.index), default=-1)
         if motion == "flow":
-            yield replace(picture, coded=by_flow(picture, coded, {i: keys[i] for i in (past, future) if i >= 0}))
+            yield replace(picture, codec=by_flow(picture, codec, {i: keys[i] for i in (past, future) if i >= 0}))
         else:
-            yield replace(picture, coded=_by_vectors(picture.index, coded, past if past >= 0 else future))
+            yield replace(picture, codec=_by_vectors(picture.index, codec, past if past >= 0 else future))
 
 
-def by_flow(picture: Picture, coded: Coded, references: dict[int, Luma]) -> Coded:
+def by_flow(picture: RawFrame, codec: CodecData, references: dict[int, Luma]) -> CodecData:
     """Side data of a B-frame, on the grid of `coded`, by flow to pictures of these presentation indices."""
-    assert coded.motion is not None
-    grid = (coded.motion.shape[-2], coded.motion.shape[-1])
+    assert codec.motion is not None
+    grid = (codec.motion.shape[-2], codec.motion.shape[-1])
     luma = luma_of(picture)
     motion = np.zeros((4, *grid), np.float32)
     named = np.full((2, *grid), -1, np.int32)
@@ -73,12 +73,12 @@ def by_flow(picture: Picture, coded: Coded, references: dict[int, Luma]) -> Code
         predicted += _displaced(reference, flow) / len(references)
     left = on_grid((luma - predicted) / np.float32(255), grid) if references else np.zeros(grid, np.float32)
     vectors, indices, residual = (torch.from_numpy(field[None]) for field in (motion, named, left[None]))
-    return Coded("B", vectors, indices, residual, coded.alive)
+    return CodecData("B", vectors, indices, residual, codec.live_refs)
 
 
-def _by_vectors(index: int, coded: Coded, key: int) -> Coded:
+def _by_vectors(index: int, codec: CodecData, key: int) -> CodecData:
     """`key` is the presentation index of the key frame that all vectors shall lead to; -1 for none."""
-    motion, references = coded.motion, coded.references
+    motion, references = codec.motion, codec.references
     assert motion is not None
     assert references is not None
     distance = references.float() - index
@@ -91,7 +91,7 @@ def _by_vectors(index: int, coded: Coded, key: int) -> Coded:
     named[:, int(key > index)] = key
     fields = [torch.zeros_like(one), torch.zeros_like(one)]
     fields[int(key > index)] = one * (key >= 0)
-    return replace(coded, motion=torch.cat(fields, 1), references=named)
+    return replace(codec, motion=torch.cat(fields, 1), references=named)
 
 
 def _ratio(distance: Tensor, wanted: int) -> Tensor:
@@ -114,6 +114,6 @@ def on_grid(field: NDArray, grid: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(whole, (grid[1], grid[0]), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def luma_of(picture: Picture) -> Luma:
+def luma_of(picture: RawFrame) -> Luma:
     """H W, full range."""
     return np.asarray(cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY), np.uint8)

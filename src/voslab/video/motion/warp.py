@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from voslab.core import Coded
+from voslab.core import CodecData
 
 Sampling = Literal["nearest", "bilinear"]
 
@@ -17,7 +17,7 @@ _WIDE = 1 << 31
 
 
 def carried(
-    coded: Coded, values: Mapping[int, Tensor], sampling: Sampling = "nearest", stride: int = 1
+    codec: CodecData, values: Mapping[int, Tensor], sampling: Sampling = "nearest", stride: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Values of the references, displaced to where they belong in the picture (CoVOS, Eq. 6 and 7).
 
@@ -35,23 +35,23 @@ def carried(
     Raises:
         ValueError: the picture has no vectors, or no values are given.
     """
-    if coded.motion is None or coded.references is None or not values:
+    if codec.motion is None or codec.references is None or not values:
         raise ValueError("values are carried by motion vectors, from at least one reference")
     # Fields are large and conversions dear: small integers throughout, and a look-up table from index to place.
-    named = torch.bincount(coded.references.flatten() + 1).nonzero().flatten() - 1
+    named = torch.bincount(codec.references.flatten() + 1).nonzero().flatten() - 1
     indices = sorted(set(named.tolist()) & values.keys())
     stack = torch.stack([values[index] for index in indices or list(values)[:1]])
     table = torch.full((int(named.max()) + 2,), -1, dtype=torch.int32)
     table[[index + 1 for index in indices]] = torch.arange(len(indices), dtype=torch.int32)
     table = table.to(stack.device)
     rows = stack.movedim(2, -1)
-    total, count = torch.zeros_like(rows[0]), torch.zeros_like(coded.motion[:, 0]).unsqueeze(-1)
+    total, count = torch.zeros_like(rows[0]), torch.zeros_like(codec.motion[:, 0]).unsqueeze(-1)
     for place in range(2):
-        references = coded.references[:, place]
+        references = codec.references[:, place]
         slots = table.index_select(0, (references.int() + 1).flatten()).view(references.shape)
         if slots.amax() >= 0:
             used = (slots >= 0).unsqueeze(-1).to(total.dtype)
-            motion = coded.motion[:, 2 * place : 2 * place + 2] / stride
+            motion = codec.motion[:, 2 * place : 2 * place + 2] / stride
             total += _sampled(rows, slots.clamp(min=0), motion, sampling) * used
             count += used
     return (total / count.clamp(min=1)).movedim(-1, 1), (count > 0).movedim(-1, 1)

@@ -8,7 +8,7 @@ import pytest
 
 from voslab.core import ConfigError, DataError
 from voslab.data.sources.ovis import ovis
-from voslab.data.sources.synthetic.lookalikes import By, alike, make_alike
+from voslab.data.sources.synthetic.lookalikes import By, lookalikes, make_lookalikes
 from voslab.data.sources.synthetic.scene import draw
 
 SIZE = (64, 112)
@@ -16,7 +16,7 @@ SIZE = (64, 112)
 
 @pytest.mark.parametrize("by", ["hue", "stripes"])
 def test_the_amount_is_all_that_differs(by: By) -> None:
-    same, near, far = (make_alike((3,), 4, SIZE, amount, by) for amount in (0.0, 0.2, 1.0))
+    same, near, far = (make_lookalikes((3,), 4, SIZE, amount, by) for amount in (0.0, 0.2, 1.0))
     first, second = same.things
     assert np.array_equal(first.texture, second.texture)
     for world in (near, far):
@@ -29,7 +29,7 @@ def test_the_amount_is_all_that_differs(by: By) -> None:
 
 
 def test_both_show_all_the_time_and_apart() -> None:
-    world = make_alike((0,), 12, SIZE, 0.0)
+    world = make_lookalikes((0,), 12, SIZE, 0.0)
     for frame in (0, 6, 11):
         _, labels = draw(world, frame, SIZE)
         left, right = (np.flatnonzero((labels == label).any(0)) for label in (1, 2))
@@ -38,7 +38,7 @@ def test_both_show_all_the_time_and_apart() -> None:
 
 
 def test_a_key_gives_one_world_and_another_another() -> None:
-    a, b, c = (draw(make_alike((key,), 3, SIZE, 0.5), 2, SIZE)[0] for key in (1, 1, 2))
+    a, b, c = (draw(make_lookalikes((key,), 3, SIZE, 0.5), 2, SIZE)[0] for key in (1, 1, 2))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
 
@@ -46,30 +46,30 @@ def test_a_key_gives_one_world_and_another_another() -> None:
 @pytest.mark.parametrize(("amount", "by"), [(-0.1, "hue"), (1.1, "hue"), (0.5, "size")])
 def test_other_differences_are_refused(amount: float, by: Any) -> None:
     with pytest.raises(ConfigError, match="must be in"):
-        make_alike((0,), 3, SIZE, amount, by)
+        make_lookalikes((0,), 3, SIZE, amount, by)
 
 
 def test_every_object_of_a_data_set_is_a_sequence_of_its_own(tmp_path: Path) -> None:
-    made = alike(tmp_path / "a", 0.1, videos=2, frames=3, size=SIZE)
-    assert [sequence.name for sequence in made] == ["alike_001_1", "alike_001_2", "alike_002_3", "alike_002_4"]
-    image, labels = draw(make_alike((0, "alike", 2), 3, SIZE, 0.1), 1, SIZE)
-    for label, sequence in zip((1, 2), made[2:], strict=True):
+    build_once = lookalikes(tmp_path / "a", 0.1, videos=2, frames=3, size=SIZE)
+    assert [sequence.name for sequence in build_once] == ["alike_001_1", "alike_001_2", "alike_002_3", "alike_002_4"]
+    image, labels = draw(make_lookalikes((0, "alike", 2), 3, SIZE, 0.1), 1, SIZE)
+    for label, sequence in zip((1, 2), build_once[2:], strict=True):
         assert np.array_equal(sequence.labels(1), labels == label)
         assert np.abs(sequence.image(1).astype(int) - image).mean() < 4
     assert ovis(tmp_path / "a", single=False)[0].starts == {1: 0, 2: 0}
 
 
 def test_a_data_set_is_made_once_and_is_what_was_asked_for(tmp_path: Path) -> None:
-    first = alike(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE)
+    first = lookalikes(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert alike(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE) == first
+    assert lookalikes(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
     with pytest.raises(DataError, match=r"generated with other parameters \(amount 0\.1 not 0\.2\)"):
-        alike(tmp_path / "a", 0.2, videos=1, frames=2, size=SIZE)
+        lookalikes(tmp_path / "a", 0.2, videos=1, frames=2, size=SIZE)
 
 
 @pytest.mark.parametrize("wrong", [{"videos": 0}, {"frames": 0}, {"size": (80, 64)}, {"amount": 2.0}])
 def test_a_data_set_of_nonsense_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        alike(**({"root": tmp_path / "a", "amount": 0.1, "videos": 1, "frames": 2, "size": SIZE} | wrong))
+        lookalikes(**({"root": tmp_path / "a", "amount": 0.1, "videos": 1, "frames": 2, "size": SIZE} | wrong))
     assert list(tmp_path.iterdir()) == []

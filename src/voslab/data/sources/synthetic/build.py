@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NOTE = "generated.json"
 
 
-def made(root: Path, parameters: DataclassInstance, write: Callable[[Path], None]) -> Path:
+def build_once(root: Path, parameters: DataclassInstance, write: Callable[[Path], None]) -> Path:
     """Make a data set in `root` unless it is there, whoever else is making it at the same time.
 
     Args:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from voslab.core import ConfigError
 from voslab.data.sources.davis import davis
-from voslab.data.sources.synthetic.build import made
+from voslab.data.sources.synthetic.build import build_once
 from voslab.data.sources.synthetic.scene import draw, make_world
 from voslab.data.video_sequence import Sequence
 from voslab.video.writer import write_mask
@@ -65,7 +65,7 @@ def generate(
     """
     height, width = size
     parameters = _Parameters(seed, train, val, frames, (height, width), (objects[0], objects[1]))
-    return made(Path(root), parameters, partial(_write, parameters=parameters))
+    return build_once(Path(root), parameters, partial(_write, parameters=parameters))
 
 
 def generated(

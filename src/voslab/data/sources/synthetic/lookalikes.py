@@ -15,8 +15,8 @@ from PIL import Image
 from voslab.core import ConfigError, generator
 from voslab.data.sources.ovis import ovis
 from voslab.data.sources.rle import encode
-from voslab.data.sources.synthetic.build import made
-from voslab.data.sources.synthetic.scene import Thing, World, draw
+from voslab.data.sources.synthetic.build import build_once
+from voslab.data.sources.synthetic.scene import SyntheticObject, World, draw
 from voslab.data.sources.synthetic.textures import Floats, noise, texture
 from voslab.data.sources.synthetic.trajectories import walk, wave
 from voslab.data.video_sequence import Sequence
@@ -44,7 +44,7 @@ class _Parameters:
             )
 
 
-def alike(
+def lookalikes(
     root: Path | str,
     amount: float,
     by: By = "hue",
@@ -73,10 +73,12 @@ def alike(
         WriteError: it cannot be written.
     """
     parameters = _Parameters(amount, by, videos, frames, (size[0], size[1]), seed)
-    return ovis(made(Path(root), parameters, partial(_write, parameters=parameters)))
+    return ovis(build_once(Path(root), parameters, partial(_write, parameters=parameters)))
 
 
-def make_alike(key: tuple[int | str, ...], frames: int, size: tuple[int, int], amount: float, by: By = "hue") -> World:
+def make_lookalikes(
+    key: tuple[int | str, ...], frames: int, size: tuple[int, int], amount: float, by: By = "hue"
+) -> World:
     """A world of two striped things, labels 1 and 2, that move about on opposite sides of the picture.
 
     Everything but the amount depends on the key alone: at 0 the two have the same texture, pixel by pixel.
@@ -119,12 +121,14 @@ def _striped(rough: Floats, turn: float, frequency: float, one: Floats, two: Flo
     return np.asarray(one + pattern[..., None] * (two - one), np.float32)
 
 
-def _thing(rng: np.random.Generator, number: int, stripes: Floats, radius: float, frames: int, aspect: float) -> Thing:
+def _thing(
+    rng: np.random.Generator, number: int, stripes: Floats, radius: float, frames: int, aspect: float
+) -> SyntheticObject:
     """On its own half of the picture."""
     middle = aspect * (0.25 + 0.5 * number)
     low, high = np.array([middle - 0.2, 0.3]), np.array([middle + 0.2, 0.7])
     centre = walk(rng, frames, np.array([middle, 0.5]), 0.15, low, high)
-    return Thing(
+    return SyntheticObject(
         label=number + 1,
         texture=stripes,
         centre=centre.astype(np.float32),
@@ -144,7 +148,7 @@ def _write(root: Path, parameters: _Parameters) -> None:
     for number in range(1, parameters.videos + 1):
         name = f"alike_{number:03}"
         key = (parameters.seed, "alike", number)
-        world = make_alike(key, parameters.frames, parameters.size, parameters.amount, parameters.by)
+        world = make_lookalikes(key, parameters.frames, parameters.size, parameters.amount, parameters.by)
         files = [f"{name}/img_{frame + 1:07}.jpg" for frame in range(parameters.frames)]
         (root / "train" / name).mkdir(parents=True)
         masks = []

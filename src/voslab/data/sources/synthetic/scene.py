@@ -22,7 +22,7 @@ _CLEAR = 0.6  # share of an object that must show in frame 0
 
 
 @dataclass(frozen=True)
-class Thing:
+class SyntheticObject:
     """Something that moves; an object if its label is not 0, else a distractor.
 
     Attributes:
@@ -57,7 +57,7 @@ class World:
 
     ground: Floats
     view: Floats
-    things: tuple[Thing, ...]
+    things: tuple[SyntheticObject, ...]
     noise: tuple[int | str, ...]
 
 
@@ -102,7 +102,7 @@ def draw(world: World, frame: int, size: tuple[int, int]) -> tuple[NDArray[np.ui
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), labels
 
 
-def _paint(thing: Thing, frame: int, image: Floats, labels: NDArray[np.int32]) -> None:
+def _paint(thing: SyntheticObject, frame: int, image: Floats, labels: NDArray[np.int32]) -> None:
     """Put a thing over what is there, in place."""
     height, width = labels.shape
     radius = float(thing.size[frame]) * height
@@ -132,7 +132,7 @@ def _paint(thing: Thing, frame: int, image: Floats, labels: NDArray[np.int32]) -
     labels[top:bottom, left:right][alpha >= 0.5] = thing.label
 
 
-def _only(world: World, thing: Thing) -> World:
+def _only(world: World, thing: SyntheticObject) -> World:
     return World(world.ground, world.view, (thing,), world.noise)
 
 
@@ -149,13 +149,13 @@ def _attempt(
     drift = walk(rng, frames, np.array([0.25, 0.25]), 0.05, np.array([0.05, 0.05]), np.array([0.45, 0.45]))
     view = np.concatenate([drift, 1 + 0.12 * wave(rng, frames)[:, None]], 1)
     count = int(rng.integers(objects[0], objects[1] + 1))
-    things: list[Thing] = []
+    things: list[SyntheticObject] = []
     looks: list[_Look] = []
     mean = 0.5 * (low + high)
     for number in range(count + int(rng.integers(0, 3))):
         if number >= count and rng.random() < 0.6:
-            alike = looks[int(rng.integers(count))]
-            look = _Look(alike.kind, _near(rng, alike.one), _near(rng, alike.two))
+            lookalikes = looks[int(rng.integers(count))]
+            look = _Look(lookalikes.kind, _near(rng, lookalikes.one), _near(rng, lookalikes.two))
         else:
             look = _look(rng, mean, (low, high))
         looks.append(look)
@@ -184,7 +184,7 @@ def _thing(
     picture: tuple[int, float],
     starts: NDArray[np.floating],
     shrink: float,
-) -> Thing:
+) -> SyntheticObject:
     height, aspect = picture
     radius = shrink * rng.uniform(0.14, 0.22)
     low, high = np.array([0.15, 0.15]), np.array([aspect - 0.15, 0.85])
@@ -194,7 +194,7 @@ def _thing(
     if rng.random() < 0.15:
         centre = excursion(rng, centre, aspect, 2 * radius)
     side = max(48, int(3 * radius * height))
-    return Thing(
+    return SyntheticObject(
         label=label,
         texture=texture(rng, (side, side), look.one, look.two, look.kind),
         centre=centre.astype(np.float32),

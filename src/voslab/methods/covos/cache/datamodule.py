@@ -10,11 +10,11 @@ from voslab.data.clips.mixture import Videos
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.train_loader import TrainLoader
 from voslab.data.video_sequence import Sequence
-from voslab.methods.covos.cache.crops import CarriedCrops, CropSettings, Video, collate_carried
-from voslab.methods.covos.cache.files import carried_frames
+from voslab.methods.covos.cache.crops import CachedBFrameCrops, CropSettings, Video, collate_cached
+from voslab.methods.covos.cache.files import cached_frames
 
 
-class CarriedDataModule(VOSDataModule):
+class CachedBFrameDataModule(VOSDataModule):
     """Training batches are `CarriedBatch`es, once something has carried the `training_videos` and called `open`.
 
     Args:
@@ -52,7 +52,7 @@ class CarriedDataModule(VOSDataModule):
         self.crop = crop or CropSettings()
         self.samples_per_epoch = samples_per_epoch
         self._listed = train
-        self._crops: CarriedCrops | None = None
+        self._crops: CachedBFrameCrops | None = None
 
     def training_videos(self) -> tuple[Sequence, ...]:
         """The videos whose B-frames train.
@@ -88,14 +88,14 @@ class CarriedDataModule(VOSDataModule):
         """
         kept = []
         for folder in folders:
-            frames = carried_frames(folder)
+            frames = cached_frames(folder)
             if frames is None:
                 raise DataError(f"{folder}: not finished, there is no index")
             if frames:
                 kept.append(Video(folder, frames))
         if not kept:
             raise DataError("none of the training videos has a B-frame with a mask: nothing to train on")
-        self._crops = CarriedCrops(tuple(kept), self.crop, self.seed, self.samples_per_epoch)
+        self._crops = CachedBFrameCrops(tuple(kept), self.crop, self.seed, self.samples_per_epoch)
 
     def train_dataloader(self) -> TrainLoader:
         """Batches of this process for the trainer's current epoch; see `VOSDataModule.train_dataloader`.
@@ -105,4 +105,4 @@ class CarriedDataModule(VOSDataModule):
         """
         if self._crops is None:
             raise ConfigError("data: nothing was carried: only model=covos trains on B-frames")
-        return self.training_loader(self._crops, len(self._crops), collate_carried)
+        return self.training_loader(self._crops, len(self._crops), collate_cached)

@@ -26,32 +26,32 @@ CELL = 4
 INDEX = "index.json"
 
 
-class CarriedPicture(NamedTuple):
+class CachedBFrame(NamedTuple):
     """One B-frame, float16 but for the labels.
 
     Attributes:
         features: V, its own, C h w.
         carried: V̂, carried to it, C h w; None where nothing compares them.
-        planes: P̂, carried masks, O h w.
+        probs: P̂, carried masks, O h w.
         corrected: P̄, the same with patches where the residual is large, O h w.
         labels: 4h 4w, uint8: 0 background, 1..O objects, `VOID`.
     """
 
     features: Tensor
     carried: Tensor | None
-    planes: Tensor
+    probs: Tensor
     corrected: Tensor
     labels: Tensor
 
 
-def write_carried(path: Path, picture: CarriedPicture) -> None:
+def write_cached(path: Path, picture: CachedBFrame) -> None:
     """Write one B-frame atomically.
 
     Raises:
         DataError: a feature that half precision does not hold.
         WriteError: the file cannot be written.
     """
-    tensors = {"masks": torch.stack([picture.planes, picture.corrected]), "features": picture.features.permute(1, 2, 0)}
+    tensors = {"masks": torch.stack([picture.probs, picture.corrected]), "features": picture.features.permute(1, 2, 0)}
     if picture.carried is not None:
         tensors["carried"] = picture.carried.permute(1, 2, 0)
     tensors = {key: tensor.detach().cpu().half().contiguous() for key, tensor in tensors.items()}
@@ -61,12 +61,12 @@ def write_carried(path: Path, picture: CarriedPicture) -> None:
         save_file({**tensors, "labels": picture.labels.cpu().contiguous()}, file)
 
 
-def finish(folder: Path, frames: ListOf[int]) -> None:
+def mark_complete(folder: Path, frames: ListOf[int]) -> None:
     """Say that a video's folder is complete, and which frames it has. Raises `WriteError`."""
     atomic_write(folder / INDEX, json.dumps(sorted(frames)))
 
 
-def carried_frames(folder: Path) -> tuple[int, ...] | None:
+def cached_frames(folder: Path) -> tuple[int, ...] | None:
     """Frames of a video's folder; None where it is not finished. Raises `DataError` for a damaged index."""
     path = folder / INDEX
     if not path.is_file():
@@ -82,9 +82,9 @@ def frame_path(folder: Path, index: int) -> Path:
     return folder / f"{index:05}.safetensors"
 
 
-def read_carried(
+def read_cached(
     path: Path, size: tuple[int, int] | None = None, rng: np.random.Generator | None = None
-) -> CarriedPicture:
+) -> CachedBFrame:
     """Read a B-frame, or a crop of it that shows part of an object, where there is one.
 
     Args:
@@ -106,10 +106,10 @@ def read_carried(
             carried = file.get_slice("carried")[rows, columns] if "carried" in file.keys() else None  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete its folder") from error
-    planes, corrected = masks[..., rows, :][..., columns]
+    probs, corrected = masks[..., rows, :][..., columns]
     labels = labels[_pixels(rows), _pixels(columns)].clone()
     front = None if carried is None else carried.permute(2, 0, 1)
-    return CarriedPicture(features.permute(2, 0, 1), front, planes, corrected, labels)
+    return CachedBFrame(features.permute(2, 0, 1), front, probs, corrected, labels)
 
 
 def _place(masks: Tensor, labels: Tensor, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from voslab.core import VOID, DataError, Frame, Masks, ObjectTable
 from voslab.data import EvaluationSampler, Sequence
 from voslab.engine import Settings, run
-from voslab.engine.codec_source import Coding
+from voslab.engine.codec_source import CodecSource
 from voslab.engine.padding import pads
-from voslab.methods.covos.cache.files import CarriedPicture, carried_frames, finish, frame_path, write_carried
+from voslab.methods.covos.cache.files import CachedBFrame, cached_frames, frame_path, mark_complete, write_cached
 from voslab.methods.covos.codec_fields import is_key
 from voslab.methods.covos.network import CoVOS, CoVOSState
 from voslab.methods.covos.propagation import Propagated
@@ -33,11 +33,11 @@ _VERSION = 2
 Hand = Callable[[int, Propagated, tuple[int, int]], None]
 
 
-def carry_all(
+def precompute_all(
     network: CoVOS,
     videos: ListOf[Sequence],
     root: Path,
-    coding: Coding,
+    codec_source: CodecSource,
     settings: Settings,
     process: tuple[int, int] = (0, 1),
     per_video: int | None = None,
@@ -63,17 +63,22 @@ def carry_all(
     """
     folders = [root / video_name(video, per_video) for video in videos]
     mine = EvaluationSampler([len(video) for video in videos], *process)
-    todo = [index for index in mine if carried_frames(folders[index]) is None]
+    todo = [index for index in mine if cached_frames(folders[index]) is None]
     for count, index in enumerate(todo, 1):
-        frames = carry(network, videos[index], folders[index], coding, settings, per_video)
+        frames = precompute(network, videos[index], folders[index], codec_source, settings, per_video)
         size = sum(frame_path(folders[index], frame).stat().st_size for frame in frames)
         words = (videos[index].name, len(frames), size / 2**20, count, len(todo))
         log.info("carried %s: %d B-frames, %.0f MiB (video %d of %d)", *words)
     return folders
 
 
-def carry(
-    network: CoVOS, video: Sequence, folder: Path, coding: Coding, settings: Settings, per_video: int | None = None
+def precompute(
+    network: CoVOS,
+    video: Sequence,
+    folder: Path,
+    codec_source: CodecSource,
+    settings: Settings,
+    per_video: int | None = None,
 ) -> tuple[int, ...]:
     """Run one video through the engine, write its B-frames with masks, and finish its folder.
 
@@ -93,17 +98,17 @@ def carry(
 
     def write(index: int, propagated: Propagated, size: tuple[int, int]) -> None:
         assert propagated.features is not None, "a decoder sees features"
-        objects = propagated.planes.shape[1]
+        objects = propagated.probs.shape[1]
         labels = _labels(video, index, ObjectTable(table.ids[:objects]), settings, network)
         assert labels.shape == size, "labels are padded like their frame"
         own, carried = propagated.features[0], None if propagated.carried is None else propagated.carried[0]
-        picture = CarriedPicture(own, carried, propagated.planes[0], propagated.corrected[0], labels)
-        write_carried(frame_path(folder, index), picture)
+        picture = CachedBFrame(own, carried, propagated.probs[0], propagated.corrected[0], labels)
+        write_cached(frame_path(folder, index), picture)
         written.append(index)
 
-    for _ in run(Recorder(network, wanted, write), coding.pictures(video.source), given, settings):
+    for _ in run(Recorder(network, wanted, write), codec_source.pictures(video.source), given, settings):
         pass
-    finish(folder, written)
+    mark_complete(folder, written)
     return tuple(sorted(written))
 
 
@@ -129,13 +134,13 @@ class Recorder(nn.Module):
 
     def step(self, frame: Frame, state: CoVOSState) -> tuple[Tensor, CoVOSState]:
         """See `Segmenter.step`; B-frames come out as background."""
-        if is_key(frame) or not state.valid.shape[1]:
+        if is_key(frame) or not state.slot_mask.shape[1]:
             return self.network.step(frame, state)
         propagated, state = self.network.propagate(frame, state)
         size = (frame.image.shape[-2], frame.image.shape[-1])
         if frame.index in self.wanted:
             self.hand(frame.index, propagated, size)
-        return frame.image.new_zeros(1, state.valid.shape[1] + 1, *size), state
+        return frame.image.new_zeros(1, state.slot_mask.shape[1] + 1, *size), state
 
     def add(self, frame: Frame, masks: Masks, state: CoVOSState) -> CoVOSState:
         """See `Segmenter.add`."""
