@@ -8,14 +8,15 @@ DEMO ?= outputs/demo
 GENERATED = .cache/generated
 WEIGHTS = weights/gpu_stcn.safetensors
 
-.PHONY: demo test test-slow lint format setup lock clean
+.PHONY: demo test test-slow lint docs format setup lock clean
 
 setup: $(VENV)/ready
 
-$(VENV)/ready: requirements.lock
+$(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 # Trains on generated videos, scores held-out ones beside the floor and the weights of this checkout, which segment one of them.
@@ -42,6 +43,10 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# The documentation site, in .cache/site.
+docs: setup
+	$(RUN) -m mkdocs build --strict
 
 format: setup
 	$(RUN) -m ruff check --fix .

@@ -1,12 +1,13 @@
-"""What motion vectors are worth: scores by the size of objects against other motion, and the time of a frame.
+"""Compares motion vectors with other motion: scores by object size, and time per frame.
 
     python -m benchmarks.covos [sequences=bear,…] [split=train] [year=2016] [size=240] [intervals=1,2,3,5]
                                [base=FILE] [weights=FILE] [parts=table,timing] [data=DIR] [record=STUDY]
                                [paths.experiments=DIR] [MODEL OVERRIDES]
 
 `table` is Table 4 of the supplement: J&F on B-frames, over all masks of a class of sizes, where the base looks at every
-frame, and where it looks at key frames only and masks are carried by the codec's vectors alone, by them with the holes
-of intra blocks filled, by vectors taken for optical flow, by optical flow (DIS), and, with a decoder's `weights`, by
+frame, and where it looks at key frames only and masks are propagated by the codec's vectors alone, with the
+holes of intra blocks filled, by vectors taken for optical flow, by optical flow (DIS), and, with a decoder's
+`weights`, by
 the whole method. With `record`, each of them becomes a record of that study.
 
 `timing` is Eq. 3, T = T_base R + (T_propagation + T_correction)(1 - R), for several intervals of memory updates counted
@@ -34,12 +35,13 @@ from torch import nn
 
 from benchmarks.segmented import Ran, processor_time, ran
 from voslab.cli.entry import CONFIGS
-from voslab.cli.models import Model, load_model
+from voslab.cli.models import load_model
 from voslab.core import Segmenter
 from voslab.data.sources.davis import davis
-from voslab.data.video_sequence import Sequence
+from voslab.data.video_sequence import VideoSequence
 from voslab.engine import Settings
 from voslab.engine.codec_source import CodecSource
+from voslab.methods.builder import LoadedModel
 from voslab.metrics import SizeScore, score_by_size
 from voslab.reporting.run_record import write_record
 
@@ -61,8 +63,8 @@ VARIANTS = {
     "vectors taken for flow": {"motion": "vectors_as_flow"},
     "optical flow": {"motion": "flow"},
 }
-"""What carries masks in place of the whole method, as parameters of `CodecSource`."""
-CARRIED_ONLY = ("model.network.refine=false", "model.network.correction=false")
+"""Motion that replaces the whole method, as parameters of `CodecSource`."""
+PROPAGATION_ONLY = ("model.network.refine=false", "model.network.correction=false")
 TABLE = "{:<28}" + "{:>22}" * 4
 TIMING = "{:<20}{:>6}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}"
 COLUMNS = ["frames,every", "keys", "memory", "T_base", "T_B", "stages", "Eq.3", "network", "decoded", "gain", "J&F"]
@@ -85,9 +87,9 @@ def main() -> None:
             timing(options, overrides, sequences, cache)
 
 
-def table(options: dict[str, str], overrides: list[str], sequences: tuple[Sequence, ...], cache: str) -> None:
+def table(options: dict[str, str], overrides: list[str], sequences: tuple[VideoSequence, ...], cache: str) -> None:
     """Scores by size: a line for each motion, of B-frames and of all frames."""
-    plain = _model(options, [*overrides, *CARRIED_ONLY], cache)
+    plain = _model(options, [*overrides, *PROPAGATION_ONLY], cache)
     codec_source = _coding(plain)
     codings: dict[str, Any] = VARIANTS
     variants = {name: (plain.segmenter, replace(codec_source, **each)) for name, each in codings.items()}
@@ -100,7 +102,7 @@ def table(options: dict[str, str], overrides: list[str], sequences: tuple[Sequen
         every = ran(_base(plain), sequence, images, plain.settings).rows
         b_frames: NDArray[np.float64] = np.zeros(0)
         for place, (name, (segmenter, each)) in enumerate(variants.items()):
-            part = ran(segmenter, sequence, each.pictures(sequence.images), plain.settings)
+            part = ran(segmenter, sequence, each.frames(sequence.images), plain.settings)
             found.setdefault(name, []).append(part.rows)
             b_frames = part.rows[part.rows[:, 4] == 0, 0]
             ratios += [len(part.keys) / part.frames] * (not place)
@@ -124,11 +126,11 @@ def _record(
     ratios: list[float],
     options: dict[str, str],
     overrides: list[str],
-    sequences: tuple[Sequence, ...],
+    sequences: tuple[VideoSequence, ...],
 ) -> None:
     """A line of the table as a record: means over the masks of a class of sizes, and by sequence."""
     codec = [f"model.{key}={value}" for key, value in VARIANTS.get(name, {}).items()]
-    parameters = overrides if name == WHOLE else [*overrides, *CARRIED_ONLY, *codec]
+    parameters = overrides if name == WHOLE else [*overrides, *PROPAGATION_ONLY, *codec]
     composed = _config(options, parameters, "", options["weights"] if name == WHOLE else "")
     config = DictConfig({**composed, "line": name})
     rows = [
@@ -153,9 +155,11 @@ def _scores(rows: NDArray[np.float64], b_only: bool) -> tuple[SizeScore, ...]:
     return score_by_size(*_columns(rows[rows[:, 4] == 0] if b_only else rows))
 
 
-def timing(options: dict[str, str], overrides: list[str], sequences: Iterable[Sequence], cache: str) -> None:
+def timing(options: dict[str, str], overrides: list[str], sequences: Iterable[VideoSequence], cache: str) -> None:
     """Eq. 3 by interval of memory updates."""
-    model = _model(options, overrides if options["weights"] else [*overrides, *CARRIED_ONLY], cache, options["weights"])
+    model = _model(
+        options, overrides if options["weights"] else [*overrides, *PROPAGATION_ONLY], cache, options["weights"]
+    )
     base, codec_source = _base(model), _coding(model)
     print(TIMING.format(*COLUMNS))
     every = _runs(base, sequences, model, None)
@@ -170,19 +174,19 @@ def timing(options: dict[str, str], overrides: list[str], sequences: Iterable[Se
 
 
 def _runs(
-    segmenter: Segmenter[Any], sequences: Iterable[Sequence], model: Model, codec_source: CodecSource | None
+    segmenter: Segmenter[Any], sequences: Iterable[VideoSequence], model: LoadedModel, codec_source: CodecSource | None
 ) -> list[Ran]:
     found = []
     for sequence in sequences:
-        pictures: Iterable[Any] = (sequence.image(index) for index in range(len(sequence)))
+        frames: Iterable[Any] = (sequence.image(index) for index in range(len(sequence)))
         if codec_source is not None:
             # Encoded before the clock runs.
-            pictures = [*codec_source.pictures(sequence.images)] and codec_source.pictures(sequence.images)
-        found.append(ran(segmenter, sequence, pictures, model.settings))
+            frames = [*codec_source.frames(sequence.images)] and codec_source.frames(sequence.images)
+        found.append(ran(segmenter, sequence, frames, model.settings))
     return found
 
 
-def _alone(base: Segmenter[Any], sequence: Sequence, part: Ran, settings: Settings) -> Ran:
+def _alone(base: Segmenter[Any], sequence: VideoSequence, part: Ran, settings: Settings) -> Ran:
     """The base on the key frames that another run had."""
     shown = replace(sequence, images=sequence.images[: len(part.keys)], masks=sequence.masks[: len(part.keys)])
     return ran(base, shown, part.keys, settings)
@@ -212,7 +216,7 @@ def _report(name: str, parts: list[Ran], base: list[Ran], memory: float, usual: 
     return float(total)
 
 
-def _model(options: dict[str, str], overrides: list[str], cache: str, weights: str = "") -> Model:
+def _model(options: dict[str, str], overrides: list[str], cache: str, weights: str = "") -> LoadedModel:
     return load_model(_config(options, overrides, cache, weights))
 
 
@@ -223,14 +227,14 @@ def _config(options: dict[str, str], overrides: list[str], cache: str, weights: 
         return compose("evaluate", [*arguments, *overrides])
 
 
-def _base(model: Model) -> Segmenter[Any]:
+def _base(model: LoadedModel) -> Segmenter[Any]:
     assert isinstance(model.segmenter, nn.Module)
     base: Any = model.segmenter.get_submodule("base")
     return cast("Segmenter[Any]", base)
 
 
-def _coding(model: Model) -> CodecSource:
-    assert model.codec_source is not None, "covos looks at coded pictures"
+def _coding(model: LoadedModel) -> CodecSource:
+    assert model.codec_source is not None, "covos reads codec data"
     return model.codec_source
 
 

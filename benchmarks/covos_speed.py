@@ -1,10 +1,10 @@
-"""CoVOS over STCN against STCN alone, decoding included.
+"""Compares the speed of CoVOS over STCN with STCN alone, decoding included.
 
     python -m benchmarks.covos_speed [sequence=bear] [frames=22] [objects=1,5] [threads=2] [data=DIR] [MODEL OVERRIDES]
 
 Both as published (ResNet-50, random weights) at 480p. Two B-frames lie between key frames, which is about the paper's
-ratio of key frames, 37 %. STCN gets pictures that are read already; CoVOS decodes its file, which was encoded before.
-Several objects are vertical strips of the picture.
+ratio of key frames, 37 %. STCN gets decoded frames; CoVOS decodes its file, which was encoded before.
+Several objects are vertical strips of the frame.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from torch import nn
 
 from benchmarks.goals import Goal, options
 from voslab.cli.entry import CONFIGS
-from voslab.cli.models import Model, load_model
+from voslab.cli.models import load_model
 from voslab.data.sources.davis import davis
 from voslab.engine import run
+from voslab.methods.builder import LoadedModel
 
 DEFAULTS = {
     "sequence": "bear",
@@ -56,10 +57,10 @@ def main() -> None:
         assert isinstance(model.segmenter, nn.Module)
         assert model.codec_source is not None
         base: Any = model.segmenter.get_submodule("base")
-        list(model.codec_source.pictures(video.images))  # encoded before the clock runs
+        list(model.codec_source.frames(video.images))  # encoded before the clock runs
         for count in map(int, given["objects"].split(",")):
             plain, _ = _seconds(base, images, count, model)
-            ours, each = _seconds(model.segmenter, model.codec_source.pictures(video.images), count, model)
+            ours, each = _seconds(model.segmenter, model.codec_source.frames(video.images), count, model)
             others = [seconds for seconds, key in each if not key]
             note = (
                 f"{plain / len(images) * 1e3:.0f} ms a frame against {ours / len(images) * 1e3:.0f} ms, "
@@ -71,10 +72,10 @@ def main() -> None:
             Goal(f"a B-frame over a key frame, {count}", np.mean(others) / whole, B_FRAME, "most", note).show()
 
 
-def _seconds(segmenter: Any, pictures: Iterable[Any], objects: int, model: Model) -> tuple[float, list[Any]]:
+def _seconds(segmenter: Any, source: Iterable[Any], objects: int, model: LoadedModel) -> tuple[float, list[Any]]:
     """Of a whole run, and of each frame in the network, behind the first, with whether it was a key frame."""
     begun = time.perf_counter()
-    frames = iter(pictures)
+    frames = iter(source)
     first: Any = next(frames)
     shape = getattr(first, "image", first).shape[:2]
     strips = np.broadcast_to(np.arange(shape[1]) * (objects + 1) // shape[1], shape).astype(np.int32)
@@ -83,7 +84,7 @@ def _seconds(segmenter: Any, pictures: Iterable[Any], objects: int, model: Model
     return time.perf_counter() - begun, rows[1:]
 
 
-def _model(overrides: list[str], cache: str) -> Model:
+def _model(overrides: list[str], cache: str) -> LoadedModel:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         encoding = ["model.encoding.bframes=2", "model.encoding.b_adapt=0"]
         arguments = ["model=covos", "model/base=stcn", "data=davis2016", f"paths.cache='{cache}'"]

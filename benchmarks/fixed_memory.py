@@ -13,10 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.goals import Goal, interleaved, options
-from voslab.engine.profiling import started
+from voslab.engine.profiling import start_random_video
 from voslab.methods import registry
 from voslab.nn.inference import for_inference
 
@@ -53,9 +52,8 @@ def main() -> None:
 def step(name: str, size: list[int], frames: int = 0, **parameters: Any) -> Callable[[], Any]:
     """A frame of a network, with so many frames in its memory."""
     network = registry.build(name, parameters)
-    assert isinstance(network, nn.Module)
     for_inference(network)
-    frame, state = started(network, (size[0], size[1]), 1)
+    frame, state = start_random_video(network, (size[0], size[1]), 1)
     frame = replace(frame, index=1)
     if frames:
         state = replace(state, memory=state.memory.repeat(frames))

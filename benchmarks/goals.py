@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from voslab.cli.cpu_runtime import prepare_processor
+from voslab.cli.cpu_runtime import configure_cpu
 
 ROW = "{:<40}{:>7}{:>9}  {}"
 
@@ -57,7 +57,7 @@ def options(defaults: dict[str, str]) -> dict[str, str]:
     merged = {**defaults, **given}
     if merged.get("threads"):
         torch.set_num_threads(int(merged["threads"]))
-    prepare_processor()
+    configure_cpu()
     return merged
 
 

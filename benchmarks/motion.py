@@ -1,10 +1,10 @@
-"""How far motion vectors alone carry masks over B-frames, at which share of key frames, and what reading them costs.
+"""Measures masks propagated by motion vectors alone, the share of key frames, and the cost of reading vectors.
 
     python -m benchmarks.motion [settings=default,pinned,…] [warps=bilinear,…] [split=train] [sequences=bear,…]
                                 [every=1] [exported=false] [cost=true] [record=STUDY]
                                 [paths.data=DIR] [paths.cache=DIR] [paths.experiments=DIR]
 
-Ground-truth masks of DAVIS 2016 (480p) are given at I- and P-frames and carried to B-frames by nothing but vectors,
+Ground-truth masks of DAVIS 2016 (480p) are given at I- and P-frames and propagated to B-frames by vectors alone,
 over as many hops as the references take; means for bi-prediction, threshold 0.5, scored as DAVIS does, without the
 first and last frame. `error` is the mean absolute difference to the motion-compensated prediction, in grey levels, over
 the predicted pixels of P- and B-frames; `plain` the same with bilinear interpolation and plain means, in grey of the
@@ -29,15 +29,15 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from benchmarks.carrying import Scores, Stream, Warp, measured
+from benchmarks.precompute import Scores, Stream, Warp, measured
 from benchmarks.reading import rows as cost
 from voslab.cli.entry import fail
 from voslab.core import ConfigError, VOSError
 from voslab.core.parameters import nearest
 from voslab.data.sources.davis import davis
-from voslab.data.video_sequence import Sequence
+from voslab.data.video_sequence import VideoSequence
 from voslab.reporting.run_record import write_record
-from voslab.video.encode import Encoding, encoded
+from voslab.video.encode import Encoding, encode_to_cache
 
 T = TypeVar("T")
 FREE = Encoding(refs=None, b_pyramid=None, weightp=None)
@@ -105,7 +105,7 @@ def main() -> None:
             for name, setting in settings.items():
                 _study(name, setting, sequences, warps, cache, options)
                 if options["cost"] == "true":
-                    cost(name, encoded(sequences[-1].images, cache, setting))
+                    cost(name, encode_to_cache(sequences[-1].images, cache, setting))
     except VOSError as error:
         fail(error)
 
@@ -130,7 +130,7 @@ def _picked(names: str, known: dict[str, T]) -> dict[str, T]:
 def _study(
     name: str,
     setting: Encoding,
-    sequences: tuple[Sequence, ...],
+    sequences: tuple[VideoSequence, ...],
     warps: dict[str, Warp],
     cache: Path,
     options: dict[str, str],
@@ -139,7 +139,7 @@ def _study(
     found: list[tuple[Stream, dict[str, Scores]]] = []
     exported = options["exported"] == "true"
     for sequence in sequences:
-        found.append(measured(sequence, encoded(sequence.images, cache, setting), warps, exported))
+        found.append(measured(sequence, encode_to_cache(sequence.images, cache, setting), warps, exported))
         for warp, scores in found[-1][1].items():
             _print(name, warp, sequence.name, _numbers(found[-1][0], scores))
     for warp, how in warps.items():

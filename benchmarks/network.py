@@ -17,12 +17,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.goals import Goal, Peak, interleaved, options
 from voslab.core import Frame
-from voslab.engine.profiling import started
+from voslab.engine.profiling import start_random_video
 from voslab.methods import registry
 from voslab.nn.affinity import attend
 from voslab.nn.inference import for_inference
@@ -115,9 +114,8 @@ def _read(name: str, frames: int, best: dict[str, float]) -> None:
 def _steps(name: str, objects: int, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
     """The kinds of steps that a method has behind its first frame."""
     network = registry.build(name, {})
-    assert isinstance(network, nn.Module)
     for_inference(network)
-    frame, state = started(network, size, objects)
+    frame, state = start_random_video(network, size, objects)
     kinds = {name: state}
     if name == "stcn":
         kinds = {"stcn, not memorising": state, "stcn, memorising": replace(state, last=None)}

@@ -1,4 +1,4 @@
-"""What reading a coded video with its motion costs, over plain decoding of the same file.
+"""Measures the cost of reading a video with its codec data, relative to plain decoding of the same file.
 
     python -m benchmarks.reading [settings=pinned,default] [sequence=bear] [data=DIR]
 
@@ -22,7 +22,7 @@ from benchmarks.goals import Goal, options
 from voslab.data.sources.davis import davis
 from voslab.video import open_video
 from voslab.video.codec_reader import codec_frames
-from voslab.video.encode import Encoding, encoded
+from voslab.video.encode import Encoding, encode_to_cache
 
 SETTINGS = {"pinned": Encoding(), "default": Encoding(refs=None, b_pyramid=None, weightp=None)}
 DEFAULTS = {
@@ -40,7 +40,7 @@ def main() -> None:
     print(f"{len(video)} frames of {video.name}, {torch.get_num_threads()} thread(s), processor time")
     with tempfile.TemporaryDirectory() as cache:
         for name in given["settings"].split(","):
-            rows(name, encoded(video.images, Path(cache), SETTINGS[name]))
+            rows(name, encode_to_cache(video.images, Path(cache), SETTINGS[name]))
 
 
 def rows(name: str, path: Path) -> None:
@@ -68,7 +68,7 @@ def _sparse(path: Path) -> Iterable[Any]:
 
 
 def _seconds(read: Callable[[], Iterable[Any]]) -> tuple[float, int]:
-    """The least of three processor times, which other programs disturb less, and the number of pictures."""
+    """The least of three processor times, which other programs disturb less, and the number of frames."""
     times, count = [], 0
     for _ in range(3):
         begun = time.process_time()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.goals import Goal, interleaved, options
 from voslab.data.sources.davis import davis
 from voslab.metrics import boundary_f, jaccard
-from voslab.training.evaluation import from_files
+from voslab.training.evaluation import read_predictions
 
 DEFAULTS = {"sequences": "3", "rounds": "3", "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS"}
 Mask = NDArray[np.bool_]
@@ -69,7 +69,7 @@ def files(root: str, count: int, rounds: int) -> None:
 
     def ours() -> None:
         for video in videos:
-            for prediction in from_files(folder, video):
+            for prediction in read_predictions(folder, video):
                 truth = video.labels(prediction.index)
                 assert truth is not None
                 _ours((prediction.ids > 0, truth > 0))

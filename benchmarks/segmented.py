@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from voslab.core import RawFrame, Segmenter
-from voslab.data.video_sequence import Sequence
+from voslab.data.video_sequence import VideoSequence
 from voslab.engine import Settings, run
 from voslab.engine.profiling import timed
 from voslab.metrics import score_frame, standard_areas
@@ -43,7 +43,7 @@ class Ran:
 
 def ran(
     segmenter: Segmenter[Any],
-    sequence: Sequence,
+    sequence: VideoSequence,
     pictures: Iterable[RawFrame | NDArray[np.uint8]],
     settings: Settings,
 ) -> Ran:
@@ -52,10 +52,10 @@ def ran(
     keys: list[NDArray[np.uint8]] = []
     network = b_frames = total = 0.0
     frames = 0
-    given = sequence.given()
+    given = sequence.given_masks()
     objects = sorted(int(i) for i in np.unique(given[0]) if i)
     predictions = run(segmenter, pictures, given, settings)
-    with timed(segmenter, getattr(segmenter, "stages", ())) as stages:
+    with timed(segmenter, segmenter.stages) as stages:
         while True:
             started = time.process_time()
             prediction = next(predictions, None)

@@ -1,6 +1,6 @@
 """`python -m src.benchmark`: see `voslab.cli.benchmark`."""
 
-from voslab.cli.benchmark import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("benchmark")

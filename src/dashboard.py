@@ -1,6 +1,6 @@
 """`python -m src.dashboard`: see `voslab.cli.dashboard`."""
 
-from voslab.cli.dashboard import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("dashboard")

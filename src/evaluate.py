@@ -1,6 +1,6 @@
 """`python -m src.evaluate`: see `voslab.cli.evaluate`."""
 
-from voslab.cli.evaluate import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("evaluate")

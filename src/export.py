@@ -1,6 +1,6 @@
 """`python -m src.export`: see `voslab.cli.export`."""
 
-from voslab.cli.export import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("export")

@@ -1,6 +1,6 @@
 """`python -m src.prepare`: see `voslab.cli.prepare`."""
 
-from voslab.cli.prepare import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("prepare")

@@ -1,6 +1,6 @@
 """`python -m src.report`: see `voslab.cli.report`."""
 
-from voslab.cli.report import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("report")

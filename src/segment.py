@@ -1,6 +1,6 @@
 """`python -m src.segment`: see `voslab.cli.segment`."""
 
-from voslab.cli.segment import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("segment")

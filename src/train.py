@@ -1,6 +1,6 @@
 """`python -m src.train`: see `voslab.cli.train`."""
 
-from voslab.cli.train import main
+from voslab.cli.entry import run
 
 if __name__ == "__main__":
-    main()
+    run("train")

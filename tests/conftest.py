@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -11,8 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+from voslab.cli.entry import run as run_program
 
 Run = Callable[..., str]
+# A busy machine makes no property false.
+settings.register_profile("voslab", deadline=None)
+settings.load_profile("voslab")
 # Programs that tests start find the package of this checkout, whether it is installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).resolve().parents[1] / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -49,7 +54,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", [f"src.{name}", *map(str, arguments)])
         code: object = 0
         try:
-            importlib.import_module(f"voslab.cli.{name}").main()
+            run_program(name)
         except SystemExit as stopped:
             code = stopped.code
         finally:

@@ -21,13 +21,13 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from voslab.cli.entry import quote_path
-from voslab.cli.loading import write_half
-from voslab.cli.models import from_checkpoint
 from voslab.cli.training_module import training_module
 from voslab.data.samplers import EvaluationSampler
 from voslab.data.sources.davis import davis
 from voslab.data.sources.synthetic.generated import generate
 from voslab.data.video_sequence import EvaluationItem
+from voslab.methods.builder import from_checkpoint
+from voslab.methods.checkpoint import write_half
 from voslab.training.evaluation import mask_sinks
 from voslab.video import open_video
 
@@ -93,9 +93,9 @@ def test_a_run_folder_holds_everything(world: World) -> None:
         assert (world.run / name).is_file(), name
     metrics = json.loads((world.run / "metrics.json").read_text())
     names = ["J&F-Mean", *(f"{m}-{s}" for m in "JF" for s in ("Mean", "Recall", "Decay"))]
-    speed = {"frames_per_second", "begin_seconds", "peak_memory_mb"}
+    speed = {"frames_per_second", "first_frame_seconds", "peak_memory_mb"}
     validated = {f"val/{name}" for name in names if name.endswith("Mean")}
-    assert set(metrics) == {*names, *speed, *validated, "parameters_m", "training_steps", "training_minutes"}
+    assert set(metrics) == {*names, *speed, *validated, "params_millions", "training_steps", "training_minutes"}
     assert all(isinstance(value, float) for value in metrics.values())
     assert metrics["frames_per_second"] > 0
     losses = [row["train/loss"] for row in table(world.run / "logs" / "metrics.csv")]
@@ -190,7 +190,7 @@ def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: P
 
 def test_evaluate_repeats_the_test_of_the_training(world: World, evaluated: Path) -> None:
     trained, now = (json.loads((folder / "metrics.json").read_text()) for folder in (world.run, evaluated))
-    for key in ("J&F-Mean", "J-Decay", "F-Recall", "parameters_m", "training_steps"):
+    for key in ("J&F-Mean", "J-Decay", "F-Recall", "params_millions", "training_steps"):
         assert now[key] == trained[key]
     assert now["training_steps"] == 2
     assert 0 < now["training_minutes"] < 2
@@ -248,7 +248,7 @@ def test_masks_of_numbered_images_have_their_numbers_and_go_back_in(world: World
     made = sorted(path.name for path in (tmp_path / "one" / "masks").iterdir())
     assert made == [f"{5 * index:05}.png" for index in range(5)]
     again = program(*segment, f"mask={tmp_path / 'one' / 'masks'}", f"output={tmp_path / 'one'}")
-    assert "5 masks of another run lie there" in again.stdout
+    assert "5 masks of an earlier run are kept" in again.stdout
 
 
 def test_segment_a_video_file_with_late_objects_and_white_masks(world: World, tmp_path: Path) -> None:

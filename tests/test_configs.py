@@ -1,4 +1,4 @@
-"""Every configuration composes and builds."""
+"""Tests that every configuration composes and builds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_method_has_a_model_config_and_every_model_config_builds() -> None
 
 
 @pytest.mark.parametrize("name", names("experiment"))
-def test_experiments_name_themselves_and_compose(name: str) -> None:
+def test_experiments_compose_and_set_their_name(name: str) -> None:
     config = composed("train", f"experiment={name}", "paths.output=/tmp/none")
     assert config.name == name
     assert isinstance(instantiate(config.model.training), Recipe)
@@ -63,7 +63,7 @@ def test_every_alternative_composes(group: str) -> None:
         assert resolved["trainer"]["_target_"] == "lightning.Trainer"
 
 
-def test_every_trainer_leaves_gradients_and_sampling_to_us() -> None:
+def test_every_trainer_disables_inference_mode_and_distributed_samplers() -> None:
     for name in names("trainer"):
         config = composed("train", f"trainer={name}")
         assert config.trainer.inference_mode is False
@@ -102,7 +102,7 @@ def test_every_experiment_builds_its_clips_or_crops(name: str) -> None:
     assert [least <= most for least, most in map(settings.gap_at, (0, 10, 1000))] == [True] * 3
 
 
-def test_the_agent_of_a_wandb_sweep_types_overrides_that_compose() -> None:
+def test_overrides_of_the_wandb_sweep_compose() -> None:
     from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
     sweep = yaml.safe_load((CONF / "wandb_sweep.yaml").read_text())
@@ -119,13 +119,13 @@ def test_the_agent_of_a_wandb_sweep_types_overrides_that_compose() -> None:
         assert OmegaConf.select(config, name) == value["value"], name
 
 
-def test_gc_trains_by_gams_recipe() -> None:
+def test_gc_uses_the_recipe_of_gam() -> None:
     config = composed("train", "experiment=gam_davis", "model=gc")
     assert (config.model.name, config.model.network.cam, config.model.network.mem) == ("gam", False, False)
     assert config.data.clip.frames == 10
 
 
-def test_the_main_training_mixes_davis_and_youtube_vos(tmp_path: Path) -> None:
+def test_main_training_mixes_davis_and_youtube_vos(tmp_path: Path) -> None:
     davis_tree(tmp_path / "DAVIS", names=("bear", "camel"), frames=12)
     youtube_tree(tmp_path / "YouTube-VOS")
     small = ("data.clip.augmentation.size=[24,40]", "data.clip.augmentation.short=24", "+data.clip.min_area=4")
@@ -139,11 +139,11 @@ def test_the_main_training_mixes_davis_and_youtube_vos(tmp_path: Path) -> None:
     assert clips[0, 10].images.shape == (3, 3, 24, 40)
 
 
-def test_slurm_names_the_folder_by_the_job_and_goes_on_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_run_folder_is_named_by_job_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = {"JOB_ID": "77", "NTASKS": "6", "NTASKS_PER_NODE": "3", "NNODES": "2", "PROCID": "4", "LOCALID": "1"}
     for name, value in {**tasks, "NODEID": "1", "JOB_NAME": "train", "NODELIST": "a[1-2]"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    # The trainer sets it for the whole process; it is put back behind this test.
+    # The trainer sets it for the whole process; it is restored after this test.
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["trainer=slurm", "trainer.accelerator=cpu"], return_hydra_config=True)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.test_cli import ROOT, program
-from voslab.cli.models import from_checkpoint
 from voslab.data.sources.davis import davis
 from voslab.engine import Settings, run
+from voslab.methods.builder import from_checkpoint
 from voslab.video import open_video, read_masks
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_stills_then_videos(method: str, vos_data: Path, tmp_path: Path) -> None
 def test_committed_weights_follow_a_real_object(name: str, least: float, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["dog"])
-    predictions = run(model.segmenter, (video.image(i) for i in range(10)), video.given(), model.settings)
+    predictions = run(model.segmenter, (video.image(i) for i in range(10)), video.given_masks(), model.settings)
     last = list(predictions)[-1].ids == 1
     truth = video.labels(9) == 1
     assert (last & truth).sum() / (last | truth).sum() > least

@@ -1,3 +1,23 @@
-"""A laboratory for semi-supervised video object segmentation (VOS)."""
+"""A laboratory for semi-supervised video object segmentation (VOS).
+
+Example:
+    >>> import numpy as np
+    >>> from voslab import Predictor
+    >>> video = [np.zeros((24, 32, 3), np.uint8)] * 3
+    >>> mask = np.zeros((24, 32), np.uint8)
+    >>> mask[8:16, 8:16] = 1
+    >>> predictor = Predictor.load(model="copy_first")
+    >>> [int((p.ids == 1).sum()) for p in predictor.segment(video, {0: mask})]
+    [64, 64, 64]
+"""
+
+from typing import TYPE_CHECKING
+
+from voslab.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from voslab.engine.runner import Prediction as Prediction
+    from voslab.predictor import Predictor as Predictor
 
 __version__ = "0.2.0"
+__getattr__, __all__ = lazy_exports(__name__, {"engine.runner": ["Prediction"], "predictor": ["Predictor"]})

@@ -10,9 +10,9 @@ PROGRAM = """
 import resource
 from pathlib import Path
 import torch
-from voslab.cli.cpu_runtime import prepare_processor
+from voslab.cli.cpu_runtime import configure_cpu
 if {keep}:
-    prepare_processor()
+    configure_cpu()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for size in (4, 16, 8, 32):
@@ -33,26 +33,26 @@ def faults(keep: bool) -> tuple[int, int]:
     return int(count), int(huge)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are told by Linux")
-def test_tensors_take_the_pages_of_those_before() -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted on Linux only")
+def test_freed_memory_is_reused() -> None:
     (kept, huge), (given_back, _) = faults(True), faults(False)
     if huge:
-        pytest.skip("with transparent huge pages everywhere there is little to fault in")
+        pytest.skip("with transparent huge pages there are few page faults")
     assert given_back > 100_000
     assert kept < given_back / 10
 
 
 SMALLEST = """
 import torch
-from voslab.cli.cpu_runtime import prepare_processor
-prepare_processor()
+from voslab.cli.cpu_runtime import configure_cpu
+configure_cpu()
 torch.set_num_threads(2)
 product = torch.full((512, 512), 1e-30) @ torch.full((512, 512), 1e-15)
 print(int(product.count_nonzero()))
 """
 
 
-@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot")
-def test_what_is_all_but_zero_is_zero_in_all_threads() -> None:
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this CPU cannot flush denormals")
+def test_denormals_are_flushed_in_all_threads() -> None:
     done = subprocess.run([sys.executable, "-c", SMALLEST], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "0"

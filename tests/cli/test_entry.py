@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from voslab.cli.entry import CONFIGS, check_values, entry, explain, fail, quote_path
+from voslab.cli.main import PROGRAMS, main
+from voslab.cli.renamed import RENAMED
 from voslab.core import ConfigError, DataError
 
 
@@ -158,3 +160,38 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(
     assert stopped.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/file: cannot be made the folder of this run (File exists)\n"
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_a_renamed_option_is_answered_with_its_new_name(
+    old: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group, _, choice = old.partition("/")
+    assert (CONFIGS / group / f"{RENAMED[old]}.yaml").is_file()
+    assert not (CONFIGS / f"{old}.yaml").exists()
+    sweep = ["-m"] if group == "sweep" else []
+    monkeypatch.setattr(sys, "argv", ["evaluate", *sweep, f"{group}={choice}"])
+    with pytest.raises(SystemExit, match="2"):
+        entry("evaluate")(lambda config: None)()
+    assert capsys.readouterr().err == f"error: {group}={choice}: renamed; use {group}={RENAMED[old]}\n"
+
+
+def test_the_command_lists_its_programs_and_refuses_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["voslab", "--help"])
+    main()
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in PROGRAMS)
+    monkeypatch.setattr(sys, "argv", ["voslab", "trian"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith("error: voslab trian: no such program (there are train, evaluate,")
+
+
+def test_every_program_is_a_module_of_the_package_and_of_the_checkout() -> None:
+    root = CONFIGS.parent
+    for name in PROGRAMS:
+        assert (root / "src" / f"{name}.py").is_file()
+        assert (root / "src" / "voslab" / "cli" / f"{name}.py").is_file()
+        assert (CONFIGS / f"{name}.yaml").is_file()

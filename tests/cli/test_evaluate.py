@@ -1,4 +1,4 @@
-"""Splits without truth, from the command line: segmented, packed, checked."""
+"""Tests of `src.evaluate` on splits without truth: packing and checking of submissions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ from voslab.data.sources.synthetic.generated import generate
 DOG = sorted(FILMS)[2]
 
 
-def test_without_truth_there_is_a_submission_in_place_of_scores(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_split_without_truth_is_packed_for_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     youtube_tree(tmp_path / "YouTube-VOS/2019")
     out, again = tmp_path / "out", tmp_path / "again"
     arguments = ("data=youtube_vos_valid", f"paths.data={tmp_path}")
     done = program("evaluate", "model=copy_first", *arguments, f"output={out}", "trainer=cpu")
-    assert f"submission: {out}/submission.zip (3 sequences, nothing wrong)" in done.stdout
+    assert f"submission: {out}/submission.zip (3 sequences, no faults)" in done.stdout
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["J&F-Mean"], metrics["G-Mean"]) == (None, None)
     assert metrics["frames_per_second"] > 0
@@ -46,21 +44,21 @@ def test_without_truth_there_is_a_submission_in_place_of_scores(
     assert (again / "submission.zip").read_bytes() == (out / "submission.zip").read_bytes()
     (out / "masks" / DOG / "00041.png").unlink()
     capsys.readouterr()
-    with pytest.raises(DataError, match=r"again/submission\.zip: not fit to be sent, 1 fault \(listed above\)"):
+    with pytest.raises(DataError, match=r"again/submission\.zip: would be rejected, 1 fault \(listed above\)"):
         masks_that_exist(out / "masks")
     assert capsys.readouterr().out == f"Annotations/{DOG}/00041.png: missing\n"
-    with pytest.raises(ConfigError, match="to be scored, masks must be unpacked"):
+    with pytest.raises(ConfigError, match="masks to be scored must be in a folder, not a zip"):
         masks_that_exist(out / "submission.zip", "data.test.split=train_all_frames")
     assert not masks_that_exist(out / "masks", "data.test.split=train_all_frames")
     with pytest.raises(ConfigError, match="no such folder or zip"):
         masks_that_exist(tmp_path / "none")
-    with pytest.raises(ConfigError, match="goes without checkpoint and model"):
+    with pytest.raises(ConfigError, match="cannot be combined with checkpoint or model"):
         masks_that_exist(out / "masks", "model=copy_first")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
-def test_an_evaluation_that_is_told_to_stop_is_not_taken_for_done(tmp_path: Path, trainer: str) -> None:
+def test_stopped_evaluation_writes_no_metrics(tmp_path: Path, trainer: str) -> None:
     generate(tmp_path / "DAVIS", train=1, val=4, frames=40, size=(120, 200), objects=(1, 2))
     data = ("data=davis2017", f"paths.data={tmp_path}", f"output={tmp_path}/out", f"trainer={trainer}")
     command = [sys.executable, "-m", "src.evaluate", "model=stm", *data]
@@ -77,7 +75,7 @@ def test_an_evaluation_that_is_told_to_stop_is_not_taken_for_done(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_the_whole_way_in_one_process_and_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submission_is_equal_for_one_and_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One process would take all cores, two share them, and sums depend on the number of threads in their last bit.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     youtube_tree(tmp_path / "YouTube-VOS", {f"{name}{i}": film for name, film in FILMS.items() for i in range(3)})

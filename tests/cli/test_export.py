@@ -1,4 +1,4 @@
-"""`python -m src.export`: the graphs alone carry masks through a video, and compute what the network does."""
+"""Checks that the exported graphs, chained as docs/onnx.md describes, compute the same masks as the network."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from tests.conftest import Run
 from voslab.cli import onnx
-from voslab.cli.models import from_checkpoint
 from voslab.core import Frame, Masks
-from voslab.core.export_graph import Function, Graphs
+from voslab.core.export_graph import ExportGraph, GraphModule
 from voslab.methods import registry
+from voslab.methods.builder import from_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 Array = NDArray[np.float32]
@@ -37,7 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
 NAMES = sorted(SMALL)
 
 
-def network(name: str) -> tuple[Any, Graphs]:
+def network(name: str) -> tuple[Any, tuple[ExportGraph, ...]]:
     torch.manual_seed(0)
     method = "gam" if name == "gc" else name
     built: Any = registry.build(method, SMALL[name])
@@ -48,7 +48,7 @@ def network(name: str) -> tuple[Any, Graphs]:
 
 
 def video() -> tuple[list[Array], Array]:
-    """Pictures 1 3 H W, and probs 1 O H W of the first."""
+    """Random frames 1 3 H W, and masks 1 O H W of the first frame."""
     numbers = np.random.default_rng(0)
     frames = [numbers.random((1, 3, *SIZE), np.float32) for _ in range(FRAMES)]
     probs = np.zeros((1, OBJECTS, *SIZE), np.float32)
@@ -56,9 +56,9 @@ def video() -> tuple[list[Array], Array]:
     return frames, probs
 
 
-def eager(graphs: Graphs) -> Call:
-    """Call a graph by name with named arrays, of which it takes those that are its inputs."""
-    found = {graph.name: graph for graph in graphs.graphs}
+def eager(graphs: tuple[ExportGraph, ...]) -> Call:
+    """Return a function that runs a graph by name in PyTorch; named arrays that are not its inputs are ignored."""
+    found = {graph.name: graph for graph in graphs}
 
     def call(name: str, **arrays: Array) -> dict[str, Array]:
         graph = found[name]
@@ -70,7 +70,7 @@ def eager(graphs: Graphs) -> Call:
 
 
 def sessions(folder: Path) -> Call:
-    """The same by onnxruntime, from what the manifest says."""
+    """Return the same function for onnxruntime, from the facts in the manifest."""
     runtime = pytest.importorskip("onnxruntime")
     metadata = {graph["name"]: graph for graph in json.loads((folder / "manifest.json").read_text())["graphs"]}
     opened = {name: runtime.InferenceSession(folder / graph["file"]) for name, graph in metadata.items()}
@@ -82,8 +82,8 @@ def sessions(folder: Path) -> Call:
     return call
 
 
-def by_dense_memory(call: Call, frames: list[Array], masks: Array, every: int, previous: bool) -> list[Array]:
-    """STM, STCN, MiVOS."""
+def run_dense_memory(call: Call, frames: list[Array], masks: Array, every: int, previous: bool) -> list[Array]:
+    """Run STM, STCN or MiVOS: a memory of whole frames."""
     keys: list[Array] = []
     values: list[Array] = []
     found, seen = [], call("encode", image=frames[0])
@@ -101,8 +101,8 @@ def by_dense_memory(call: Call, frames: list[Array], masks: Array, every: int, p
     return found
 
 
-def by_pixels(call: Call, frames: list[Array], masks: Array, every: int, share: float) -> list[Array]:
-    """SwiftNet."""
+def run_pixel_memory(call: Call, frames: list[Array], masks: Array, every: int, share: float) -> list[Array]:
+    """Run SwiftNet: a memory of selected positions."""
     found, seen = [], call("encode", image=frames[0])
     kept = call("memorise", masks=masks, **seen)
     newest = {name: array[:, :, :0] for name, array in kept.items()}
@@ -122,8 +122,8 @@ def by_pixels(call: Call, frames: list[Array], masks: Array, every: int, share: 
     return found
 
 
-def by_context(call: Call, frames: list[Array], masks: Array, network: Any) -> list[Array]:
-    """GAM, GC."""
+def run_global_context(call: Call, frames: list[Array], masks: Array, network: Any) -> list[Array]:
+    """Run GAM or GC: one context matrix per object."""
     keys, values = network.project.key.out_channels, network.project.value.out_channels
     context, written = np.zeros((1, OBJECTS, keys, values), np.float32), 0
     found, seen, past = [], call("encode", image=frames[0]), [masks] * 3
@@ -142,8 +142,8 @@ def by_context(call: Call, frames: list[Array], masks: Array, network: Any) -> l
     return found
 
 
-def by_masks(call: Call, frames: list[Array], masks: Array) -> list[Array]:
-    """CRVOS."""
+def run_previous_masks(call: Call, frames: list[Array], masks: Array) -> list[Array]:
+    """Run CRVOS: the previous masks only."""
     found = []
     for image in frames[1:]:
         found.append(call("decode", masks=masks, **call("encode", image=image))["probabilities"])
@@ -151,18 +151,18 @@ def by_masks(call: Call, frames: list[Array], masks: Array) -> list[Array]:
     return found
 
 
-def carried(name: str, network: Any, call: Call) -> list[Array]:
+def run_graphs(name: str, network: Any, call: Call) -> list[Array]:
     frames, masks = video()
     if name in ("gam", "gc"):
-        return by_context(call, frames, masks, network)
+        return run_global_context(call, frames, masks, network)
     if name == "crvos":
-        return by_masks(call, frames, masks)
+        return run_previous_masks(call, frames, masks)
     if name == "swiftnet":
-        return by_pixels(call, frames, masks, network.memory_every, network.policy.share)
-    return by_dense_memory(call, frames, masks, network.memory_every, network.memory_previous)
+        return run_pixel_memory(call, frames, masks, network.memory_every, network.policy.ratio)
+    return run_dense_memory(call, frames, masks, network.memory_every, network.memory_previous)
 
 
-def by_network(network: Any) -> list[Array]:
+def run_network(network: Any) -> list[Array]:
     frames, probs = video()
     first = Masks(torch.from_numpy(probs), torch.ones(1, OBJECTS, dtype=torch.bool))
     state = network.begin(Frame(0, torch.from_numpy(frames[0])), first)
@@ -174,25 +174,25 @@ def by_network(network: Any) -> list[Array]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_graphs_chained_are_the_network_over_a_video(name: str) -> None:
+def test_chained_graphs_equal_the_network_over_a_video(name: str) -> None:
     built, graphs = network(name)
-    for found, expected in zip(carried(name, built, eager(graphs)), by_network(built), strict=True):
+    for found, expected in zip(run_graphs(name, built, eager(graphs)), run_network(built), strict=True):
         assert np.abs(found - expected).max() < 2e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_graphs_take_and_give_what_they_say(name: str) -> None:
+def test_inputs_and_outputs_have_the_declared_shapes(name: str) -> None:
     built, graphs = network(name)
-    for sizes in (onnx.TRACED, {"rows": 3, "columns": 5, "objects": 1, "memory": 45, "cells": 15}):
-        for graph in graphs.graphs:
-            outputs = Function(built, graph.function)(*map(torch.from_numpy, onnx.draw(graph, sizes).values()))
-            assert [tuple(output.shape) for output in outputs] == [onnx.at(x, sizes) for x in graph.outputs.values()]
-    assert graphs.chain
-    assert graphs.aggregation
+    for sizes in (onnx.TRACE_SIZES, {"rows": 3, "columns": 5, "objects": 1, "memory": 45, "cells": 15}):
+        for graph in graphs:
+            outputs = GraphModule(built, graph.function)(
+                *map(torch.from_numpy, onnx.random_inputs(graph, sizes).values())
+            )
+            assert [tuple(output.shape) for output in outputs] == [onnx.sized(x, sizes) for x in graph.outputs.values()]
 
 
 def exported(run: Run, name: str, folder: Path, *more: str) -> Any:
-    """Run the program on random weights, and give the network."""
+    """Run the program on random weights and return the network."""
     built, _ = network(name)
     torch.save({"state_dict": built.state_dict()}, folder / "weights.pth")
     arguments = [f"model.network.{key}={value}" for key, value in SMALL[name].items()]
@@ -202,22 +202,24 @@ def exported(run: Run, name: str, folder: Path, *more: str) -> Any:
 
 
 def check(name: str, built: Any, folder: Path) -> None:
-    """What a folder holds carries masks like the network, at a size and with objects that it was not checked with."""
-    for found, expected in zip(carried(name, built, sessions(folder)), by_network(built), strict=True):
+    """Compare the exported graphs with the network, at a size and number of objects that the export did not check."""
+    for found, expected in zip(run_graphs(name, built, sessions(folder)), run_network(built), strict=True):
         assert np.abs(found - expected).max() < 1e-4
-        # A network that knows nothing is undecided where the two largest are all but equal.
+        # An untrained network has ties: compare labels only where the two largest probabilities differ.
         top = np.sort(expected, 1)
         sure = top[:, -1] - top[:, -2] > 1e-3
         assert np.array_equal(found.argmax(1)[sure], expected.argmax(1)[sure])
 
 
 @pytest.mark.slow
-def test_what_is_written_is_a_checkpoint_a_manifest_and_graphs_that_suffice(run: Run, tmp_path: Path) -> None:
+def test_output_holds_a_checkpoint_a_manifest_and_sufficient_graphs(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     built, out = exported(run, "stcn", tmp_path), tmp_path / "out"
     manifest = json.loads((out / "manifest.json").read_text())
-    assert (manifest["method"], manifest["padding"]["multiple_of"], manifest["engine"]["size"]) == ("stcn", 16, 480)
-    assert manifest["network"]["memory_every"] == 2
+    assert (manifest["method"], manifest["frame"]["stride"], manifest["engine"]["size"]) == ("stcn", 16, 480)
+    assert (manifest["network"]["memory_every"], manifest["network"]["memory_previous"]) == (2, False)
+    assert manifest["frame"]["example"]["pads"] == {"left": 0, "right": 0, "top": 0, "bottom": 0}
+    assert (ROOT / manifest["documentation"]).is_file()
     encode, memorise, read, decode = manifest["graphs"]
     assert encode["inputs"] == [{"name": "image", "shape": [1, 3, "16*rows", "16*columns"], "dtype": "float32"}]
     assert [one["shape"] for one in memorise["outputs"]] == [[1, 1, "cells", 8], [1, "objects", "cells", 16]]
@@ -232,17 +234,18 @@ def test_what_is_written_is_a_checkpoint_a_manifest_and_graphs_that_suffice(run:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "stcn"])
-def test_the_graphs_of_every_method_suffice(run: Run, tmp_path: Path, name: str) -> None:
+def test_graphs_of_every_method_are_sufficient(run: Run, tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxruntime")
     check(name, exported(run, name, tmp_path), tmp_path / "out")
 
 
 @pytest.mark.slow
-def test_sizes_may_be_fixed(run: Run, tmp_path: Path) -> None:
+def test_sizes_can_be_fixed(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    exported(run, "crvos", tmp_path, "free=false")
+    exported(run, "crvos", tmp_path, "dynamic_axes=false")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["graphs"][1]["inputs"][0]["shape"] == [1, 1, 48, 80]
+    assert manifest["sizes"]["cells"] == manifest["sizes"]["rows"] * manifest["sizes"]["columns"]
     with pytest.raises(Exception, match="Got invalid dimensions"):
         sessions(tmp_path / "out")("encode", image=np.zeros((1, 3, 64, 80), np.float32))
 
@@ -251,17 +254,17 @@ def test_sizes_may_be_fixed(run: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["model=copy_first", "weights={file}"], "model 'copy_first' has no graphs to export"),
-        (["model=covos", "model/base=copy_first", "weights={file}"], "'copy_first' may have"),
-        (["model=stcn"], "random weights are nothing to export"),
+        (["model=covos", "model/base=copy_first", "weights={file}"], "export its base 'copy_first' instead"),
+        (["model=stcn"], "random weights cannot be exported"),
         (["checkpoint={file}", "objects=0"], "objects=0: must be at least 1"),
         (["checkpoint={file}", "size=[64]"], "size=[64]: must be a height and a width"),
         (["checkpoint={file}", "size=[64,wide]"], "size=[64, 'wide']: must be"),
         (["checkpoint={file}", "threads=0"], "threads=0: must be a whole number"),
-        (["checkpoint={file}", "free=maybe"], "free=maybe: must be true or false"),
+        (["checkpoint={file}", "dynamic_axes=maybe"], "dynamic_axes=maybe: must be true or false"),
         (["checkpoint={file}"], "weights.safetensors: no such weights file"),
     ],
 )
-def test_what_cannot_be_exported_is_one_line(run: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_invalid_requests_give_one_line(run: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
     file = tmp_path / "weights.safetensors"
     if arguments[0].startswith("model=co"):
         torch.save({"state_dict": {}}, file.with_suffix(".pth"))
@@ -271,7 +274,7 @@ def test_what_cannot_be_exported_is_one_line(run: Run, tmp_path: Path, arguments
     assert not list((tmp_path / "out").glob("*.onnx"))
 
 
-def test_missing_packages_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported_by_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxruntime" else name)
     line = run("export", f"checkpoint={ROOT}/weights/scratch_crvos.safetensors", f"output={tmp_path}")
     assert line == "export needs onnxruntime: pip install .[export]"

@@ -22,7 +22,7 @@ SETTINGS = "voslab.engine.Settings"
             "torch.utils.cpp_extension.load",
             "torch.serialization.load",
         ),
-        *("voslab.reporting.run_record.subprocess.run", "voslab.core.weights.torch.load", "voslab.cli.train.main"),
+        *("voslab.reporting.provenance.subprocess.run", "voslab.core.weights.torch.load", "voslab.cli.train.main"),
         *(
             "voslab.data.sources.stills.Path.unlink",
             "voslab.data.sources.strict_json.json.loads",

@@ -10,11 +10,12 @@ from omegaconf import DictConfig
 
 from tests.golden.support import published
 from voslab.cli.entry import CONFIGS
-from voslab.cli.loading import load_weights
 from voslab.cli.models import load_model
 from voslab.cli.training_module import training_module
 from voslab.core import CheckpointError, ConfigError
+from voslab.core.weights import read_checkpoint
 from voslab.methods import registry
+from voslab.methods.checkpoint import load_weights
 from voslab.methods.crvos.network import CRVOS
 from voslab.nn.resnet import ResNet
 
@@ -26,11 +27,11 @@ def composed(program: str, *overrides: str) -> DictConfig:
         return compose(program, [*overrides])
 
 
-def test_a_published_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
+def test_a_published_checkpoint_loads_unchanged(tmp_path: Path) -> None:
     weights = published("crvos")
     torch.save({"net": {f"module.{key}": value for key, value in weights.items()}, "epoch": 3}, tmp_path / "best.tar")
     network = CRVOS()
-    load_weights(network, "crvos", tmp_path / "best.tar")
+    load_weights(network, "crvos", read_checkpoint(tmp_path / "best.tar"))
     assert torch.equal(network.refine.predictor.weight, weights["vos.refine.predictor.weight"])
     assert torch.equal(network.encoder.layer4[2].conv2.weight, weights["vos.backbone.layer4.2.conv2.weight"])
 
@@ -42,24 +43,24 @@ PUBLISHED = ("crvos", "stm", "stcn", "mivos", "swiftnet")
 def test_published_weights_fill_their_method_and_are_refused_by_name_elsewhere(name: str, tmp_path: Path) -> None:
     path = tmp_path / "published.pth"
     torch.save({f"module.{key}": value for key, value in published(name).items()}, path)
-    load_weights(registry.build(name, {}), name, path)
+    load_weights(registry.build(name, {}), name, read_checkpoint(path))
     for other in PUBLISHED:
         if other != name:
             with pytest.raises(
                 CheckpointError, match=rf"published\.pth: published weights of '{name}', not of '{other}'"
             ):
-                load_weights(CRVOS("resnet18"), other, path)
+                load_weights(CRVOS("resnet18"), other, read_checkpoint(path))
 
 
-def test_a_file_of_something_else_is_one_clear_error(tmp_path: Path) -> None:
+def test_unrelated_weights_are_one_clear_error(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(
         CheckpointError, match=r"other\.pth: does not fit this network: .* unknown \(first: layer\.weight\)"
     ):
-        load_weights(CRVOS("resnet18"), "crvos", tmp_path / "other.pth")
+        load_weights(CRVOS("resnet18"), "crvos", read_checkpoint(tmp_path / "other.pth"))
 
 
-def test_encoder_weights_switch_the_papers_rules_on(tmp_path: Path) -> None:
+def test_encoder_weights_enable_freezing(tmp_path: Path) -> None:
     donor = ResNet("resnet18", width=8)
     torch.save(donor.state_dict(), tmp_path / "imagenet.pth")
     module = training_module(composed("train", *SMALL, f"model.encoder_weights={tmp_path}/imagenet.pth"))
@@ -92,7 +93,7 @@ def test_the_engine_can_be_overridden_and_defaults_to_480() -> None:
     assert (changed.size, changed.precision) == (100, "bf16")
 
 
-def test_what_does_not_learn_is_not_trained() -> None:
+def test_methods_without_parameters_cannot_be_trained() -> None:
     with pytest.raises(ConfigError, match="'copy_first' has nothing to train"):
         training_module(composed("train", "model=copy_first"))
 
@@ -116,7 +117,7 @@ def test_unknown_methods_and_parameters_name_the_choices() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_networks_that_cannot_be_are_one_clear_error(network: Any, message: str) -> None:
+def test_impossible_networks_are_one_clear_error(network: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=f"model 'crvos': .*{message}") as error:
         registry.build("crvos", network)
     assert "\n" not in str(error.value)

@@ -39,7 +39,7 @@ def prepare(data: Path, *arguments: str, code: int = 0) -> list[str]:
 def test_unpacks_and_reports_and_is_done_the_second_time(data: Path) -> None:
     lines = prepare(data, "data=davis2017")
     archive, root = data / "downloads/DAVIS-2017-trainval-480p.zip", data / "DAVIS"
-    assert lines[0] == f"{archive}: 22 files unpacked into {root}, 0 were there"
+    assert lines[0] == f"{archive}: 22 files unpacked into {root}, 0 existed already"
     assert lines[1] == f"DAVIS 2017 in {root}/: complete"
     assert "├── ✓ ImageSets/2017/train.txt           2 sequences, officially 60" in lines
     assert "└── ✓ Annotations/480p/<sequence>/*.png  10 masks, 2 of 2 sequences" in lines
@@ -84,7 +84,7 @@ def test_damage_is_listed_up_to_twenty_lines(tmp_path: Path) -> None:
     for path in root.glob("JPEGImages/480p/bear/*"):
         path.write_bytes(path.read_bytes()[:-40])
     lines = prepare(tmp_path, "data=davis2017", "verify=full", code=1)
-    assert "not complete" in lines[0]
+    assert "incomplete" in lines[0]
     wrong = [line for line in lines if line.startswith("wrong")]
     assert len(wrong) == 20
     assert "JPEGImages/480p/bear/00000.jpg" in wrong[0]

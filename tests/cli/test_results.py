@@ -1,4 +1,4 @@
-"""What a run leaves behind."""
+"""Tests of the results of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from voslab.cli.results import masks_hash
-from voslab.data import Sequence
+from voslab.data import VideoSequence
 
 
 @pytest.fixture
@@ -22,16 +22,16 @@ def masks(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_hash_of_masks_is_of_their_names_and_pixels_alone(masks: Path) -> None:
+def test_masks_hash_depends_on_names_and_pixels_only(masks: Path) -> None:
     videos = [
-        Sequence(name, tuple(Path(f"{i:05}.jpg") for i in range(count)), (None,) * count)
+        VideoSequence(name, tuple(Path(f"{i:05}.jpg") for i in range(count)), (None,) * count)
         for name, count in (("dog", 2), ("cow", 1))
     ]
     before, path = masks_hash(masks, videos), masks / "dog/00001.png"
     ids = np.asarray(Image.open(path)).copy()
     Image.fromarray(ids, "L").save(path, compress_level=0)
     Image.fromarray(ids, "L").save(masks / "dog/00002.png")
-    assert masks_hash(masks, videos) == before, "what is left of another run does not count"
+    assert masks_hash(masks, videos) == before, "masks of other runs are ignored"
     ids[2, 1] += 1
     Image.fromarray(ids, "L").save(path)
     assert masks_hash(masks, videos) != before

@@ -1,4 +1,4 @@
-"""`python -m src.segment`, from within: when the first mask is there, and how much of the video that took."""
+"""`python -m src.segment`: the first mask is written while the video is still being decoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voslab.core import RawFrame
 from voslab.video import Video, open_video
 
 
-def test_the_first_mask_does_not_wait_for_the_video_and_nothing_is_decoded_twice(
+def test_masks_are_written_while_decoding_and_frames_are_decoded_once(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip, first = encode(tmp_path / "clip.mp4", IMAGES), tmp_path / "out" / "masks" / "00000.png"
@@ -36,7 +36,7 @@ def test_the_first_mask_does_not_wait_for_the_video_and_nothing_is_decoded_twice
                 decoded[picture.index] += 1
                 yield picture
 
-        return replace(video, pictures=pictures)
+        return replace(video, decode=pictures)
 
     monkeypatch.setattr("voslab.cli.segment.open_video", opened)
     given = mask(tmp_path / "m.png")

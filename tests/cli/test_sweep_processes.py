@@ -1,4 +1,4 @@
-"""Sweeps with real processes: signals, ranks, and a sweep that was stopped."""
+"""Tests of sweeps with real processes: signals, ranks, and continuing a stopped sweep."""
 
 from __future__ import annotations
 
@@ -24,26 +24,33 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def live_refs(process: int) -> bool:
-    """Whether a process is there, and no corpse."""
+def is_alive(process: int) -> bool:
+    """Return whether a process exists and is not a zombie."""
     stat = Path(f"/proc/{process}/stat")
     return stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_nothing_outlives_a_job_that_failed(tmp_path: Path) -> None:
+def test_children_of_a_failed_job_are_killed(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     sleeper = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); raise SystemExit(3)"
     assert sweeps._run(python(sleeper), log) == (3, None)
     deadline = time.monotonic() + 10
-    while live_refs(int(log.read_text())) and time.monotonic() < deadline:
+    while is_alive(int(log.read_text())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not live_refs(int(log.read_text()))
+    assert not is_alive(int(log.read_text()))
     sweeps._run(python("print('again')"), log)
-    assert log.read_text().splitlines()[1] == "again", "the log of an earlier attempt stays"
+    assert log.read_text().splitlines()[1] == "again", "the log of an earlier attempt is kept"
+
+
+def test_jobs_find_the_package_in_a_bare_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/other")
+    log = tmp_path / "job.log"
+    assert sweeps._run(python("import os; print(os.environ['PYTHONPATH'])"), log) == (0, None)
+    assert log.read_text().strip().split(os.pathsep) == [str(ROOT / "src"), "/other"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_job_once(number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_reaches_the_job_once(number: signal.Signals, tmp_path: Path) -> None:
     log, before = tmp_path / "job.log", signal.getsignal(number)
     code = f"""
 import signal, sys, time
@@ -70,7 +77,7 @@ sys.exit(40 + len(heard))
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Arguments of a training that takes as long as its start."""
+    """Arguments of a very short training."""
     data = tmp_path_factory.mktemp("data")
     generate(data / "DAVIS", train=4, val=2, frames=5, size=(65, 97), objects=(1, 1))
     return [
@@ -85,7 +92,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_processes_of_a_job_join_it(training: list[str], tmp_path: Path) -> None:
+def test_ranks_of_a_job_join_it(training: list[str], tmp_path: Path) -> None:
     arguments = [part for part in training if part != "trainer=cpu"]
     # The size of the batch is what both processes write into their logs.
     swept = ("data.batch_size=2,4", "trainer=ddp_cpu", "trainer.max_epochs=1", "logger=wandb")
@@ -99,12 +106,12 @@ def test_processes_of_a_job_join_it(training: list[str], tmp_path: Path) -> None
         assert said == {"train.log": [str(batch)], "train_ddp_process_1.log": [str(batch)]}
         assert read_jobs(sweep)[number].state == "finished"
     assert "J&F-Mean" in done.stdout
-    assert not list(ROOT.glob("multirun")), "no process began a sweep of its own"
+    assert not list(ROOT.glob("multirun")), "no rank started a sweep of its own"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_stopped_sweep_goes_on_where_it_was(training: list[str], tmp_path: Path) -> None:
+def test_stopped_sweep_continues(training: list[str], tmp_path: Path) -> None:
     swept = ("seed=0,1", "trainer.max_epochs=30", "trainer.limit_val_batches=0", "test=null")
     command = [sys.executable, "-m", "src.train", "-m", *training, *swept, f"hydra.sweep.dir={tmp_path}"]
     checkpoint = tmp_path / "0" / "checkpoints" / "last.ckpt"
@@ -115,7 +122,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(training: list[str], tmp_path: Pat
         running.send_signal(signal.SIGTERM)
         said, _ = running.communicate(timeout=100)
     assert running.returncode == 143
-    assert f"stopped by SIGTERM; the same command with hydra.sweep.dir={tmp_path} goes on" in said
+    assert f"stopped by SIGTERM; continue with the same command and hydra.sweep.dir={tmp_path}" in said
     assert [job.state for job in read_jobs(tmp_path).values()] == ["stopped", "waiting"]
     assert torch.load(checkpoint, weights_only=True)["epoch"] < 29
     program("train", "-m", *training, *swept, f"hydra.sweep.dir={tmp_path}", timeout=400)

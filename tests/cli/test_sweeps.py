@@ -1,4 +1,4 @@
-"""Sweeps: a process and a folder per job, what is finished is not done again, and a failure stops nothing."""
+"""Tests of sweeps: one process and folder per job, finished jobs are skipped, and a failure stops no other job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from voslab.cli import sweep as sweeps
 from voslab.cli.entry import CONFIGS, entry
-from voslab.cli.models import load_model, warn_of_random
+from voslab.cli.models import load_model
 from voslab.cli.sweep import register_names
 from voslab.cli.sweep_table import grid
 
@@ -29,13 +29,13 @@ Children = list[list[str]]
 
 @entry("evaluate")
 def parent(config: DictConfig) -> None:
-    """What a sweep starts is a program; its task never runs in the process of the sweep."""
-    raise AssertionError(f"a job ran inside of the sweep: {config}")
+    """The swept program; its task must not run in the process of the sweep."""
+    raise AssertionError(f"a job ran in the process of the sweep: {config}")
 
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> Children:
-    """Command lines of jobs, which are not run: each scores its `seed`, and `seed=3` fails."""
+    """Command lines of jobs, which are replaced: each scores its `seed`, and `seed=3` fails."""
     started: Children = []
 
     def run(command: list[str], log: Path) -> tuple[int, int | None]:
@@ -53,7 +53,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
 
 @pytest.fixture
 def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-    """Sweep over `tmp_path / "a sweep"`; its exit code."""
+    """Run a sweep in `tmp_path / "a sweep"` and return its exit code."""
 
     def start(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["evaluate", "-m", *arguments, f"hydra.sweep.dir={tmp_path}/a sweep"])
@@ -71,7 +71,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def program_of(path: Path) -> str:
-    """The program that a sweep's file says it is for."""
+    """Return the program that the comment of a sweep's file names."""
     [found] = set(re.findall(rf"python -m src\.(\w+) -m sweep={path.stem}\b", path.read_text()))
     return str(found)
 
@@ -84,16 +84,16 @@ def test_every_job_of_every_sweep_composes_and_differs(path: Path, tmp_path: Pat
         config = compose(program, [f"sweep={path.stem}"], return_hydra_config=True)
         choices, params = config.hydra.runtime.choices, config.hydra.sweeper.params
         for group in {"experiment", "model", "data"} & set(params):
-            assert params[group] == choices[group], "a job is not what the sweep's own overrides are checked against"
+            assert params[group] == choices[group], "the sweep is composed with another choice than its jobs"
         alone = set(OmegaConf.load(path)) - {"defaults", "points", "point", "hydra"}
-        assert not alone, f"jobs are told the sweeper's params, and never see {alone}"
+        assert not alone, f"jobs get the sweeper's params only, not {alone}"
         jobs = grid(config, tmp_path)
         assert len(jobs) > 1
         made = [compose(program, job.command) for job in jobs]
     assert len({str(one) for one in made}) == len(made), "two jobs are the same"
     for job in jobs:
         keys = [part.partition("=")[0] for part in job.command]
-        assert len(set(keys)) == len(keys), f"job {job.number} says something twice: {job.command}"
+        assert len(set(keys)) == len(keys), f"job {job.number} sets a key twice: {job.command}"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if program_of(path) == "evaluate"], ids=lambda path: path.stem)
@@ -105,12 +105,12 @@ def test_every_job_of_an_evaluation_has_weights_that_fit(
         jobs = grid(compose("evaluate", [f"sweep={path.stem}"], return_hydra_config=True), tmp_path)
         for job in jobs:
             config = compose("evaluate", [*job.command, f"paths.cache={tmp_path}"])
-            warn_of_random(config, load_model(config))
-    assert not caplog.messages, "a job runs a network of random numbers"
+            load_model(config).warn_if_random()
+    assert not caplog.messages, "a job has random weights"
 
 
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
-def test_every_end_of_a_search_space_composes_and_nothing_is_chosen_by_the_test_set(path: Path) -> None:
+def test_bounds_of_search_spaces_compose_and_objective_is_validation(path: Path) -> None:
     program = program_of(path)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         params = compose(program, [f"sweep={path.stem}"], return_hydra_config=True).hydra.sweeper.params
@@ -133,7 +133,7 @@ def test_every_end_of_a_search_space_composes_and_nothing_is_chosen_by_the_test_
         assert made.test is None
 
 
-def test_a_grid_is_a_process_and_a_folder_per_job(
+def test_each_job_of_a_grid_has_a_process_and_a_folder(
     sweep: Callable[..., int], children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep(*COPY, "seed=1,2", "engine.size=range(60,80,10)", "record=trial") == 0
@@ -150,11 +150,11 @@ def test_a_grid_is_a_process_and_a_folder_per_job(
     assert [row["J&F-Mean"] for row in rows] == ["0.1", "0.1", "0.2", "0.2"]
     assert {row["state"] for row in rows} == {"finished"}
     assert rows[0]["command"] == "model=copy_first data=generated trainer=cpu seed=1 engine.size=60 record=trial"
-    assert "record" not in rows[0], "what all jobs have in common tells none from another"
+    assert "record" not in rows[0], "choices that all jobs share are left out"
     assert "[4/4] seed=2 engine.size=70" in capsys.readouterr().out
 
 
-def test_a_failing_job_stops_nothing_and_is_told(
+def test_failing_job_is_reported_and_others_run(
     sweep: Callable[..., int], children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep(*COPY, "seed=1,3,2") == 1
@@ -166,7 +166,7 @@ def test_a_failing_job_stops_nothing_and_is_told(
     assert len(children) == 3
 
 
-def test_the_same_command_skips_what_is_finished_and_does_the_rest(
+def test_repeated_command_skips_finished_jobs(
     sweep: Callable[..., int], children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep(*COPY, "seed=1,3,2")
@@ -176,16 +176,16 @@ def test_the_same_command_skips_what_is_finished_and_does_the_rest(
     assert sweep(*COPY, "seed=1,3,2") == 1
     assert [part for command in children for part in command if part.startswith("seed")] == ["seed=3"]
     assert [path.stat().st_mtime_ns for path in files] == before
-    assert "[1/3] seed=1: finished before" in capsys.readouterr().out
+    assert "[1/3] seed=1: already finished" in capsys.readouterr().out
     assert len(table(tmp_path)) == 3
 
 
-def test_a_folder_of_another_sweep_is_left_alone(
+def test_folder_of_another_sweep_is_rejected(
     sweep: Callable[..., int], children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep(*COPY, "seed=1,2")
     assert sweep(*COPY, "seed=1,4") == 2
-    assert "a sweep: holds another sweep, its job 1 is" in capsys.readouterr().err
+    assert "a sweep: belongs to another sweep: its job 1 is" in capsys.readouterr().err
     assert len(children) == 2
     waiting = tmp_path / "a sweep" / "1" / "job.json"
     waiting.write_text(waiting.read_text().replace("finished", "waiting"))
@@ -196,7 +196,7 @@ def test_a_folder_of_another_sweep_is_left_alone(
     assert "not a job of a sweep" in capsys.readouterr().err
 
 
-def test_points_are_jobs_by_name_and_what_is_typed_wins(
+def test_points_are_named_jobs_and_typed_overrides_win(
     sweep: Callable[..., int], children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep("sweep=adaptation_ablation", "point=base,mean", "seed=0,1", "model.network.lr=3") == 0
@@ -211,7 +211,7 @@ def test_points_are_jobs_by_name_and_what_is_typed_wins(
     assert "point=bsae: no such point; did you mean 'base'?" in capsys.readouterr().err
 
 
-def test_a_slip_ends_the_sweep_before_its_first_job(
+def test_invalid_override_ends_the_sweep_before_its_first_job(
     sweep: Callable[..., int], children: Children, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep(*COPY, "seed=1,2", "engine.sise=60,70") == 2
@@ -227,7 +227,7 @@ def test_a_sweep_needs_m(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_no_sweep_below_processes_of_others(
+def test_sweep_refuses_to_run_under_a_launcher(
     variable: str,
     sweep: Callable[..., int],
     children: Children,
@@ -240,9 +240,7 @@ def test_no_sweep_below_processes_of_others(
     assert not children
 
 
-def test_other_configurations_are_those_of_the_jobs_too(
-    sweep: Callable[..., int], children: Children, tmp_path: Path
-) -> None:
+def test_config_flags_are_passed_to_jobs(sweep: Callable[..., int], children: Children, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "other.yaml").write_text("defaults: [evaluate, _self_]\nseed: 7\n")
     assert sweep("--config-dir", f"{tmp_path}/mine", "--config-name", "other", *COPY, "engine.size=60,70") == 0
@@ -250,7 +248,7 @@ def test_other_configurations_are_those_of_the_jobs_too(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_optuna_reads_the_objective_and_outlives_a_failure(
+def test_optuna_reads_the_objective_and_survives_a_failure(
     sweep: Callable[..., int], children: Children, tmp_path: Path
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
@@ -263,4 +261,4 @@ def test_optuna_reads_the_objective_and_outlives_a_failure(
     assert {(row["seed"], row["state"]) for row in table(tmp_path)} == {("3", "failed"), ("4", "finished")}
     children.clear()
     sweep(*COPY, *search, *seeds)
-    assert all("seed=3" in command for command in children), "the same draws, and the finished ones are skipped"
+    assert all("seed=3" in command for command in children), "the draws are the same, and finished ones are skipped"

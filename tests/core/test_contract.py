@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
-from voslab.cli.models import from_checkpoint
-from voslab.core import VOID, Frame, Masks, ObjectTable, Segmenter, State, generator, state
+from voslab.core import VOID, Frame, Masks, ObjectTable, Segmenter, State, generator, state_dataclass
 from voslab.engine import Settings, run
 from voslab.methods import registry
+from voslab.methods.builder import from_checkpoint
 
 
-@state
+@state_dataclass
 class Nested(State):
     masks: Masks
     count: int
@@ -243,8 +243,8 @@ def test_every_method_comes_back_from_a_checkpoint(name: str, tmp_path: Path) ->
     network = registry.build(name, parameters)
     assert isinstance(network, torch.nn.Module)
     tensors = {f"segmenter.{key}": value for key, value in network.state_dict().items()}
-    read_metadata = {"format": 1, "method": name, "network": parameters, "engine": {"size": 240, "precision": "fp32"}}
-    torch.save({"vos": read_metadata, "state_dict": tensors}, tmp_path / "a.ckpt")
+    metadata = {"format": 1, "method": name, "network": parameters, "engine": {"size": 240, "precision": "fp32"}}
+    torch.save({"vos": metadata, "state_dict": tensors}, tmp_path / "a.ckpt")
     model = from_checkpoint(tmp_path / "a.ckpt")
     first, second = frames(2)
     expected, _ = network.eval().step(second, network.begin(first, probs(2)))

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import torch
 
-from voslab.core import Masks, State, state
+from voslab.core import Masks, State, state_dataclass
 
 
-@state
+@state_dataclass
 class Held(State):
     masks: Masks
     memory: list[torch.Tensor]

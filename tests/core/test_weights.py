@@ -65,7 +65,7 @@ def test_state_dicts_are_found_under_the_usual_names(tmp_path: Path) -> None:
     assert torch.equal(find_tensors(read_archive(tmp_path / "x.safetensors"))["w"], tensor)
 
 
-def test_misfits_name_a_key() -> None:
+def test_mismatches_name_a_key() -> None:
     network = nn.Linear(2, 3)
     with pytest.raises(
         CheckpointError, match=r"f: does not fit this network: 1 keys missing \(first: bias\), 1 unknown"
@@ -101,7 +101,7 @@ def test_tensors_must_be_real_dense_and_finite() -> None:
     load_tensors(network, whole, "f")
 
 
-def test_names_that_are_no_text_are_no_tensors(tmp_path: Path) -> None:
+def test_keys_that_are_not_strings_are_ignored(tmp_path: Path) -> None:
     torch.save({"state_dict": {1: torch.zeros(2), "a": torch.zeros(1), "b": "text"}}, tmp_path / "a.pth")
     assert find_tensors(read_archive(tmp_path / "a.pth")).keys() == {"a"}
 
@@ -114,9 +114,7 @@ def test_names_that_are_no_text_are_no_tensors(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
-def test_what_a_checkpoint_says_of_itself_is_names_and_parameters(
-    tmp_path: Path, wrong: dict[str, object], suffix: str
-) -> None:
+def test_metadata_of_wrong_types_is_refused(tmp_path: Path, wrong: dict[str, object], suffix: str) -> None:
     metadata = {"method": "crvos", "network": {}, "engine": {}, **wrong}
     path = tmp_path / f"a.{suffix}"
     if suffix == "ckpt":
@@ -127,13 +125,13 @@ def test_what_a_checkpoint_says_of_itself_is_names_and_parameters(
         read_archive(path)
 
 
-def test_a_configuration_inside_is_refused_and_an_empty_promise_too(tmp_path: Path) -> None:
+def test_a_pickled_configuration_is_refused(tmp_path: Path) -> None:
     torch.save({"hyper_parameters": OmegaConf.create({"_target_": "os.system"})}, tmp_path / "config.ckpt")
     with pytest.raises(CheckpointError, match="holds more than tensors"):
         read_archive(tmp_path / "config.ckpt")
 
 
-def test_a_checkpoint_that_would_unpack_is_refused(tmp_path: Path) -> None:
+def test_a_compressed_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "a.pth")
     with zipfile.ZipFile(tmp_path / "a.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as packed:
         for name in plain.namelist():
@@ -142,7 +140,7 @@ def test_a_checkpoint_that_would_unpack_is_refused(tmp_path: Path) -> None:
         read_archive(tmp_path / "bomb.pth")
 
 
-def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path) -> None:
+def test_an_inconsistent_safetensors_header_is_refused(tmp_path: Path) -> None:
     save_file({"w": torch.arange(6.0)}, tmp_path / "a.safetensors")
     assert torch.equal(read_archive(tmp_path / "a.safetensors")["w"], torch.arange(6.0))
     content = (tmp_path / "a.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""The workspaces hold the panels of the page; what cannot be uploaded has one line."""
+"""Tests that workspaces contain the panels of the page, and that upload errors take one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def needs_package() -> None:
         pytest.skip("the optional extra `dashboard` is not installed")
 
 
-def test_every_view_is_a_workspace_and_every_panel_is_in_it() -> None:
+def test_every_view_is_a_workspace_with_all_panels() -> None:
     needs_package()
     made = workspaces("someone", "vos-lab")
     assert [workspace.name for workspace in made] == [view.name for view in VIEWS]
@@ -33,22 +33,22 @@ def test_every_view_is_a_workspace_and_every_panel_is_in_it() -> None:
             assert panel.kind == "table" or all(name.rstrip("*") in sent for name in panel.metrics), panel
 
 
-def test_without_the_package_there_is_one_line(monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     assert "needs wandb-workspaces" in run("dashboard", "upload=someone/vos-lab", f"output={tmp_path}")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("target", ["vos-lab", "/vos-lab", "someone/", "a/b/c"])
-def test_a_target_that_is_none_is_told_before_anything_else(target: str) -> None:
+def test_a_malformed_target_is_reported_first(target: str) -> None:
     with pytest.raises(ConfigError, match="must be ENTITY/PROJECT"):
         upload(target)
 
 
-def test_nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_login_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     needs_package()
     import wandb
 
     monkeypatch.setattr(wandb, "login", lambda **_: False)
-    with pytest.raises(ConfigError, match="nobody is logged in to W&B"):
+    with pytest.raises(ConfigError, match="not logged in to W&B"):
         upload("someone/vos-lab")

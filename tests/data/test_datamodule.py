@@ -15,15 +15,15 @@ from torch import Tensor
 
 from tests.data.tree import davis_tree, video
 from voslab.core import Clip, ConfigError, DataError
-from voslab.data import Augmentation, ClipSettings, EvaluationItem, RawClip, Sequence
-from voslab.data.clips.mixture import Part
+from voslab.data import Augmentation, ClipSettings, EvaluationItem, RawClip, VideoSequence
+from voslab.data.clips.mixture import WeightedSource
 from voslab.data.datamodule import VOSDataModule
 
 SETTINGS = ClipSettings(Augmentation((24, 40), fit="crop", rotate=20, jitter=0.1), frames=3, max_objects=2, min_area=4)
 
 
 @pytest.fixture
-def videos(tmp_path: Path) -> tuple[Sequence, ...]:
+def videos(tmp_path: Path) -> tuple[VideoSequence, ...]:
     return tuple(video(tmp_path / name, frames=4 + k) for k, name in enumerate(("ant", "bee", "cow", "dog", "eel")))
 
 
@@ -37,7 +37,7 @@ def names(module: VOSDataModule) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(videos: tuple[Sequence, ...], workers: int) -> None:
+def test_workers_change_nothing(videos: tuple[VideoSequence, ...], workers: int) -> None:
     digests = []
     for count in (0, workers):
         module = VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=count, seed=3)
@@ -49,7 +49,7 @@ def test_workers_change_nothing(videos: tuple[Sequence, ...], workers: int) -> N
     assert digests[0] == digests[1]
 
 
-def test_loading_leaves_the_global_random_numbers_alone(videos: tuple[Sequence, ...]) -> None:
+def test_loading_leaves_the_global_random_numbers_alone(videos: tuple[VideoSequence, ...]) -> None:
     module = VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=0)
     module.setup("fit")
     before = torch.get_rng_state()
@@ -59,7 +59,7 @@ def test_loading_leaves_the_global_random_numbers_alone(videos: tuple[Sequence, 
     np.testing.assert_array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_two_processes_see_the_batches_of_one(videos: tuple[Sequence, ...]) -> None:
+def test_two_processes_see_the_batches_of_one(videos: tuple[VideoSequence, ...]) -> None:
     def module(world: int, rank: int) -> VOSDataModule:
         module = attached(VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=0), world, rank, epoch=4)
         module.setup("fit")
@@ -71,7 +71,7 @@ def test_two_processes_see_the_batches_of_one(videos: tuple[Sequence, ...]) -> N
     assert len(alone) == 2
 
 
-def test_the_trainers_epoch_reaches_the_clips(videos: tuple[Sequence, ...]) -> None:
+def test_the_trainers_epoch_reaches_the_clips(videos: tuple[VideoSequence, ...]) -> None:
     module = VOSDataModule(SETTINGS, videos, batch_size=5, num_workers=0)
     module.setup("fit")
     epochs = [names(attached(module, 1, epoch=epoch)) for epoch in (0, 1, 0)]
@@ -79,7 +79,7 @@ def test_the_trainers_epoch_reaches_the_clips(videos: tuple[Sequence, ...]) -> N
 
 
 @pytest.mark.parametrize(("batch", "world"), [(4, 3), (2, 4)])
-def test_a_batch_that_cannot_be_shared_stops_at_once(videos: tuple[Sequence, ...], batch: int, world: int) -> None:
+def test_a_batch_that_cannot_be_shared_stops_at_once(videos: tuple[VideoSequence, ...], batch: int, world: int) -> None:
     module = attached(VOSDataModule(SETTINGS, videos, batch_size=batch), world)
     for ask in (lambda: module.batch_per_process(world), lambda: module.setup("fit")):
         with pytest.raises(ConfigError, match=f"batch_size={batch} is the batch of all {world} processes"):
@@ -88,7 +88,7 @@ def test_a_batch_that_cannot_be_shared_stops_at_once(videos: tuple[Sequence, ...
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_every_video_is_evaluated_once(videos: tuple[Sequence, ...], world: int) -> None:
+def test_every_video_is_evaluated_once(videos: tuple[VideoSequence, ...], world: int) -> None:
     module = VOSDataModule(val=lambda: videos, test=videos)
     for stage, loader in (("validate", module.val_dataloader), ("test", module.test_dataloader)):
         module.setup(stage)
@@ -100,16 +100,16 @@ def test_every_video_is_evaluated_once(videos: tuple[Sequence, ...], world: int)
         assert all(isinstance(item, EvaluationItem) and item.sequence == videos[item.index] for item in items)
 
 
-def test_a_process_without_videos_gets_one_frame_that_nothing_scores(videos: tuple[Sequence, ...]) -> None:
+def test_a_process_without_videos_gets_one_frame_that_nothing_scores(videos: tuple[VideoSequence, ...]) -> None:
     module = VOSDataModule(test=videos[:2])
     module.setup("test")
     assert module.test_videos == videos[:2]
     (item,) = attached(module, 3, 2).test_dataloader()
     assert (item.index, len(item.sequence)) == (-1, 1)
-    assert item.sequence.given()
+    assert item.sequence.given_masks()
 
 
-def test_sources_are_put_together(videos: tuple[Sequence, ...]) -> None:
+def test_sources_are_put_together(videos: tuple[VideoSequence, ...]) -> None:
     module = VOSDataModule(SETTINGS, [lambda: videos[:1], lambda: videos[1:2] * 3], batch_size=4)
     module.num_workers = 0
     module.setup("fit")
@@ -138,15 +138,15 @@ class Squares:
         raise AssertionError
 
 
-def test_other_sources_take_part(videos: tuple[Sequence, ...]) -> None:
+def test_other_sources_take_part(videos: tuple[VideoSequence, ...]) -> None:
     module = VOSDataModule(SETTINGS, [videos[:1], Squares()], batch_size=4, num_workers=0)
     module.setup("fit")
     (batch,) = names(module)
     assert sorted(name.split()[0] for name in batch) == ["ant", "square", "square", "square"]
 
 
-def test_an_epoch_has_the_clips_asked_for(videos: tuple[Sequence, ...]) -> None:
-    parts = [Part(videos, weight=1), Part(Squares(), weight=3)]
+def test_an_epoch_has_the_clips_asked_for(videos: tuple[VideoSequence, ...]) -> None:
+    parts = [WeightedSource(videos, weight=1), WeightedSource(Squares(), weight=3)]
     module = VOSDataModule(SETTINGS, parts, batch_size=4, num_workers=0, clips_per_epoch=16)
     module.setup("fit")
     drawn = [name.split()[0] for batch in names(module) for name in batch]
@@ -154,9 +154,9 @@ def test_an_epoch_has_the_clips_asked_for(videos: tuple[Sequence, ...]) -> None:
     assert drawn.count("square") == 12
 
 
-def test_what_is_missing_is_said(videos: tuple[Sequence, ...]) -> None:
+def test_what_is_missing_is_said(videos: tuple[VideoSequence, ...]) -> None:
     for module in (VOSDataModule(train=videos), VOSDataModule(SETTINGS)):
-        with pytest.raises(ConfigError, match="nothing to train on here"):
+        with pytest.raises(ConfigError, match="has no training data"):
             module.setup("fit")
     with pytest.raises(ConfigError, match="`setup` must run"):
         VOSDataModule(SETTINGS, videos).train_dataloader()
@@ -194,7 +194,7 @@ class Recorder(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(videos: tuple[Sequence, ...], folder: Path, **options: Any) -> Recorder:
+def fit(videos: tuple[VideoSequence, ...], folder: Path, **options: Any) -> Recorder:
     module = VOSDataModule(SETTINGS, videos, videos[:2], batch_size=2, num_workers=0)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -220,7 +220,7 @@ lightning_and_torch = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarnin
 
 
 @lightning_and_torch
-def test_a_trainer_takes_it_as_it_is(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_a_trainer_takes_it_as_it_is(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     recorder = fit(videos, tmp_path)
     assert recorder.items == [0, 1, 0, 1]
     expected = VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=0)
@@ -229,7 +229,7 @@ def test_a_trainer_takes_it_as_it_is(videos: tuple[Sequence, ...], tmp_path: Pat
 
 
 @lightning_and_torch
-def test_overfitting_repeats_the_very_same_clip(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_overfitting_repeats_the_very_same_clip(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     recorder = fit(videos, tmp_path, overfit_batches=1)
     assert len(recorder.clips) == 2
     assert recorder.clips[0] == recorder.clips[1]

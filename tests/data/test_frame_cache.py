@@ -89,7 +89,7 @@ def test_what_is_wrong_with_video_files(tmp_path: Path) -> None:
     path = film(tmp_path / "videos/cut.mp4")
     save_mask(tmp_path / "masks/cut/0.png", labels(0))
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(WriteError, match=r"frames of .*cut\.mp4 cannot be kept"):
+    with pytest.raises(WriteError, match=r"frames of .*cut\.mp4 cannot be written"):
         folder(tmp_path, cache=tmp_path / "file")
     save_mask(tmp_path / "masks/cut/6.png", labels(0))
     with pytest.raises(DataError, match=r"masks/cut/6\.png: .*cut\.mp4 has no frame of that name .*00000 to 00005"):

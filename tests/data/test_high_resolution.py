@@ -16,7 +16,7 @@ from voslab.data.datamodule import VOSDataModule
 from voslab.data.sources.davis import davis
 from voslab.engine import Settings
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.training.evaluation import EvaluationModule, mask_sinks, segmented
+from voslab.training.evaluation import EvaluationModule, mask_sinks, segment_video
 from voslab.video import read_mask
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -67,7 +67,7 @@ def test_a_run_at_full_size_writes_and_scores_masks_of_that_size(tmp_path: Path)
     data.setup("test")
     predict = CopyFirst()
     settings = Settings(size=config.engine.size)
-    module = EvaluationModule(lambda one: segmented(predict, settings, one), mask_sinks(tmp_path))
+    module = EvaluationModule(lambda one: segment_video(predict, settings, one), mask_sinks(tmp_path))
     module.evaluate_item(EvaluationItem(0, data.test_videos[0]))
     mask = read_mask(tmp_path / "masks/bear/00003.png")
     np.testing.assert_array_equal(mask, np.kron(labels(0), np.ones((5, 5), int)))

@@ -16,13 +16,13 @@ from PIL import Image
 from tests.data.tree import davis_tree
 from tests.data.youtube_tree import FILMS, youtube_tree
 from voslab.core import DataError, WriteError
-from voslab.data import EvaluationItem, Sequence
+from voslab.data import EvaluationItem, VideoSequence
 from voslab.data.sources.davis import davis
 from voslab.data.sources.youtube_vos import youtube_vos
 from voslab.data.submission import check_submission, write_submission
 from voslab.engine import Settings
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.training.evaluation import EvaluationModule, mask_sinks, segmented
+from voslab.training.evaluation import EvaluationModule, mask_sinks, segment_video
 from voslab.video import palette, write_mask
 
 FISH, APE, DOG = sorted(FILMS)
@@ -33,9 +33,9 @@ EXPECTED = [
 Files = dict[str, bytes]
 
 
-def segment(videos: tuple[Sequence, ...], output: Path) -> Path:
+def segment(videos: tuple[VideoSequence, ...], output: Path) -> Path:
     """Run the floor on all frames; gives the folder of masks."""
-    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()), mask_sinks(output))
+    module = EvaluationModule(partial(segment_video, CopyFirst(), Settings()), mask_sinks(output))
     for index, video in enumerate(videos):
         module.evaluate_item(EvaluationItem(index, video))
     assert np.isnan(module.conclude()["J&F-Mean"])
@@ -63,23 +63,23 @@ def zipped(path: Path, files: Files) -> Path:
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoSequence, ...]:
     return youtube_vos(youtube_tree(tmp_path_factory.mktemp("data")), "valid_all_frames")
 
 
 @pytest.fixture(scope="module")
-def masks(videos: tuple[Sequence, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def masks(videos: tuple[VideoSequence, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return segment(videos, tmp_path_factory.mktemp("segmented"))
 
 
 @pytest.fixture
-def good(videos: tuple[Sequence, ...], masks: Path, tmp_path: Path) -> Path:
+def good(videos: tuple[VideoSequence, ...], masks: Path, tmp_path: Path) -> Path:
     write_submission(tmp_path / "good.zip", masks, videos)
     return tmp_path / "good.zip"
 
 
 def test_what_is_written_is_what_the_server_asks_for(
-    videos: tuple[Sequence, ...], masks: Path, good: Path, tmp_path: Path
+    videos: tuple[VideoSequence, ...], masks: Path, good: Path, tmp_path: Path
 ) -> None:
     assert check_submission(good, videos) == []
     assert list(unpacked(good)) == EXPECTED
@@ -147,7 +147,7 @@ MOVED = f"wrong root folder: the folders of the sequences must lie under {ROOT}/
     ],
 )
 def test_misplaced_masks(
-    videos: tuple[Sequence, ...], good: Path, tmp_path: Path, plant: Callable[[Files], Files], faults: list[str]
+    videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path, plant: Callable[[Files], Files], faults: list[str]
 ) -> None:
     bad = zipped(tmp_path / "bad.zip", plant(unpacked(good)))
     assert list(map(str, check_submission(bad, videos))) == faults
@@ -165,7 +165,7 @@ def test_misplaced_masks(
         ("a\nb", "a\\nb: unsafe name"),
     ],
 )
-def test_files_too_many(videos: tuple[Sequence, ...], good: Path, tmp_path: Path, name: str, fault: str) -> None:
+def test_files_too_many(videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path, name: str, fault: str) -> None:
     bad = zipped(tmp_path / "bad.zip", unpacked(good) | {name: b""})
     assert list(map(str, check_submission(bad, videos))) == [fault]
 
@@ -182,18 +182,22 @@ def test_files_too_many(videos: tuple[Sequence, ...], good: Path, tmp_path: Path
         (bytes(100_000), "has 100000 bytes, too many for a mask of 40 x 24 pixels"),
     ],
 )
-def test_wrong_masks(videos: tuple[Sequence, ...], good: Path, tmp_path: Path, content: bytes, reason: str) -> None:
+def test_wrong_masks(
+    videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path, content: bytes, reason: str
+) -> None:
     bad = zipped(tmp_path / "bad.zip", unpacked(good) | {LATE: content})
     assert list(map(str, check_submission(bad, videos))) == [f"{LATE}: {reason}"]
 
 
-def test_an_object_before_its_time_is_worth_a_warning(videos: tuple[Sequence, ...], good: Path, tmp_path: Path) -> None:
+def test_an_object_before_its_time_is_worth_a_warning(
+    videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path
+) -> None:
     (fault,) = check_submission(zipped(tmp_path / "bad.zip", unpacked(good) | {LATE: png(flat(5))}), videos)
     assert fault.warning
     assert str(fault) == f"warning: {LATE}: has id 5 before frame 00030, in which it is given"
 
 
-def test_damaged_masks(videos: tuple[Sequence, ...], good: Path, tmp_path: Path) -> None:
+def test_damaged_masks(videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path) -> None:
     whole = unpacked(good)
     for cut in (-60, -30, 40):
         bad = zipped(tmp_path / "bad.zip", whole | {LATE: whole[LATE][:cut]})
@@ -201,7 +205,7 @@ def test_damaged_masks(videos: tuple[Sequence, ...], good: Path, tmp_path: Path)
         assert str(fault).startswith(f"{LATE}: is a damaged PNG (")
 
 
-def test_faults_of_the_zip_itself(videos: tuple[Sequence, ...], good: Path, tmp_path: Path) -> None:
+def test_faults_of_the_zip_itself(videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path) -> None:
     def reasons(content: bytes) -> list[str]:
         (tmp_path / "bad.zip").write_bytes(content)
         return list(map(str, check_submission(tmp_path / "bad.zip", videos)))
@@ -224,7 +228,7 @@ def test_faults_of_the_zip_itself(videos: tuple[Sequence, ...], good: Path, tmp_
         check_submission(tmp_path / "none.zip", videos)
 
 
-def test_odd_members(videos: tuple[Sequence, ...], good: Path, tmp_path: Path) -> None:
+def test_odd_members(videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.zip"
     with zipfile.ZipFile(bad, "w") as archive:
         for number, (name, content) in enumerate(unpacked(good).items()):
@@ -241,7 +245,7 @@ def test_odd_members(videos: tuple[Sequence, ...], good: Path, tmp_path: Path) -
     ]
 
 
-def test_a_bomb_is_not_unpacked(videos: tuple[Sequence, ...], good: Path, tmp_path: Path) -> None:
+def test_a_bomb_is_not_unpacked(videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path) -> None:
     files = unpacked(good)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -250,7 +254,7 @@ def test_a_bomb_is_not_unpacked(videos: tuple[Sequence, ...], good: Path, tmp_pa
     assert str(fault) == f"{LATE}: has 300000000 bytes, too many for a mask of 40 x 24 pixels"
 
 
-def test_no_flipped_byte_is_more_than_a_fault(videos: tuple[Sequence, ...], good: Path, tmp_path: Path) -> None:
+def test_no_flipped_byte_is_more_than_a_fault(videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path) -> None:
     whole, rng = good.read_bytes(), np.random.default_rng(0)
     directory = whole.index(b"PK\x01\x02")
     for place in (*rng.integers(0, len(whole), 40), *rng.integers(directory, len(whole), 80)):
@@ -269,7 +273,7 @@ def test_many_faults_of_a_kind_are_one_line(tmp_path: Path) -> None:
     assert str(fault) == "bear/00000.png and 11 more there: is no palette PNG (its mode is L)"
 
 
-def test_masks_of_any_kind_become_palette_pngs(videos: tuple[Sequence, ...], masks: Path, tmp_path: Path) -> None:
+def test_masks_of_any_kind_become_palette_pngs(videos: tuple[VideoSequence, ...], masks: Path, tmp_path: Path) -> None:
     other = shutil.copytree(masks, tmp_path / "other")
     grey = np.zeros((24, 40), np.uint16)
     grey[:5] = 2
@@ -286,7 +290,7 @@ def test_masks_of_any_kind_become_palette_pngs(videos: tuple[Sequence, ...], mas
 
 
 def test_what_does_not_fit_is_refused_and_leaves_the_old_file(
-    videos: tuple[Sequence, ...], masks: Path, good: Path, tmp_path: Path
+    videos: tuple[VideoSequence, ...], masks: Path, good: Path, tmp_path: Path
 ) -> None:
     other, before = shutil.copytree(masks, tmp_path / "other"), good.read_bytes()
     write_mask(other / DOG / "00036.png", np.full((24, 40), 300))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.data.tree import image, labels, save_image, save_mask, video
 from voslab.core import VOID, DataError
-from voslab.data import EvaluationItem, Sequence
+from voslab.data import EvaluationItem, VideoSequence
 from voslab.data.sources.rle import Runs, pack
 
 
@@ -46,7 +46,7 @@ def test_white_is_itself_in_all_masks_where_one_has_another_id(tmp_path: Path) -
 def test_declared_void_is_kept_for_scoring_and_not_given(tmp_path: Path) -> None:
     white = video(tmp_path / "a", ids=(3, 255), void=255)
     np.testing.assert_array_equal(white.labels(0), labels(0, ids=(3, VOID)))
-    np.testing.assert_array_equal(white.given()[0], labels(0, ids=(3, 0)))
+    np.testing.assert_array_equal(white.given_masks()[0], labels(0, ids=(3, 0)))
     only = video(tmp_path / "b", ids=(255,), void=255)
     np.testing.assert_array_equal(only.labels(0), labels(0, ids=(VOID,)))
     other = video(tmp_path / "c", ids=(7, 2), void=7, merge=True)
@@ -61,7 +61,7 @@ def test_an_object_may_not_hide_as_void(tmp_path: Path) -> None:
 def test_empty_masks_are_masks(tmp_path: Path) -> None:
     sequence = video(tmp_path / "cow", ids=())
     assert sequence.labels(0) is not None
-    assert sequence.given()[0].max() == 0
+    assert sequence.given_masks()[0].max() == 0
 
 
 def test_frames_without_annotation(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_frames_without_annotation(tmp_path: Path) -> None:
     sequence = replace(sequence, masks=(None, *sequence.masks[1:]))
     assert sequence.labels(0) is None
     with pytest.raises(DataError, match=r"sequence cow: its first frame .*00000\.png has no mask"):
-        sequence.given()
+        sequence.given_masks()
 
 
 def test_sizes_that_differ_are_both_named(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
 
 def test_sequences_are_never_empty_or_uneven(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="sequence cow: no frames"):
-        Sequence("cow", (), ())
-    with pytest.raises(DataError, match="sequence cow: 2 frames but 1 places"):
-        Sequence("cow", (tmp_path, tmp_path), (None,))
+        VideoSequence("cow", (), ())
+    with pytest.raises(DataError, match="sequence cow: 2 frames but 1 mask entries"):
+        VideoSequence("cow", (tmp_path, tmp_path), (None,))
 
 
 def test_sequences_travel_to_workers_and_items_need_no_device(tmp_path: Path) -> None:
@@ -122,17 +122,17 @@ def test_sequences_travel_to_workers_and_items_need_no_device(tmp_path: Path) ->
 
 def test_jpeg_frames(tmp_path: Path) -> None:
     save_image(tmp_path / "0.jpg", image(0))
-    assert Sequence("one", (tmp_path / "0.jpg",), (None,)).image(0).shape == (24, 40, 3)
+    assert VideoSequence("one", (tmp_path / "0.jpg",), (None,)).image(0).shape == (24, 40, 3)
 
 
 def test_objects_that_come_later_are_given_in_their_own_frame_and_alone_there(tmp_path: Path) -> None:
     sequence = video(tmp_path / "cow", ids=(1, 2, 3), starts={1: 0, 2: 0, 3: 4})
-    given = sequence.given()
+    given = sequence.given_masks()
     assert list(given) == [0, 4]
     np.testing.assert_array_equal(given[0], labels(0, ids=(1, 2, 0)))
     np.testing.assert_array_equal(given[4], labels(4, ids=(0, 0, 3)))
     with pytest.raises(DataError, match="cow: frame 4"):
-        replace(sequence, masks=(*sequence.masks[:4], None, None)).given()
+        replace(sequence, masks=(*sequence.masks[:4], None, None)).given_masks()
 
 
 def test_runs_are_masks(tmp_path: Path) -> None:

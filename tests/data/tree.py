@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from voslab.data import Sequence
+from voslab.data import VideoSequence
 from voslab.video import palette
 
 
@@ -42,14 +42,14 @@ def save_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     Image.fromarray(pixels).save(path, quality=95)
 
 
-def video(folder: Path, frames: int = 6, ids: tuple[int, ...] = (1, 2), **options: object) -> Sequence:
+def video(folder: Path, frames: int = 6, ids: tuple[int, ...] = (1, 2), **options: object) -> VideoSequence:
     """A lossless sequence, outside any data set."""
     for t in range(frames):
         save_image(folder / f"{t:05}.png", image(t))
         save_mask(folder / "masks" / f"{t:05}.png", labels(t, ids=ids))
     images = tuple(folder / f"{t:05}.png" for t in range(frames))
     masks = tuple(folder / "masks" / path.name for path in images)
-    return Sequence(folder.name, images, masks, **options)
+    return VideoSequence(folder.name, images, masks, **options)
 
 
 def davis_tree(

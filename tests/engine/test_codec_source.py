@@ -18,8 +18,8 @@ from voslab.video.encode import Encoding
 
 def test_the_motion_of_b_frames_is_a_switch(tmp_path: Path) -> None:
     video = open_video(encode(tmp_path / "a.mp4", PAN, crf="10", **{"x264-params": "ref=1:b-pyramid=none:weightp=0"}))
-    codec, flow = (list(CodecSource(tmp_path, motion=motion).pictures(video)) for motion in ("codec", "flow"))
-    assert [picture.index for picture in codec] == [picture.index for picture in flow]
+    codec, flow = (list(CodecSource(tmp_path, motion=motion).frames(video)) for motion in ("codec", "flow"))
+    assert [frame.index for frame in codec] == [frame.index for frame in flow]
     for one, other in zip(codec, flow, strict=True):
         assert one.codec is not None
         assert (fields(one)[0] is fields(other)[0]) is False
@@ -32,7 +32,7 @@ def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
     images[1::2, 16:48, 32:64] = random.integers(0, 256, (8, 32, 32, 3))
     options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3"
     video = open_video(encode(tmp_path / "a.mp4", images, crf="10", **{"x264-params": options}))
-    filled, plain = (list(CodecSource(tmp_path, fill=fill).pictures(video)) for fill in ("nearest", "none"))
+    filled, plain = (list(CodecSource(tmp_path, fill=fill).frames(video)) for fill in ("nearest", "none"))
     seen = 0
     for one, other in zip(filled, plain, strict=True):
         assert one.codec is not None

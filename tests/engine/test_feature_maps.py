@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.test_cli import program
-from voslab.core import ConfigError, Frame, Masks, State, state
+from voslab.core import ConfigError, Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings, consume, run
 from voslab.engine.feature_maps import Inspector, MapSink, heat
@@ -21,12 +21,12 @@ from voslab.methods.copy_first.network import CopyFirst
 from voslab.nn.aggregation import aggregate_min
 
 
-@state
+@state_dataclass
 class LooksState(State):
     masks: Masks
 
 
-class Looks(nn.Module):
+class Looks(Segmenter[LooksState]):
     """Its map is the picture's brightness in cells of 4 pixels, times 5, 10, ... for the first, second, ... object."""
 
     stride = 32

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from voslab.core import ConfigError, Frame, Masks, State, state
+from voslab.core import ConfigError, Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings
 from voslab.engine import profiling as measure
@@ -18,12 +18,12 @@ from voslab.methods.stm.network import STM
 from voslab.nn.aggregation import aggregate_min
 
 
-@state
+@state_dataclass
 class FramesState(State):
     masks: Masks
 
 
-class Clocked(nn.Module):
+class Clocked(Segmenter[FramesState]):
     """Each part takes as long as it says, on a clock of its own."""
 
     stride = 16

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.video.clips import encode
 from tests.video.test_codec_reader import PAN
-from voslab.core import DataError, Frame, Masks, RawFrame, State, state
+from voslab.core import DataError, Frame, Masks, RawFrame, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings, Throughput, consume, run
 from voslab.methods.copy_first.network import CopyFirst
@@ -22,13 +22,13 @@ from voslab.nn.aggregation import aggregate_min
 from voslab.video.codec_reader import codec_frames
 
 
-@state
+@state_dataclass
 class SeenState(State):
     masks: Masks
     frames: int
 
 
-class Bright(nn.Module):
+class Bright(Segmenter[SeenState]):
     """Calls bright pixels the first object: where it says so shows where the engine put the pixels."""
 
     def __init__(self, stride: int = 16, padding: Padding = "zeros") -> None:

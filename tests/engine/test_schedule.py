@@ -10,7 +10,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from voslab.core import CodecData, RawFrame
-from voslab.engine.schedule import in_order, scheduled
+from voslab.engine.schedule import presentation_order, schedule_frames
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -30,13 +30,13 @@ PYRAMID = [
 ]
 
 
-def births(*indices: int) -> dict[int, np.ndarray]:
+def object_starts(*indices: int) -> dict[int, np.ndarray]:
     """In each of these frames another object appears."""
     return {index: np.array([[0, index + 1]]) for index in indices}
 
 
 def order(pictures: list[RawFrame], born: set[int]) -> list[tuple[int, bool]]:
-    return [(one.picture.index, one.key) for one in scheduled(pictures, births(*born))]
+    return [(one.picture.index, one.key) for one in schedule_frames(pictures, object_starts(*born))]
 
 
 def test_plain_pictures_pass_through_as_keys() -> None:
@@ -58,7 +58,7 @@ def test_a_mask_on_a_b_frame_makes_keys_up_to_the_next_anchor_and_keys_come_as_t
 def test_masks_in_which_nothing_appears_change_nothing() -> None:
     one, both = np.array([[0, 1]]), np.array([[1, 2]])
     masks = {0: one, 1: one, 2: one * 0, 3: both, 6: both, 7: both * 0}
-    found = [(turn.picture.index, turn.key) for turn in scheduled(PYRAMID, masks)]
+    found = [(turn.picture.index, turn.key) for turn in schedule_frames(PYRAMID, masks)]
     assert found == order(PYRAMID, {0, 3})
     assert found != order(PYRAMID, {0})
 
@@ -78,12 +78,12 @@ def test_each_turn_tells_what_later_ones_need() -> None:
         for one in PYRAMID
         if one.codec is not None
     ]
-    assert {one.picture.index: one.live_refs for one in scheduled(pictures, births(0))} == live_refs
+    assert {one.picture.index: one.live_refs for one in schedule_frames(pictures, object_starts(0))} == live_refs
     # Frames 1 and 2 wait until frame 3, which is decoded last, and frame 4 were there.
-    turns = {one.picture.index: one.live_refs for one in scheduled(pictures, births(0, 3))}
+    turns = {one.picture.index: one.live_refs for one in schedule_frames(pictures, object_starts(0, 3))}
     assert list(turns)[:5] == [0, 3, 4, 2, 1]
     assert turns[3] == turns[4] == {0, 2, 4}
-    assert {one.live_refs for one in scheduled(PYRAMID, births(0))} == {None}
+    assert {one.live_refs for one in schedule_frames(PYRAMID, object_starts(0))} == {None}
 
 
 def test_pictures_are_taken_no_earlier_than_needed() -> None:
@@ -94,7 +94,7 @@ def test_pictures_are_taken_no_earlier_than_needed() -> None:
             taken.append(one.index)
             yield one
 
-    turns = scheduled(source(), births(0))
+    turns = schedule_frames(source(), object_starts(0))
     assert (next(turns).picture.index, taken) == (0, [0])
     assert [next(turns).picture.index for _ in range(4)] == [4, 2, 1, 3]
     assert taken == [0, 4, 2, 1, 3]
@@ -124,7 +124,7 @@ class SyntheticObject:
 def test_things_come_back_in_presentation_order(indices: list[int]) -> None:
     # The first picture decoded is the first one shown.
     indices = [0, *(index + 1 for index in indices)]
-    assert [thing.index for thing in in_order(SyntheticObject(index) for index in indices)] == list(range(7))
+    assert [thing.index for thing in presentation_order(SyntheticObject(index) for index in indices)] == list(range(7))
 
 
 def test_nothing_waits_longer_than_it_must() -> None:
@@ -136,11 +136,11 @@ def test_nothing_waits_longer_than_it_must() -> None:
             given.append(index)
             yield SyntheticObject(index)
 
-    for thing in in_order(source()):
+    for thing in presentation_order(source()):
         out.append(thing.index)
         assert len(given) - len(out) <= 1
 
 
 @pytest.mark.parametrize("indices", [[], [3], [3, 4, 5]])
 def test_sources_may_begin_anywhere_and_be_empty(indices: list[int]) -> None:
-    assert [thing.index for thing in in_order(SyntheticObject(index) for index in indices)] == indices
+    assert [thing.index for thing in presentation_order(SyntheticObject(index) for index in indices)] == indices

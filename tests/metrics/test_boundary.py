@@ -51,7 +51,7 @@ def test_golden_pairs() -> None:
             assert boundary_f(prediction, truth) == pytest.approx(golden["F"][i], abs=1e-12), name
 
 
-def test_a_full_mask_has_no_boundary() -> None:
+def test_full_mask_has_no_boundary() -> None:
     full, empty, half = np.ones((9, 12), np.bool_), np.zeros((9, 12), np.bool_), np.zeros((9, 12), np.bool_)
     half[:, :6] = True
     assert boundary_f(full, empty) == boundary_f(empty, empty) == boundary_f(full, full) == 1.0
@@ -59,7 +59,7 @@ def test_a_full_mask_has_no_boundary() -> None:
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(8, 1.0), (9, 0.0)])
-def test_the_radius_at_480p_is_eight_pixels(shift: int, expected: float) -> None:
+def test_radius_at_480p_is_8_pixels(shift: int, expected: float) -> None:
     truth, prediction = np.zeros((2, 480, 854), np.bool_)
     truth[200:, :], prediction[200 + shift :, :] = True, True
     assert boundary_f(prediction, truth) == expected
@@ -75,6 +75,6 @@ def test_memory_layout_does_not_matter_and_nothing_is_written(pair: tuple[Mask, 
     assert boundary_f(np.asfortranarray(pair[0]), np.asfortranarray(pair[1]), 0.05) == expected
 
 
-def test_different_sizes_are_refused() -> None:
+def test_different_sizes_are_rejected() -> None:
     with pytest.raises(DataError, match="sizes"):
         boundary_f(np.zeros((4, 5), np.bool_), np.zeros((5, 4), np.bool_))

@@ -9,7 +9,7 @@ from voslab.core import DataError
 from voslab.metrics import score_by_size, standard_areas
 
 
-def test_sizes_are_those_in_a_picture_of_480p() -> None:
+def test_sizes_are_scaled_to_480p() -> None:
     labels = np.zeros((480, 854), np.int64)
     labels[:100, :100], labels[200:300, :300] = 3, 7
     assert standard_areas(labels, [7, 3, 4]).tolist() == [30_000, 10_000, 0]
@@ -17,7 +17,7 @@ def test_sizes_are_those_in_a_picture_of_480p() -> None:
     assert standard_areas(labels[::2, ::2], [3]).tolist() == [10_000]
 
 
-def test_masks_count_once_each_in_the_class_of_their_size() -> None:
+def test_each_mask_counts_once_in_its_size_class() -> None:
     areas = np.array([9_999.0, 10_000, 29_999, 30_000, 409_920, 0, 1])
     scores = np.stack([np.arange(7) / 10, np.arange(7) / 10 + 0.2], 1)
     small, medium, large, every = score_by_size(scores, areas)
@@ -33,13 +33,13 @@ def test_masks_count_once_each_in_the_class_of_their_size() -> None:
     assert every.region == pytest.approx((0 + 0.1 + 0.2 + 0.3 + 0.4 + 0.6) / 6)
 
 
-def test_a_class_without_masks_has_no_score() -> None:
+def test_class_without_masks_has_no_score() -> None:
     small, medium, *_ = score_by_size(np.ones((1, 2)), np.array([5.0]))
     assert (small.mean, medium.masks) == (1, 0)
     assert math.isnan(medium.mean)
     assert all(score.masks == 0 for score in score_by_size(np.zeros((0, 2)), np.zeros(0)))
 
 
-def test_scores_and_sizes_belong_together() -> None:
+def test_numbers_of_scores_and_sizes_must_match() -> None:
     with pytest.raises(DataError, match=r"2 sizes of masks, but scores of shape \(3, 2\)"):
         score_by_size(np.zeros((3, 2)), np.zeros(2))

@@ -73,7 +73,7 @@ def test_decay_equals_exact_arithmetic(series: list[float]) -> None:
     assert statistics(series).decay == pytest.approx(slow_decay(series), abs=1e-12)
 
 
-def test_nan_is_left_out_of_means_but_counts_as_a_miss() -> None:
+def test_nan_is_ignored_in_means_but_counts_as_a_miss() -> None:
     ours = statistics([np.nan, 0.8, 0.6, 0.4, np.nan])
     assert ours.mean == pytest.approx(0.6)
     assert ours.recall == 0.4
@@ -126,14 +126,14 @@ def test_data_set_score_is_the_mean_over_objects_not_sequences() -> None:
     assert list(score.metrics()) == list(expected)
 
 
-def test_order_of_rows_changes_no_bit() -> None:
+def test_order_of_rows_does_not_matter() -> None:
     rows = rows_of((0, 1, 60), (0, 2, 31), (2, 1, 7), (1, 1, 300))
     shuffled = generator("shuffle").permutation(rows)
     assert davis_score(shuffled) == davis_score(rows)
     assert davis_score(rows).objects[0].region == statistics(rows[:60, 3].copy())
 
 
-def test_a_frame_scored_twice_is_refused() -> None:
+def test_frame_scored_twice_is_rejected() -> None:
     rows = rows_of((0, 1, 4), (3, 2, 4))
     with pytest.raises(DataError, match="sequence 3, frame 2, object 2: scored twice"):
         davis_score(np.concatenate([rows, rows[5:6]]))
@@ -141,7 +141,7 @@ def test_a_frame_scored_twice_is_refused() -> None:
         davis_score(rows[:, :4])
 
 
-def test_metric_equals_function_and_forgets_on_reset() -> None:
+def test_metric_equals_function_and_resets() -> None:
     rows = rows_of((0, 1, 12), (1, 1, 7))
     metric = collect(DAVISScore(), rows)
     assert metric.score() == davis_score(rows)
@@ -185,7 +185,7 @@ def test_metric_survives_pickle_and_clone_and_leaves_checkpoints_alone() -> None
     assert metric.score() == davis_score(rows[:10])
 
 
-def test_precision_and_device_of_the_model_round_nothing() -> None:
+def test_dtype_and_device_of_the_model_do_not_round_scores() -> None:
     rows = rows_of((300, 301, 400))
     metric = collect(DAVISScore(), rows)
     torch.nn.ModuleList([metric]).to(torch.bfloat16).half()

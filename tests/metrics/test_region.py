@@ -15,7 +15,7 @@ def test_jaccard_equals_set_arithmetic(pair: tuple[Mask, Mask]) -> None:
     assert jaccard(*pair) == jaccard(*reversed(pair))
 
 
-def test_two_empty_masks_agree() -> None:
+def test_two_empty_masks_score_one() -> None:
     assert jaccard(np.zeros((3, 5), np.bool_), np.zeros((3, 5), np.bool_)) == 1.0
 
 
@@ -28,7 +28,7 @@ def test_two_empty_masks_agree() -> None:
         (np.zeros((0, 5), np.bool_), np.zeros((0, 5), np.bool_), "prediction: "),
     ],
 )
-def test_what_is_no_pair_of_masks_is_refused_in_one_line(prediction: Mask, truth: Mask, reason: str) -> None:
+def test_invalid_masks_are_rejected_in_one_line(prediction: Mask, truth: Mask, reason: str) -> None:
     with pytest.raises(DataError, match=reason) as error:
         jaccard(prediction, truth)
     assert "\n" not in str(error.value)

@@ -30,7 +30,7 @@ def test_g_is_the_mean_of_four_means_over_objects() -> None:
     assert next(iter(metrics)) == "G-Mean"
 
 
-def test_without_unseen_objects_there_is_no_g() -> None:
+def test_g_is_nan_without_unseen_objects() -> None:
     metrics = youtube_vos_score(davis_score(rows({(0, 1): [(1.0, 0.5)]})), [frozenset()])
     assert (metrics["J-Seen"], metrics["F-Seen"]) == (1.0, 0.5)
     assert math.isnan(metrics["G-Mean"])

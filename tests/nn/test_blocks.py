@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from voslab.core import Masks
-from voslab.nn.blocks import CBAM, FeatureFusion, ResBlock, SharedConv2d, SharedResBlock, per_object
+from voslab.nn.blocks import CBAM, FeatureFusion, ResBlock, SharedConv2d, SharedResBlock, add_shared
 from voslab.nn.decoders import STMDecoder
-from voslab.nn.encoders import MaskEncoder, masks_and_others
+from voslab.nn.encoders import MaskEncoder, masks_with_others
 from voslab.nn.resnet import Pyramid
 
 B, OBJECTS = 2, 3
@@ -25,7 +25,7 @@ def parts() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_each_object_gets_its_own_frames_share() -> None:
     own = torch.zeros(4, 1, 1, 1)
-    assert per_object(own, torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)).flatten().tolist() == [1, 1, 2, 2]
+    assert add_shared(own, torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)).flatten().tolist() == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -35,7 +35,7 @@ def test_a_shared_convolution_is_one_over_the_joined_channels(
 ) -> None:
     own, shared = parts
     conv = SharedConv2d(4, 3, 5, kernel)
-    assert torch.allclose(conv(own, conv.share(shared)), conv(joined(own, shared)), atol=1e-5)
+    assert torch.allclose(conv(own, conv.forward_shared(shared)), conv(joined(own, shared)), atol=1e-5)
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def test_a_shared_block_is_one_over_the_joined_channels(parts: tuple[torch.Tenso
     own, shared = parts
     block, plain = SharedResBlock(4, 3, 5), ResBlock(7, 5)
     plain.load_state_dict(block.state_dict())
-    assert torch.allclose(block(own, block.share(shared)), plain(joined(own, shared)), atol=1e-5)
+    assert torch.allclose(block(own, block.forward_shared(shared)), plain(joined(own, shared)), atol=1e-5)
 
 
 @torch.no_grad()
@@ -51,11 +51,11 @@ def test_the_decoders_share_changes_nothing(parts: tuple[torch.Tensor, torch.Ten
     own, value = parts
     decoder = STMDecoder(4, 3, 2, 2, width=8)
     features = Pyramid(torch.randn(B, 2, 24, 20), torch.randn(B, 2, 12, 10), torch.randn(B, 9, 6, 5))
-    together = decoder(own, decoder.share(value, features))
+    together = decoder(own, decoder.forward_shared(value, features))
     assert together.shape == (B * OBJECTS, 1, 96, 80)
     alone = STMDecoder(7, 0, 2, 2, width=8)
     alone.load_state_dict(decoder.state_dict())
-    assert torch.allclose(together, alone(joined(own, value), alone.share(None, features)), atol=1e-5)
+    assert torch.allclose(together, alone(joined(own, value), alone.forward_shared(None, features)), atol=1e-5)
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def test_fusion_sees_as_far_as_its_kernel(kernel: int) -> None:
     own = torch.randn(2, 4, 9, 9, requires_grad=True)
     # The spatial gate looks around itself in both; without attention only the kernels do.
     fusion.attention = torch.nn.Identity()
-    fusion(own, fusion.share(torch.randn(1, 3, 9, 9)))[0, :, 4, 4].sum().backward()
+    fusion(own, fusion.forward_shared(torch.randn(1, 3, 9, 9)))[0, :, 4, 4].sum().backward()
     assert own.grad is not None
     reached = (own.grad[0].abs().sum(0) > 0).sum()
     # Four 3x3 convolutions reach 9x9 cells; a ReLU may close a few corners.
@@ -85,7 +85,7 @@ def test_a_mask_encoder_is_a_resnet_over_image_mask_and_others() -> None:
     features = encoder.encode(encoder.conv1(image), probs)
     weight = torch.cat([encoder.conv1.weight, encoder.conv1_mask.weight], 1)
     inputs = torch.cat([image.repeat_interleave(OBJECTS, 0), probs], 1)
-    expected = encoder.body(torch.nn.functional.conv2d(inputs, weight, stride=2, padding=3))[-1]
+    expected = encoder.forward_stem(torch.nn.functional.conv2d(inputs, weight, stride=2, padding=3))[-1]
     assert torch.allclose(features, expected, atol=1e-5)
     assert features.shape == (B * OBJECTS, encoder.channels[-1], 2, 2)
 
@@ -93,7 +93,7 @@ def test_a_mask_encoder_is_a_resnet_over_image_mask_and_others() -> None:
 def test_others_are_all_other_valid_objects() -> None:
     probs = torch.tensor([0.5, 0.7, 0.9]).view(1, 3, 1, 1)
     slot_mask = torch.tensor([[True, True, False]])
-    clamped = masks_and_others(Masks(probs, slot_mask), clamp=True)
+    clamped = masks_with_others(Masks(probs, slot_mask), clamp=True)
     assert torch.allclose(clamped.flatten(), torch.tensor([0.5, 0.7, 0.7, 0.5, 0, 1.0]))
-    summed = masks_and_others(Masks(probs, slot_mask), clamp=False)
+    summed = masks_with_others(Masks(probs, slot_mask), clamp=False)
     assert summed.flatten()[-1].item() == pytest.approx(1.2)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from voslab.core import VOID
-from voslab.nn.losses import bootstrap_share, bootstrapped_nll, nll
+from voslab.nn.losses import bootstrap_ratio, bootstrapped_nll, nll
 
 
 def sample(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,5 +57,5 @@ def test_only_kept_pixels_get_gradients() -> None:
 
 
 def test_the_share_falls_linearly() -> None:
-    shares = [bootstrap_share(step) for step in (0, 19_999, 20_000, 45_000, 69_999, 70_000, 10**6)]
+    shares = [bootstrap_ratio(step) for step in (0, 19_999, 20_000, 45_000, 69_999, 70_000, 10**6)]
     assert shares == pytest.approx([1, 1, 1, 0.575, 0.150017, 0.15, 0.15])

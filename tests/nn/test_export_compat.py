@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from voslab.nn.affinity import Kernel, attend
-from voslab.nn.export_compat import coord_range, in_parts
+from voslab.nn.export_compat import coord_range, split_unless_exporting
 
 
-def test_exported_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_stay_whole_during_an_export(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.arange(10)
-    assert [len(part) for part in in_parts(x, 0, lambda: 4)] == [4, 4, 2]
+    assert [len(part) for part in split_unless_exporting(x, 0, lambda: 4)] == [4, 4, 2]
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    [whole] = in_parts(x, 0, lambda: 4)
+    [whole] = split_unless_exporting(x, 0, lambda: 4)
     assert whole is x
 
 
-def test_exported_coordinates_are_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coordinates_are_the_same_during_an_export(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = (1, 2, 7, 864)
     usual = [coord_range(count, torch.device("cpu")) for count in counts]
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
@@ -25,7 +25,7 @@ def test_exported_coordinates_are_the_usual_ones(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("top_k", [None, 5, 40])
-def test_an_exported_read_is_the_usual_one(monkeypatch: pytest.MonkeyPatch, shared: bool, top_k: int | None) -> None:
+def test_a_read_is_the_same_during_an_export(monkeypatch: pytest.MonkeyPatch, shared: bool, top_k: int | None) -> None:
     torch.manual_seed(0)
     query, keys = torch.randn(2, 12, 4), torch.randn(2, 1 if shared else 3, 24, 4)
     values = torch.randn(2, 3, 24, 6)

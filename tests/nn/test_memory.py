@@ -19,9 +19,9 @@ def held(bank: Bank) -> list[int]:
     """The frames that a bank reads."""
     assert bank.keys is not None
     assert bank.values is not None
-    keys, values = (x[0, 0, : bank.filled * bank.cells, 0].tolist() for x in (bank.keys, bank.values))
+    keys, values = (x[0, 0, : bank.readable * bank.frame_positions, 0].tolist() for x in (bank.keys, bank.values))
     assert keys == values
-    return sorted(int(keys[i]) for i in range(0, len(keys), bank.cells))
+    return sorted(int(keys[i]) for i in range(0, len(keys), bank.frame_positions))
 
 
 @given(
@@ -30,7 +30,6 @@ def held(bank: Bank) -> list[int]:
     previous=st.booleans(),
     gradient=st.booleans(),
 )
-@settings(deadline=None)
 def test_the_policy_is_first_and_newest_and_perhaps_the_previous(
     stays: list[bool], bound: int | None, previous: bool, gradient: bool
 ) -> None:
@@ -42,28 +41,28 @@ def test_the_policy_is_first_and_newest_and_perhaps_the_previous(
             if stay or not kept:
                 kept = [*kept, index] if bound is None or len(kept) < bound else [kept[0], *kept[2:], index]
                 expected = kept
-            assert memory.wants(stay) == (stay or previous or index == 0)
+            assert memory.needs_write(stay) == (stay or previous or index == 0)
             memory = memory.write(*frame(index), stay)
             assert held(memory.banks[0]) == sorted(expected)
 
 
 def test_each_object_looks_back_to_its_own_first_frame() -> None:
     memory = DenseMemory([], previous=False).extend(2)
-    memory = memory.write(*frame(0, 2), stay=True).extend(1)
-    assert memory.wants(False)
-    memory = memory.write(*frame(1, 3), stay=False)
+    memory = memory.write(*frame(0, 2), retain=True).extend(1)
+    assert memory.needs_write(False)
+    memory = memory.write(*frame(1, 3), retain=False)
     assert [held(bank) for bank in memory.banks] == [[0], [1]]
-    memory = memory.write(*frame(2, 3), stay=True)
+    memory = memory.write(*frame(2, 3), retain=True)
     assert [held(bank) for bank in memory.banks] == [[0, 2], [1, 2]]
     assert memory.read(torch.zeros(1, 7, 2)).shape == (1, 3, 7, 4)
 
 
 @torch.no_grad()
 def test_a_clone_goes_its_own_way() -> None:
-    memory = DenseMemory([]).extend(1).write(*frame(0), stay=True)
-    memory = memory.write(*frame(1), stay=False)
+    memory = DenseMemory([]).extend(1).write(*frame(0), retain=True)
+    memory = memory.write(*frame(1), retain=False)
     fork = memory.clone()
-    memory.write(*frame(2), stay=True)
+    memory.write(*frame(2), retain=True)
     assert held(fork.banks[0]) == [0, 1]
 
 
@@ -73,7 +72,7 @@ def test_a_bounded_memory_stays_as_large_as_its_bound_at_real_size() -> None:
     memory = DenseMemory([], bound).extend(1)
     for index in range(12):
         key, value = torch.zeros(1, 1, cells, 128), torch.zeros(1, 1, cells, 512)
-        memory = memory.write(key, value, stay=index % 2 == 0)
+        memory = memory.write(key, value, retain=index % 2 == 0)
         assert memory.nbytes() <= (bound + 1) * cells * (128 + 512) * 4
     assert memory.nbytes() == (bound + 1) * 4_147_200
 
@@ -82,13 +81,13 @@ def test_a_bounded_memory_stays_as_large_as_its_bound_at_real_size() -> None:
 def test_an_unbounded_memory_wastes_no_more_than_half() -> None:
     memory = DenseMemory([]).extend(1)
     for index in range(40):
-        memory = memory.write(*frame(index, cells=10), stay=True)
+        memory = memory.write(*frame(index, cells=10), retain=True)
         assert memory.nbytes() <= 1.6 * (index + 2) * 10 * 6 * 4
 
 
 @torch.no_grad()
 def test_a_repeated_memory_is_as_large_and_reads_the_same() -> None:
-    memory = DenseMemory([]).extend(1).write(torch.randn(1, 1, 5, 2), torch.randn(1, 1, 5, 4), stay=True)
+    memory = DenseMemory([]).extend(1).write(torch.randn(1, 1, 5, 2), torch.randn(1, 1, 5, 4), retain=True)
     many = memory.repeat(20)
     query = torch.randn(1, 3, 2)
     assert many.nbytes() == 20 * memory.nbytes()
@@ -112,7 +111,7 @@ def remember(frames: list[tuple[torch.Tensor, torch.Tensor]]) -> GlobalMemory:
 
 
 @given(order=st.permutations(range(5)))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_global_memory_is_the_mean_over_frames_in_any_order(order: list[int]) -> None:
     frames = pairs(5)
     mean = torch.stack([key[:, 0].transpose(1, 2).unsqueeze(1) @ value for key, value in frames]).mean(0)
@@ -147,10 +146,10 @@ def test_objects_that_appear_later_have_their_own_mean() -> None:
     for key, value in early:
         memory = memory.write(key, value)
     memory = memory.extend(1)
-    assert memory.wants(False)
-    memory = memory.write(*late[0], stay=False)
+    assert memory.needs_write(False)
+    memory = memory.write(*late[0], retain=False)
     assert memory.frames == [2, 1]
-    assert not memory.wants(False)
+    assert not memory.needs_write(False)
     [(key, value)] = late
     assert torch.allclose(memory.context[:, 1], key[:, 0].transpose(1, 2) @ value[:, 1], atol=1e-6)
 

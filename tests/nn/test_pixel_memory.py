@@ -50,7 +50,7 @@ class Naive:
         if self.newest is not None and self.due:
             new, old = (torch.nn.functional.normalize(x[:, :4], dim=1) for x in (self.newest, torch.cat(self.parts)))
             best = (new @ old.T).max(1).values
-            count = CELLS - int(CELLS * (1 - self.policy.share))
+            count = CELLS - int(CELLS * (1 - self.policy.ratio))
             self.parts.append(self.newest[best.argsort()[:count]])
             if self.policy.bound is not None:
                 room = (self.policy.bound - 1) * CELLS // count
@@ -88,7 +88,7 @@ def test_it_equals_lists_of_columns(
 @torch.no_grad()
 def test_a_bound_bounds_columns_and_room() -> None:
     memory = memory_of([(key, value, [True] * 2) for key, value, _ in frames(60)], Policy(0.1, bound=2))
-    assert memory.columns == [3 * CELLS], "twenty that stay for good, ten updates of two, the newest frame"
+    assert memory.num_readable == [3 * CELLS], "twenty that stay for good, ten updates of two, the newest frame"
     [bank] = memory.banks
     assert bank.keys is not None
     assert bank.keys.shape[2] <= 3 * CELLS
@@ -97,7 +97,7 @@ def test_a_bound_bounds_columns_and_room() -> None:
 @torch.no_grad()
 def test_unbounded_columns_grow_by_a_share_per_update() -> None:
     sequence = [(key, value, [True] * 2) for key, value, _ in frames(5)]
-    columns = [memory_of(sequence[:count], Policy(0.1)).columns for count in range(1, 6)]
+    columns = [memory_of(sequence[:count], Policy(0.1)).num_readable for count in range(1, 6)]
     assert columns == [[20], [40], [42], [44], [46]]
 
 
@@ -106,9 +106,9 @@ def test_each_bank_begins_with_its_first_frame() -> None:
     sequence = frames(3, objects=3)
     memory = PixelMemory([], Policy()).extend(2)
     memory = memory.write(sequence[0][0][:, :2], sequence[0][1][:, :2], [True, True]).extend(1)
-    assert memory.wants([False, False])
+    assert memory.needs_write([False, False])
     memory = memory.write(*sequence[1][:2], [True, True])
-    assert memory.columns == [40, 20]
+    assert memory.num_readable == [40, 20]
     query = torch.randn(2, 6, 4)
     late = attend(query, sequence[1][0][:, 2:], sequence[1][1][:, 2:])
     assert torch.allclose(memory.read(query)[:, 2:], late, atol=1e-6)
@@ -116,9 +116,9 @@ def test_each_bank_begins_with_its_first_frame() -> None:
 
 def test_without_the_previous_frame_only_due_frames_are_wanted() -> None:
     memory = memory_of(frames(1), Policy(previous=False))
-    assert not memory.wants([False, False])
-    assert memory.wants([False, True])
-    assert memory_of(frames(1), Policy()).wants([False, False])
+    assert not memory.needs_write([False, False])
+    assert memory.needs_write([False, True])
+    assert memory_of(frames(1), Policy()).needs_write([False, False])
 
 
 def test_gradients_flow_to_what_stayed() -> None:
@@ -149,8 +149,8 @@ def test_repeating_makes_it_as_large_as_after_so_many_frames() -> None:
     sequence = [(key, value, [True] * 2) for key, value, _ in frames(6)]
     once = memory_of(sequence[:1], Policy(0.1))
     large = once.repeat(5)
-    assert large.columns == [28]
-    assert large.write(*sequence[0]).columns == memory_of(sequence, Policy(0.1)).columns
+    assert large.num_readable == [28]
+    assert large.write(*sequence[0]).num_readable == memory_of(sequence, Policy(0.1)).num_readable
     assert torch.isfinite(large.read(torch.randn(2, 6, 4))).all()
 
 
@@ -171,7 +171,7 @@ def test_the_least_similar_share_comes_in_order_of_position(cells: int, share: f
     similarity = torch.rand(2, 3, cells)
     where = least_similar(similarity, share)
     assert where.shape == (2, 3, count)
-    assert Policy(share).columns(cells) == count
+    assert Policy(share).update_size(cells) == count
     assert (where.diff(dim=-1) > 0).all()
     chosen = similarity.gather(-1, where)
     assert torch.equal(chosen.sort(-1).values, similarity.sort(-1).values[..., :count])

@@ -75,7 +75,7 @@ def test_unused_positions_are_not_read(top_k: int | None) -> None:
     used = torch.ones(2, 40, dtype=torch.bool)
     used[1, 10:35] = False
     values[1, :, 10:35] = 1e6
-    found = attend(query, keys, values, top_k, "l2", used=used)
+    found = attend(query, keys, values, top_k, "l2", readable=used)
     kept = torch.cat([torch.arange(10), torch.arange(35, 40)])
     alone = attend(query[1:], keys[1:, :, kept], values[1:, :, kept], None, "l2")
     assert torch.allclose(found[1:], alone, atol=1e-5)

@@ -1,4 +1,4 @@
-"""A claim is held against the noise of sequences and seeds."""
+"""Tests of claims: paired differences against the noise of sequences and seeds."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "claims"
 
 
-def test_a_difference_has_an_error_of_sequences_and_one_of_seeds(folder: Path) -> None:
+def test_standard_error_combines_sequences_and_seeds(folder: Path) -> None:
     study = read_study(folder)
     verdict = judge(study, study.claims["it"])
     # Gains of 11, 13, 9 and -1 points; the two seeds are 2 points apart, so their mean has an error of 1 point.
     assert verdict.difference == pytest.approx(8)
-    assert verdict.error == pytest.approx((116 / 3 / 4 + 1) ** 0.5)
-    # Their parts of the variance, 116 / 12 with three degrees of freedom and 1 with one.
-    assert verdict.freedom == pytest.approx((29 / 3 + 1) ** 2 / ((29 / 3) ** 2 / 3 + 1))
-    assert (verdict.gains, verdict.sequences, verdict.word) == (3, 4, "within noise")
+    assert verdict.standard_error == pytest.approx((116 / 3 / 4 + 1) ** 0.5)
+    # Terms of the variance: 116 / 12 with three degrees of freedom, and 1 with one.
+    assert verdict.degrees_of_freedom == pytest.approx((29 / 3 + 1) ** 2 / ((29 / 3) ** 2 / 3 + 1))
+    assert (verdict.gains, verdict.sequences, verdict.outcome) == (3, 4, "within noise")
     text = page(study)
     assert "| It helps | 63.0 | 55.0 | +8.0 ± 3.3 | 3 of 4 | **within noise**; small |" in text
     assert "[b](../other/records/b.json)" in text
 
 
 @pytest.mark.parametrize(
-    ("change", "word"),
+    ("change", "outcome"),
     [
         ("better: with, worse: without", "within noise"),
         ("better: with, worse: without, margin: -5", "confirmed"),
@@ -73,26 +73,24 @@ def test_a_difference_has_an_error_of_sequences_and_one_of_seeds(folder: Path) -
         ("better: with, worse: with", "within noise"),
     ],
 )
-def test_the_other_way_round_it_is_not_confirmed_and_a_margin_shifts_what_counts(
-    folder: Path, change: str, word: str
-) -> None:
+def test_outcome_depends_on_direction_and_margin(folder: Path, change: str, outcome: str) -> None:
     (folder / "study.yaml").write_text(STUDY.replace("better: with, worse: without", change))
     study = read_study(folder)
-    assert judge(study, study.claims["it"]).word == word
+    assert judge(study, study.claims["it"]).outcome == outcome
 
 
-def test_what_seeds_do_to_single_sequences_is_counted_once(folder: Path) -> None:
-    """Two seeds that agree on the whole: all their noise is in the spread of the gains."""
+def test_noise_of_seeds_per_sequence_is_counted_once(folder: Path) -> None:
+    """Two seeds with equal means: all their noise is in the spread of the gains."""
     for file, sign in ((folder / "records/a.json", 1), (folder.parent / "other/records/b.json", -1)):
         shift = dict(zip(WITHOUT, (0.05, -0.05, 0.05, -0.05), strict=True))
         write(file, {name: score + 0.1 + sign * shift[name] for name, score in WITHOUT.items()})
     study = read_study(folder)
     verdict = judge(study, study.claims["it"])
     assert verdict.difference == pytest.approx(10)
-    assert verdict.error == pytest.approx(0, abs=1e-6)
+    assert verdict.standard_error == pytest.approx(0, abs=1e-6)
 
 
-def test_only_the_same_sequences_are_compared(folder: Path) -> None:
+def test_rows_with_different_sequences_are_rejected(folder: Path) -> None:
     write(folder / "records/c.json", {"dog": 0.5})
     study = read_study(folder)
     with pytest.raises(DataError, match="rows with and without have no scores of the same single sequences"):

@@ -1,9 +1,10 @@
-"""Records in, pages out."""
+"""Tests of run records, studies and pages."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from voslab.core import ConfigError, DataError
 from voslab.reporting.figures import draw, lines
 from voslab.reporting.page import page, table_csv
-from voslab.reporting.records import read_records, summarise
+from voslab.reporting.run_record import RunRecord, read_records
 from voslab.reporting.study import read_study, study_folders
+from voslab.reporting.summary import record_sequences, summarise
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
 STUDY = """
@@ -58,12 +60,12 @@ def study(tmp_path: Path) -> Path:
         (tmp_path / "records" / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "study.yaml").write_text(STUDY)
     (tmp_path / "notes.md").write_text("One reaches {one[J&F-Mean]} at {one[frames_per_second]} frames/s.")
-    (tmp_path / "sheet.jpg").write_bytes(b"a picture")
+    (tmp_path / "sheet.jpg").write_bytes(b"an image")
     (tmp_path / "run.csv").write_text("step,train/loss,val/J&F-Mean\n1,2.0,\n2,1.0,0.5\n")
     return tmp_path
 
 
-def test_runs_are_averaged_and_compared_with_the_paper(study: Path) -> None:
+def test_page_averages_runs_and_compares_with_the_paper(study: Path) -> None:
     text = page(read_study(study))
     assert "*Only two runs.*" in text.split("\n\n")[2]
     assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 ± 0.0 |" in text
@@ -73,7 +75,7 @@ def test_runs_are_averaged_and_compared_with_the_paper(study: Path) -> None:
     assert "One reaches 65.0 ± 7.1 at 5.0 ± 0.0 frames/s." in text
 
 
-def test_a_line_joins_the_rows_that_it_names_by_their_place_across(study: Path) -> None:
+def test_line_joins_its_rows_from_left_to_right(study: Path) -> None:
     for name, metrics in {"a": (30.0, 2.0), "b": (50.0, 4.0), "c": (20.0, 7.0)}.items():
         path = study / "records" / f"{name}.json"
         content = json.loads(path.read_text())
@@ -86,7 +88,7 @@ def test_a_line_joins_the_rows_that_it_names_by_their_place_across(study: Path) 
     assert [text.get_text() for text in axes.texts] == ["aim"]
 
 
-def test_a_line_may_lie_over_a_number_of_the_configuration(study: Path) -> None:
+def test_axis_may_be_a_number_of_the_configuration(study: Path) -> None:
     path = study / "study.yaml"
     path.write_text(path.read_text().replace("axes: [frames_per_second,", "axes: [seed,"))
     for name, memory in {"a": 2.0, "b": 4.0, "c": 7.0}.items():
@@ -102,7 +104,7 @@ def test_a_line_may_lie_over_a_number_of_the_configuration(study: Path) -> None:
         draw(read_study(study), "against")
 
 
-def test_a_further_table_takes_its_rows_out_of_the_first(study: Path) -> None:
+def test_additional_table_removes_its_rows_from_the_first(study: Path) -> None:
     further = "tables: {speed: {caption: Speed alone., columns: [frames_per_second], rows: [other]}}\n"
     (study / "study.yaml").write_text(STUDY + further)
     first, second = page(read_study(study)).split("*Speed alone.*\n\n")
@@ -119,19 +121,19 @@ def test_a_further_table_takes_its_rows_out_of_the_first(study: Path) -> None:
         read_study(study)
 
 
-def test_numbers_beside_ours_name_their_source(study: Path) -> None:
+def test_reference_numbers_name_their_source(study: Path) -> None:
     (study / "study.yaml").write_text(STUDY + "source: earlier\n")
     assert "65.0 ± 7.1 (earlier 70, -5.0)" in page(read_study(study))
 
 
-def test_a_row_says_how_it_was_made(study: Path) -> None:
+def test_page_shows_command_and_circumstances_of_a_row(study: Path) -> None:
     text = page(read_study(study))
     assert "# other\npython -m src.train experiment=other\npython -m src.evaluate model=stcn seed=0\n```" in text
     assert "commit 0123456789+; seed 0, 1; 1 sequences, 9 frames, fingerprint f00d; A CPU, 2 CPU threads" in text
     assert "[a](records/a.json), [b](records/b.json)" in text
 
 
-def test_rows_made_alike_are_told_together(study: Path) -> None:
+def test_rows_of_equal_circumstances_share_a_block(study: Path) -> None:
     path = study / "study.yaml"
     path.write_text(path.read_text().replace("records: [a, b]", "records: [a]"))
     text = page(read_study(study))
@@ -139,7 +141,7 @@ def test_rows_made_alike_are_told_together(study: Path) -> None:
     assert "; records [a](records/a.json), [c](records/c.json)" in text
 
 
-def test_the_csv_is_not_rounded(study: Path) -> None:
+def test_csv_is_not_rounded(study: Path) -> None:
     lines = table_csv(read_study(study)).splitlines()
     assert lines[0] == "row,metric,runs,mean,deviation,paper"
     name, metric, runs, mean, deviation, paper = lines[1].split(",")
@@ -149,15 +151,40 @@ def test_the_csv_is_not_rounded(study: Path) -> None:
     assert lines[3] == "other,J&F-Mean,1,,,"
 
 
-def test_sequences_are_means_over_their_objects(study: Path) -> None:
+def test_score_of_a_sequence_is_the_mean_over_its_objects(study: Path) -> None:
     found = read_records(study)
-    assert found["a"].sequences() == {"dog": pytest.approx(0.3), "cow": 0.9}
+    assert record_sequences(found["a"]) == {"dog": pytest.approx(0.3), "cow": 0.9}
     assert summarise([found["a"]], "J&F-Mean").mean == 0.6
-    found["a"].content["per_sequence"] = [{"sequence": "dog", "J of B-frames": 0.5}]
-    assert found["a"].sequences() == {}
+    without = replace(found["a"], per_sequence=[{"sequence": "dog", "J of B-frames": 0.5}])
+    assert record_sequences(without) == {}
 
 
-def test_a_point_of_a_benchmark_is_a_record(study: Path) -> None:
+def test_record_round_trips_through_json(study: Path) -> None:
+    text = (study / "records" / "a.json").read_text()
+    found = RunRecord.from_json("a", text)
+    assert RunRecord.from_json("a", found.to_json()) == found
+    content = json.loads(found.to_json())
+    assert {key: content[key] for key in json.loads(text)} == json.loads(text)
+
+
+def test_metrics_of_old_records_have_their_present_names(study: Path) -> None:
+    content = record(0.5)
+    content["metrics"] |= {"begin_seconds": 2.0, "parameters_m": 3.5}
+    found = RunRecord.from_json("old", json.dumps(content))
+    assert (found.metric("first_frame_seconds"), found.metric("params_millions")) == (2.0, 3.5)
+
+
+def test_broken_record_is_named(study: Path) -> None:
+    path = study / "records" / "a.json"
+    path.write_text('{"command": []}')
+    with pytest.raises(DataError, match=r"a\.json: not a record: it lacks commit, config, hardware, metrics"):
+        read_records(study)
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"a\.json: cannot be read"):
+        read_records(study)
+
+
+def test_each_point_of_a_benchmark_is_a_record(study: Path) -> None:
     points = [
         {"height": 480, "width": 854, "objects": 1, "memory_frames": frames, "seconds": seconds, "error": error}
         for frames, seconds, error in ((1, 0.5, None), (20, None, "out of memory"))
@@ -178,7 +205,7 @@ def test_a_point_of_a_benchmark_is_a_record(study: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bars", "speed", "curves", "against"])
-def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> None:
+def test_figures_are_reproducible(study: Path, name: str) -> None:
     first = draw(read_study(study), name).read_bytes()
     assert first.startswith(b"\x89PNG")
     assert draw(read_study(study), name).read_bytes() == first
@@ -199,10 +226,10 @@ def test_figures_are_drawn_and_the_same_every_time(study: Path, name: str) -> No
         ("axes: [frames_per_second, peak", "axes: [frames_per_second, K-Mean, peak", "too many values"),
         ("files: [sheet.jpg]", "files: [lost.jpg]", r"there is no .*lost\.jpg"),
         ("title: A study", "title: [", "cannot be read"),
-        ("title: A study", "claims:\ntitle: A study", r"study\.yaml: claims: expected names and what they stand for"),
+        ("title: A study", "claims:\ntitle: A study", r"study\.yaml: claims: expected a mapping of names to entries"),
     ],
 )
-def test_a_slip_in_a_study_has_one_line(study: Path, old: str, new: str, said: str) -> None:
+def test_error_in_a_study_is_reported_in_one_line(study: Path, old: str, new: str, said: str) -> None:
     (study / "study.yaml").write_text(STUDY.replace(old, new))
     with pytest.raises((ConfigError, DataError), match=said) as caught:
         [draw(read, name) for read in [read_study(study)] for name in read.figures]
@@ -210,14 +237,14 @@ def test_a_slip_in_a_study_has_one_line(study: Path, old: str, new: str, said: s
 
 
 @pytest.mark.parametrize("text", ["{two[J&F-Mean]}", "{one[K-Mean]}", "{one", "{}"])
-def test_a_number_without_a_record_cannot_appear(study: Path, text: str) -> None:
+def test_notes_reject_numbers_without_a_record(study: Path, text: str) -> None:
     (study / "notes.md").write_text(text)
     with pytest.raises(ConfigError, match=r"notes\.md"):
         page(read_study(study))
 
 
 @pytest.mark.parametrize("folder", study_folders(ROOT), ids=lambda folder: folder.name)
-def test_committed_pages_are_what_their_records_say(folder: Path) -> None:
+def test_committed_pages_match_their_records(folder: Path) -> None:
     study = read_study(folder)
     assert (folder / "README.md").read_text() == page(study)
     assert (folder / "table.csv").read_text() == table_csv(study)

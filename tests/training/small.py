@@ -11,7 +11,8 @@ import lightning as L
 import torch
 
 from tests.data.tree import video
-from voslab.data import Augmentation, ClipSettings, Sequence
+from voslab.core.checkpoint import CheckpointMetadata
+from voslab.data import Augmentation, ClipSettings, VideoSequence
 from voslab.data.datamodule import VOSDataModule
 from voslab.engine import Settings
 from voslab.methods import registry
@@ -24,11 +25,11 @@ CLIPS = ClipSettings(Augmentation((32, 48), fit="crop", jitter=0.1), frames=2, m
 NETWORK = {"backbone": "resnet18", "norm": "group", "width": 8, "decoder_width": 8}
 
 
-def videos(folder: Path, count: int = 8) -> tuple[Sequence, ...]:
+def videos(folder: Path, count: int = 8) -> tuple[VideoSequence, ...]:
     return tuple(video(folder / f"v{number}", frames=4) for number in range(count))
 
 
-def data(sequences: tuple[Sequence, ...], workers: int = 0, **options: Any) -> VOSDataModule:
+def data(sequences: tuple[VideoSequence, ...], workers: int = 0, **options: Any) -> VOSDataModule:
     chosen = {"batch_size": 2, "seed": 3, **options}
     return VOSDataModule(CLIPS, sequences, sequences[:2], sequences[:1], num_workers=workers, **chosen)
 
@@ -38,8 +39,8 @@ def module(**recipe: Any) -> VOSModule:
     scheduler = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20)
     options = {"scheduler": scheduler, "schedule": "step", "scratch_lr": 1e-3, **recipe}
     segmenter = registry.build("swiftnet", dict(NETWORK))
-    identity = {"method": "swiftnet", "network": dict(NETWORK)}
-    return VOSModule(segmenter, Recipe(torch.optim.Adam, **options), Settings(size=32), identity, False)
+    metadata = CheckpointMetadata("swiftnet", dict(NETWORK))
+    return VOSModule(segmenter, Recipe(torch.optim.Adam, **options), Settings(size=32), metadata, False)
 
 
 def trainer(folder: Path, *callbacks: L.Callback, every: int | None = 1, **options: Any) -> L.Trainer:

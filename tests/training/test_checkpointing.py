@@ -30,7 +30,7 @@ def unchanged(target: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_old_checkpoint(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(content: Any, file: Any) -> None:
         file.write(b"half a checkpoint")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -42,7 +42,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(target: Path, monkeypatch: pytest
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
-def test_torchs_own_writer_says_so_on_a_full_disk(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported_by_torchs_writer(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.open
     monkeypatch.setattr(Path, "open", lambda path, mode: real(Path("/dev/full") if "w" in mode else path, mode))
     with pytest.raises(WriteError, match=r"last\.ckpt: cannot be written"):
@@ -51,7 +51,7 @@ def test_torchs_own_writer_says_so_on_a_full_disk(target: Path, monkeypatch: pyt
     unchanged(target)
 
 
-def test_a_failing_sync_leaves_the_old_checkpoint(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_sync_keeps_the_old_checkpoint(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -61,7 +61,7 @@ def test_a_failing_sync_leaves_the_old_checkpoint(target: Path, monkeypatch: pyt
     unchanged(target)
 
 
-def test_a_kill_between_writing_and_renaming_leaves_the_old_checkpoint(target: Path) -> None:
+def test_kill_between_writing_and_renaming_keeps_the_old_checkpoint(target: Path) -> None:
     code = (
         "import os, signal, sys, pathlib, torch\n"
         "from voslab.training.checkpointing import AtomicCheckpointIO\n"
@@ -76,7 +76,7 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_checkpoint(target: P
     assert len(torch.load(target, weights_only=True)["state_dict"]["a"]) == 1000
 
 
-def test_a_folder_or_a_file_in_the_way_is_one_line(tmp_path: Path, target: Path) -> None:
+def test_blocked_path_is_reported_in_one_line(tmp_path: Path, target: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(WriteError, match="cannot be written") as caught:
         AtomicCheckpointIO().save_checkpoint(NEW, tmp_path / "file" / "last.ckpt")
@@ -88,7 +88,7 @@ def test_a_folder_or_a_file_in_the_way_is_one_line(tmp_path: Path, target: Path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder_leaves_the_old_checkpoint(target: Path) -> None:
+def test_read_only_folder_keeps_the_old_checkpoint(target: Path) -> None:
     target.parent.chmod(0o500)
     try:
         with pytest.raises(WriteError, match=r"cannot be written \(Permission denied\)"):

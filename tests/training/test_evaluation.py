@@ -15,7 +15,7 @@ from tests.data.tree import save_mask
 from tests.data.youtube_tree import FILMS, youtube_tree
 from tests.video.clips import encode, moving_square
 from voslab.core import DataError
-from voslab.data import EvaluationItem, Sequence
+from voslab.data import EvaluationItem, VideoSequence
 from voslab.data.sources.davis import davis
 from voslab.data.sources.folder import folder
 from voslab.data.sources.synthetic.generated import generate
@@ -25,7 +25,7 @@ from voslab.engine.codec_source import CodecSource
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.vectors.network import Vectors
 from voslab.metrics import youtube_vos_score
-from voslab.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
+from voslab.training.evaluation import EvaluationModule, mask_sinks, read_predictions, segment_video
 from voslab.training.gallery import comparison
 from voslab.video import open_video, write_mask
 
@@ -33,25 +33,25 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoSequence, ...]:
     root = generate(tmp_path_factory.mktemp("generated"), train=1, val=3, frames=6, size=(48, 64), objects=(2, 2))
     return davis(root, 2017, "val")
 
 
-def scored(module: EvaluationModule, videos: tuple[Sequence, ...]) -> dict[str, float]:
+def scored(module: EvaluationModule, videos: tuple[VideoSequence, ...]) -> dict[str, float]:
     module.reset_metrics()
     for index, video in enumerate(videos):
         module.evaluate_item(EvaluationItem(index, video))
     return module.conclude()
 
 
-def test_perfect_masks_score_one_and_frames_are_counted(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_perfect_masks_score_one_and_frames_are_counted(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     for video in videos:
         for i in range(len(video)):
             labels = video.labels(i)
             assert labels is not None
             write_mask(tmp_path / video.name / f"{i:05d}.png", labels)
-    module = EvaluationModule(partial(from_files, tmp_path))
+    module = EvaluationModule(partial(read_predictions, tmp_path))
     metrics = scored(module, videos)
     assert (metrics["J&F-Mean"], metrics["J-Recall"], metrics["J-Decay"]) == (1, 1, 0)
     assert [(row.sequence, row.object, row.frames) for row in module.table.objects] == [
@@ -59,42 +59,40 @@ def test_perfect_masks_score_one_and_frames_are_counted(videos: tuple[Sequence, 
     ]
 
 
-def test_the_first_and_the_last_frame_do_not_count(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_first_and_last_frame_are_not_scored(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     video = videos[0]
     for i in range(len(video)):
         labels = video.labels(i)
         assert labels is not None
         write_mask(tmp_path / video.name / f"{i:05d}.png", labels if 0 < i < len(video) - 1 else labels * 0)
-    assert scored(EvaluationModule(partial(from_files, tmp_path)), videos[:1])["J&F-Mean"] == 1
+    assert scored(EvaluationModule(partial(read_predictions, tmp_path)), videos[:1])["J&F-Mean"] == 1
 
 
-def test_merged_sequences_are_scored_merged_whatever_the_masks_hold(
-    videos: tuple[Sequence, ...], tmp_path: Path
-) -> None:
-    merged = Sequence(videos[0].name, videos[0].images, videos[0].masks, merge=True)
+def test_merged_sequences_are_scored_as_one_object(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
+    merged = VideoSequence(videos[0].name, videos[0].images, videos[0].masks, merge=True)
     for i in range(len(merged)):
         labels = merged.labels(i)
         assert labels is not None
         write_mask(tmp_path / merged.name / f"{i:05d}.png", labels * 255)
-    module = EvaluationModule(partial(from_files, tmp_path))
+    module = EvaluationModule(partial(read_predictions, tmp_path))
     assert scored(module, (merged,))["J&F-Mean"] == 1
     assert [row.object for row in module.table.objects] == [1]
 
 
-def test_white_masks_are_the_one_object(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_white_masks_are_object_one(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     for i in range(6):
         labels = videos[0].labels(i)
         assert labels is not None
         write_mask(tmp_path / "val_000" / f"{i:05d}.png", (labels == 1) * np.int32(255))
-    module = EvaluationModule(partial(from_files, tmp_path))
+    module = EvaluationModule(partial(read_predictions, tmp_path))
     scored(module, videos[:1])
     first, second = module.table.objects
     assert (first.object, first.region.mean) == (1, 1)
     assert second.region.mean < 1
 
 
-def test_missing_and_misshapen_predictions_are_named(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
-    module = EvaluationModule(partial(from_files, tmp_path))
+def test_missing_or_misshapen_predictions_are_named(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
+    module = EvaluationModule(partial(read_predictions, tmp_path))
     with pytest.raises(DataError, match=r"val_000.00000\.png: no such mask \(sequence val_000, frame 0 of 6\)"):
         scored(module, videos)
     for i in range(6):
@@ -103,7 +101,7 @@ def test_missing_and_misshapen_predictions_are_named(videos: tuple[Sequence, ...
         scored(module, videos)
 
 
-def test_a_video_file_is_scored_by_its_own_vectors(tmp_path: Path) -> None:
+def test_video_file_is_scored_with_its_own_motion_vectors(tmp_path: Path) -> None:
     images = moving_square(12, (64, 96))
     (tmp_path / "videos").mkdir()
     file = encode(tmp_path / "videos/square.mp4", images, bf="3")
@@ -112,8 +110,8 @@ def test_a_video_file_is_scored_by_its_own_vectors(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks/square.png", first)
     [video] = folder(tmp_path, cache=tmp_path / "frames")
     codec_source = CodecSource(tmp_path / "coded")
-    scored_ones = [prediction.ids for prediction in segmented(Vectors(), Settings(), video, codec_source)]
-    plain = [prediction.ids for prediction in run(Vectors(), codec_source.pictures(open_video(file)), {0: first})]
+    scored_ones = [prediction.ids for prediction in segment_video(Vectors(), Settings(), video, codec_source)]
+    plain = [prediction.ids for prediction in run(Vectors(), codec_source.frames(open_video(file)), {0: first})]
     assert len(scored_ones) == len(plain) == 12
     assert all(np.array_equal(one, other) for one, other in zip(scored_ones, plain, strict=True))
     assert not (tmp_path / "coded").exists(), "nothing was encoded anew"
@@ -121,29 +119,29 @@ def test_a_video_file_is_scored_by_its_own_vectors(tmp_path: Path) -> None:
     assert some.file is None, "some of a video's frames are no video file"
 
 
-def test_the_floor_is_a_floor(videos: tuple[Sequence, ...]) -> None:
-    metrics = scored(EvaluationModule(partial(segmented, CopyFirst(), Settings())), videos)
+def test_copy_first_scores_below_perfect_masks(videos: tuple[VideoSequence, ...]) -> None:
+    metrics = scored(EvaluationModule(partial(segment_video, CopyFirst(), Settings())), videos)
     assert 0 < metrics["J-Mean"] < 0.7
     assert metrics["frames_per_second"] > 0
-    assert metrics["begin_seconds"] > 0
+    assert metrics["first_frame_seconds"] > 0
     assert metrics["peak_memory_mb"] > 50
 
 
-def test_a_video_begins_where_its_first_object_does(videos: tuple[Sequence, ...]) -> None:
+def test_first_frame_seconds_belong_to_the_first_object(videos: tuple[VideoSequence, ...]) -> None:
     later = replace(videos[0], starts={1: 3, 2: 3})
 
-    def predict(video: Sequence) -> Iterator[Prediction]:
+    def predict(video: VideoSequence) -> Iterator[Prediction]:
         for i in range(len(video)):
             labels = video.labels(i)
             assert labels is not None
             yield Prediction(i, video.image(i), labels.astype(np.int64), 5.0 if i == 3 else 0.1)
 
-    assert scored(EvaluationModule(predict), (later,))["begin_seconds"] == 5
+    assert scored(EvaluationModule(predict), (later,))["first_frame_seconds"] == 5
 
 
 @pytest.fixture
-def late(videos: tuple[Sequence, ...], tmp_path: Path) -> Sequence:
-    """Six frames; object 1 is always there, object 2 comes in frame 2; frames 0 and 4 are not asked for."""
+def late(videos: tuple[VideoSequence, ...], tmp_path: Path) -> VideoSequence:
+    """Six frames; object 1 is always present, object 2 appears in frame 2; frames 0 and 4 are not requested."""
     for i in range(6):
         labels = videos[0].labels(i)
         assert labels is not None
@@ -152,16 +150,16 @@ def late(videos: tuple[Sequence, ...], tmp_path: Path) -> Sequence:
     return replace(videos[0], masks=masks, starts={1: 0, 2: 2}, outputs=(1, 2, 3, 5), scores_last=True)
 
 
-def predict(folder: Path, video: Sequence, frames: Iterable[int], wrong: tuple[int, ...] = ()) -> EvaluationModule:
+def predict(folder: Path, video: VideoSequence, frames: Iterable[int], wrong: tuple[int, ...] = ()) -> EvaluationModule:
     """Masks as the truth has them, nothing in some."""
     for i in frames:
         labels = video.labels(i)
         assert labels is not None
         write_mask(folder / video.name / f"{i:05d}.png", labels * (i not in wrong))
-    return EvaluationModule(partial(from_files, folder))
+    return EvaluationModule(partial(read_predictions, folder))
 
 
-def test_late_objects_are_scored_behind_the_frame_that_gives_them(late: Sequence, tmp_path: Path) -> None:
+def test_late_objects_are_scored_after_their_given_frame(late: VideoSequence, tmp_path: Path) -> None:
     module = predict(tmp_path, late, (1, 2, 3, 5), wrong=(2,))
     metrics = scored(module, (late,))
     first, second = module.table.objects
@@ -174,14 +172,14 @@ def test_late_objects_are_scored_behind_the_frame_that_gives_them(late: Sequence
     assert [row.region.mean for row in module.table.objects] == [0.5, 0.5]
 
 
-def test_frames_that_are_not_asked_for_are_predicted_and_not_scored(late: Sequence) -> None:
-    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()))
+def test_unrequested_frames_are_predicted_but_not_scored(late: VideoSequence) -> None:
+    module = EvaluationModule(partial(segment_video, CopyFirst(), Settings()))
     assert module.evaluate_item(EvaluationItem(0, late)).frames == 6
     module.conclude()
     assert [(row.object, row.frames) for row in module.table.objects] == [(1, 4), (2, 2)]
 
 
-def test_only_masks_that_are_asked_for_must_exist(late: Sequence, tmp_path: Path) -> None:
+def test_only_requested_masks_must_exist(late: VideoSequence, tmp_path: Path) -> None:
     module = predict(tmp_path, late, (1, 2, 3))
     with pytest.raises(DataError, match=r"val_000.00005\.png: no such mask"):
         scored(module, (late,))
@@ -189,16 +187,16 @@ def test_only_masks_that_are_asked_for_must_exist(late: Sequence, tmp_path: Path
     assert scored(module, (late,))["J&F-Mean"] == 1
 
 
-def test_frames_before_any_object_and_frames_without_truth_do_not_count(late: Sequence, tmp_path: Path) -> None:
+def test_frames_without_objects_or_truth_are_not_scored(late: VideoSequence, tmp_path: Path) -> None:
     sparse = replace(late, masks=(None, *late.masks[1:3], None, *late.masks[4:]), starts={1: 1, 2: 2}, outputs=None)
     module = predict(tmp_path, late, range(6))
     scored(module, (sparse,))
     assert [(row.object, row.frames) for row in module.table.objects] == [(1, 3), (2, 2)]
 
 
-def test_without_truth_masks_are_written_and_nothing_is_scored(late: Sequence, tmp_path: Path) -> None:
+def test_masks_without_truth_are_written_but_not_scored(late: VideoSequence, tmp_path: Path) -> None:
     given = replace(late, masks=(late.masks[0], None, late.masks[2], None, None, None), truth=False)
-    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()), mask_sinks(tmp_path))
+    module = EvaluationModule(partial(segment_video, CopyFirst(), Settings()), mask_sinks(tmp_path))
     metrics = scored(module, (given,))
     assert np.isnan(metrics["J&F-Mean"])
     assert metrics["frames_per_second"] > 0
@@ -206,23 +204,23 @@ def test_without_truth_masks_are_written_and_nothing_is_scored(late: Sequence, t
     assert written == ["00001.png", "00002.png", "00003.png", "00005.png"]
 
 
-def test_a_process_without_sequences_does_nothing(late: Sequence, tmp_path: Path) -> None:
-    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()), mask_sinks(tmp_path))
+def test_process_without_sequences_does_nothing(late: VideoSequence, tmp_path: Path) -> None:
+    module = EvaluationModule(partial(segment_video, CopyFirst(), Settings()), mask_sinks(tmp_path))
     assert module.evaluate_item(EvaluationItem(-1, late)).frames == 0
     assert not (tmp_path / "masks").exists()
     assert np.isnan(module.conclude()["J&F-Mean"])
 
 
-def test_g_where_somebody_has_the_truth(tmp_path: Path) -> None:
+def test_g_is_reported_for_youtube_vos_with_truth(tmp_path: Path) -> None:
     root = youtube_tree(tmp_path)
     for name, film in FILMS.items():
         for number in film.annotated:
             save_mask(root / f"valid/Annotations/{name}/{number:05}.png", film.labels(number))
     sequences = youtube_vos(root, "valid_all_frames", truth=True)
-    module = EvaluationModule(partial(segmented, CopyFirst(), Settings()))
+    module = EvaluationModule(partial(segment_video, CopyFirst(), Settings()))
     scored(module, sequences)
     metrics = youtube_vos_score(module.table, [video.unseen for video in sequences])
-    # Squares of width 8 have moved by so many pixels: the ape's from 25 to 30 by 3.
+    # Squares of width 8 have moved by these numbers of pixels: the ape's from 25 to 30 by 3.
     moved = {pixels: (8 - pixels) / (8 + pixels) for pixels in (2, 3, 5, 7)}
     assert metrics["J-Unseen"] == pytest.approx(moved[3])
     # Fish 1 is scored at 5, 10 and 15, fish 2 at 10 and 15; the dog of frame 30 never, the other one at 41.
@@ -232,7 +230,7 @@ def test_g_where_somebody_has_the_truth(tmp_path: Path) -> None:
     assert metrics["G-Mean"] == pytest.approx(np.mean(parts))
 
 
-def test_errors_are_red_where_missed_and_blue_where_claimed() -> None:
+def test_missed_pixels_are_red_and_false_positives_blue() -> None:
     image = np.full((4, 6, 3), 100, np.uint8)
     ids, truth = np.zeros((4, 6), np.int64), np.zeros((4, 6), np.int32)
     truth[0, 0], ids[3, 5], truth[2, 2], ids[2, 2], truth[1, 1] = 1, 1, 2, 2, 255
@@ -249,21 +247,21 @@ MEMORY = """
 import sys
 from functools import partial
 from pathlib import Path
-from voslab.data import EvaluationItem, Sequence
+from voslab.data import EvaluationItem, VideoSequence
 from voslab.engine import Settings
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.training.evaluation import EvaluationModule, segmented
+from voslab.training.evaluation import EvaluationModule, segment_video
 image, mask = Path(sys.argv[1]), Path(sys.argv[2])
-module = EvaluationModule(partial(segmented, CopyFirst(), Settings()))
+module = EvaluationModule(partial(segment_video, CopyFirst(), Settings()))
 for index in range(6):
-    module.evaluate_item(EvaluationItem(index, Sequence(str(index), (image,) * 30, (mask,) * 30)))
+    module.evaluate_item(EvaluationItem(index, VideoSequence(str(index), (image,) * 30, (mask,) * 30)))
     print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the resident set from /proc")
-def test_the_memory_of_an_evaluation_does_not_grow(tmp_path: Path) -> None:
-    """Small values kept per frame once pinned a picture's worth of heap each: 400 MB for 90 frames."""
+def test_evaluation_does_not_leak_memory(tmp_path: Path) -> None:
+    """Small values kept per frame once held an image's worth of heap each: 400 MB for 90 frames."""
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 854, 3), np.uint8)).save(tmp_path / "a.jpg")
     write_mask(tmp_path / "a.png", np.tri(480, 854, dtype=np.uint8))
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "a.jpg"), str(tmp_path / "a.png")]

@@ -1,4 +1,4 @@
-"""`src.train` as a program that is killed, told to stop, or fails in the middle; in one process and in two."""
+"""Tests of `src.train` when it is killed, stopped by a signal, or fails, with one and two processes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def train(
 
 
 def left(run: Path, seconds: float = 15) -> list[str]:
-    """Processes of a run that go on without it, and temporary files in its folder."""
+    """Return processes that outlive a run, and temporary files in its folder."""
     end = time.monotonic() + seconds
     while True:
         found = []
@@ -94,9 +94,7 @@ def two(world: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_run_that_is_told_to_stop_saves_and_goes_on_as_though_nothing_happened(
-    world: Path, tmp_path: Path, one: str, name: str, code: int
-) -> None:
+def test_stopped_run_saves_and_resumes_identically(world: Path, tmp_path: Path, one: str, name: str, code: int) -> None:
     run = tmp_path / "run"
     done = train(world, run, "trainer=cpu", "data.num_workers=2", fault=f"{name}@6")
     assert done.returncode == code, done.stderr[-3000:]
@@ -111,9 +109,7 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_as_though_nothing_happened
     assert sum(bool(row.split(",")[at]) for row in rows) == STEPS, lines
 
 
-def test_a_job_that_is_preempted_goes_back_into_the_queue_and_on_where_it_was(
-    world: Path, tmp_path: Path, one: str
-) -> None:
+def test_preempted_job_is_requeued_and_resumes(world: Path, tmp_path: Path, one: str) -> None:
     run, bin_, asked = tmp_path / "run", tmp_path / "bin", tmp_path / "asked"
     bin_.mkdir()
     (bin_ / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> "{asked}"\n')
@@ -131,7 +127,7 @@ def test_a_job_that_is_preempted_goes_back_into_the_queue_and_on_where_it_was(
     assert digest(checkpoint(run)) == one
 
 
-def test_two_processes_that_were_killed_go_on_as_though_nothing_happened(world: Path, tmp_path: Path, two: str) -> None:
+def test_two_killed_processes_resume_identically(world: Path, tmp_path: Path, two: str) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
     done = train(world, run, "trainer=ddp_cpu", "data.num_workers=2", fault="SIGKILL@6@1")
     assert done.returncode != 0
@@ -147,7 +143,7 @@ def test_two_processes_stop_together(world: Path, tmp_path: Path) -> None:
     assert checkpoint(tmp_path)["global_step"] == 6
 
 
-def test_a_process_that_fails_ends_the_other_and_is_named(world: Path, tmp_path: Path) -> None:
+def test_failing_process_ends_the_other_and_is_named(world: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     done = train(world, tmp_path, "trainer=ddp_cpu", "data.num_workers=0", fault="error@5@1")
     assert time.monotonic() - start < 60
@@ -156,7 +152,7 @@ def test_a_process_that_fails_ends_the_other_and_is_named(world: Path, tmp_path:
     assert "Traceback" not in done.stderr
 
 
-def test_nan_in_one_process_stops_both_with_code_three(world: Path, tmp_path: Path) -> None:
+def test_nan_in_one_process_stops_both_with_code_3(world: Path, tmp_path: Path) -> None:
     done = train(world, tmp_path, "trainer=ddp_cpu", "data.num_workers=0", fault="nan@5@1")
     assert done.returncode == 3
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -167,7 +163,7 @@ def test_nan_in_one_process_stops_both_with_code_three(world: Path, tmp_path: Pa
     assert all(math.isfinite(value.sum()) for value in kept["state_dict"].values())
 
 
-def test_torchrun_trains_and_tests_like_lightnings_own_processes(world: Path, tmp_path: Path, two: str) -> None:
+def test_torchrun_equals_processes_started_by_lightning(world: Path, tmp_path: Path, two: str) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     succeeded(train(world, tmp_path, "trainer=ddp_cpu", "data.num_workers=0", "test=last", launcher=launcher))
     assert digest(checkpoint(tmp_path)) == two

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.training.small import checkpoint, data, module, trainer, videos
-from voslab.data import Sequence
-from voslab.training.finite import FiniteGuard, NotFiniteError, finite
+from voslab.data import VideoSequence
+from voslab.training.finite import FiniteGuard, NotFiniteError, all_finite
 from voslab.training.module import VOSModule
 
 
 class Accident(L.Callback):
-    """Makes the loss, a gradient or a weight of one step bad."""
+    """Makes the loss, a gradient or a weight of one step NaN or infinite."""
 
     def __init__(self, what: str, step: int, value: float = float("nan")) -> None:
         self.what, self.step, self.value = what, step, value
@@ -35,11 +35,11 @@ class Accident(L.Callback):
 
 
 @pytest.fixture
-def sequences(tmp_path: Path) -> tuple[Sequence, ...]:
+def sequences(tmp_path: Path) -> tuple[VideoSequence, ...]:
     return videos(tmp_path, 6)
 
 
-def run(folder: Path, sequences: tuple[Sequence, ...], accident: Accident, skip: int = 0) -> tuple[VOSModule, Any]:
+def run(folder: Path, sequences: tuple[VideoSequence, ...], accident: Accident, skip: int = 0) -> tuple[VOSModule, Any]:
     guard, trained = FiniteGuard(skip), module()
     made = trainer(folder, accident, guard, max_epochs=2, limit_val_batches=1)
     made.fit(trained, datamodule=data(sequences))
@@ -48,8 +48,8 @@ def run(folder: Path, sequences: tuple[Sequence, ...], accident: Accident, skip:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("what", ["loss", "gradient", "weights"])
-def test_what_is_not_finite_stops_at_its_step_and_keeps_the_checkpoint_before(
-    sequences: tuple[Sequence, ...], tmp_path: Path, what: str, value: float
+def test_non_finite_value_stops_training_and_keeps_the_checkpoint(
+    sequences: tuple[VideoSequence, ...], tmp_path: Path, what: str, value: float
 ) -> None:
     clips = r"v\d [\d,]+; v\d [\d,]+"
     with pytest.raises(NotFiniteError, match=rf"{what}.* at step 3, clips {clips}; checkpoints") as caught:
@@ -60,10 +60,10 @@ def test_what_is_not_finite_stops_at_its_step_and_keeps_the_checkpoint_before(
     assert all(math.isfinite(tensor.sum()) for tensor in kept["state_dict"].values())
 
 
-def test_steps_are_left_out_as_far_as_allowed(sequences: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_steps_are_skipped_up_to_the_limit(sequences: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     trained, guard = run(tmp_path, sequences, Accident("gradient", 3), skip=1)
     assert guard.skipped == 1
-    assert finite(trained.parameters())
+    assert all_finite(trained.parameters())
     last = checkpoint(tmp_path)
     assert last["global_step"] == 6
     assert last["callbacks"]["FiniteGuard"] == {"skipped": 1}
@@ -72,6 +72,6 @@ def test_steps_are_left_out_as_far_as_allowed(sequences: tuple[Sequence, ...], t
     assert again.skipped == 1
 
 
-def test_a_huge_number_is_finite() -> None:
-    assert finite([torch.full((100,), 3e38), None])
-    assert not finite([torch.ones(3), torch.tensor([0.0, float("-inf")])])
+def test_huge_values_are_finite() -> None:
+    assert all_finite([torch.full((100,), 3e38), None])
+    assert not all_finite([torch.ones(3), torch.tensor([0.0, float("-inf")])])

@@ -1,4 +1,4 @@
-"""Who a run is in W&B, and what it leaves there."""
+"""Tests of the id of a run in W&B, and of its uploads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 0)
 
 
-def test_a_run_that_goes_on_is_the_same_run_and_any_other_is_not(tmp_path: Path) -> None:
+def test_resumed_run_keeps_its_id(tmp_path: Path) -> None:
     first = run_id(tmp_path / "first", None)
     assert (tmp_path / "first" / RUN_ID).read_text().strip() == first
     assert run_id(tmp_path / "first", "auto") == first
@@ -33,12 +33,12 @@ def test_a_run_that_goes_on_is_the_same_run_and_any_other_is_not(tmp_path: Path)
     assert first.isalnum()
 
 
-def test_the_agent_of_a_sweep_names_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_agent_sets_the_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "of-the-agent")
     assert run_id(tmp_path / "run", None) == "of-the-agent"
 
 
-def test_only_the_first_process_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_process_0_writes_the_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     run_id(tmp_path, None)
     assert not (tmp_path / RUN_ID).exists()
@@ -47,7 +47,7 @@ def test_only_the_first_process_keeps_it(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("asked", "job", "group"), [(None, True, "a sweep"), ("mine", True, "mine"), (None, False, None)]
 )
-def test_the_jobs_of_a_sweep_are_a_group(tmp_path: Path, asked: str | None, job: bool, group: str | None) -> None:
+def test_jobs_of_a_sweep_form_a_group(tmp_path: Path, asked: str | None, job: bool, group: str | None) -> None:
     folder = tmp_path / "a sweep" / "3"
     folder.mkdir(parents=True)
     if job:
@@ -74,9 +74,7 @@ class Online:
         self.artifacts[artifact.name] = (artifact, aliases)
 
 
-def test_a_finished_training_leaves_a_table_its_model_and_its_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_training_uploads_table_model_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gallery").mkdir()
     for name in ("metrics.json", "gallery/dog.png", "best.ckpt"):
         (tmp_path / name).write_text(name)

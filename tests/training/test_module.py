@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.training import small
 from voslab.core import VOID, Clip, Frame, Masks
+from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
 from voslab.methods.crvos.module import CRVOSModule
 from voslab.methods.crvos.network import CRVOS
@@ -25,8 +26,8 @@ def module(pretrained: bool = False, norm: str = "group", **recipe: Any) -> CRVO
     torch.manual_seed(0)
     network = {"backbone": "resnet18", "norm": norm, "width": 8}
     made = Recipe(partial(torch.optim.Adam, lr=1e-4), freeze=FREEZE, **recipe)
-    identity = {"method": "crvos", "network": network}
-    return CRVOSModule(CRVOS(**network), made, Settings(), identity, pretrained)  # type: ignore[arg-type]
+    metadata = CheckpointMetadata("crvos", network)
+    return CRVOSModule(CRVOS(**network), made, Settings(), metadata, pretrained)  # type: ignore[arg-type]
 
 
 def clip(frames: int = 4, height: int = 32, width: int = 48, batch: int = 2) -> Clip:
@@ -38,11 +39,11 @@ def clip(frames: int = 4, height: int = 32, width: int = 48, batch: int = 2) -> 
 
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
-def test_unroll_gives_every_frame_but_the_first_at_its_size(size: tuple[int, int]) -> None:
+def test_unroll_returns_all_frames_but_the_first(size: tuple[int, int]) -> None:
     assert module().unroll(clip(4, *size)).shape == (2, 3, 2, *size)
 
 
-def test_clips_travel_as_bytes_and_arrive_as_floats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clips_are_transferred_as_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained, given = small.module(), []
     step = trained.training_step
 
@@ -64,7 +65,7 @@ def test_clips_travel_as_bytes_and_arrive_as_floats(tmp_path: Path, monkeypatch:
         assert clip.names == packed.names
 
 
-def test_a_clip_can_be_learned() -> None:
+def test_overfits_one_clip() -> None:
     trained, batch = module(), clip()
     optimizer = torch.optim.Adam(trained.parameters(), 3e-3)
     losses = []
@@ -78,7 +79,7 @@ def test_a_clip_can_be_learned() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_gradients_flow_back_through_the_predicted_masks() -> None:
+def test_gradients_flow_through_predicted_masks() -> None:
     batch = clip()
     images = batch.images.requires_grad_()
     module().unroll(batch)[:, -1, 1].sum().backward()
@@ -104,7 +105,7 @@ def test_recomputing_changes_neither_gradients_nor_statistics(norm: str) -> None
         assert torch.equal(a, b), name
 
 
-def test_the_memory_format_changes_no_result() -> None:
+def test_memory_format_changes_no_result() -> None:
     assert torch.allclose(module(channels_last=True).unroll(clip()), module().unroll(clip()), atol=1e-4)
 
 
@@ -134,7 +135,7 @@ def test_recomputing_keeps_no_activations() -> None:
     assert saved(recompute) < 0.1 * saved(lambda network: network.step)
 
 
-def test_with_encoder_weights_the_papers_rules_hold() -> None:
+def test_freezing_applies_with_encoder_weights() -> None:
     made = module(pretrained=True, norm="batch").train()
     frozen = {name for name, p in made.segmenter.named_parameters() if not p.requires_grad}
     assert any(name.startswith("encoder.layer3") for name in frozen)
@@ -145,7 +146,7 @@ def test_with_encoder_weights_the_papers_rules_hold() -> None:
     assert made.configure_optimizers().param_groups[0]["lr"] == 1e-4
 
 
-def test_without_them_everything_trains_at_the_scratch_rate(caplog: pytest.LogCaptureFixture) -> None:
+def test_everything_trains_at_scratch_lr_without_weights(caplog: pytest.LogCaptureFixture) -> None:
     made = module(pretrained=False, norm="batch", scratch_lr=0.007).train()
     assert all(p.requires_grad for p in made.segmenter.parameters())
     assert all(layer.training for layer in made.modules())
@@ -155,7 +156,7 @@ def test_without_them_everything_trains_at_the_scratch_rate(caplog: pytest.LogCa
     assert caplog.messages == ["no encoder weights: all 0.81 M parameters train, learning rate 0.007"]
 
 
-def test_void_is_nobodys_business() -> None:
+def test_void_pixels_are_ignored() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     labels = torch.randint(0, 3, (1, 4, 4))
     labels[0, :2] = VOID

@@ -1,4 +1,4 @@
-"""What a training logs about its cost, and says about its epochs."""
+"""Tests of logged speed and memory, and of the line per epoch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def column(found: list[dict[str, str]], name: str) -> list[float]:
     return [float(row[name]) for row in found if row[name]]
 
 
-def test_cost_is_logged_at_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed_and_memory_are_logged_at_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     norms, logger = Norms(), Curves(str(tmp_path), "logs", "")
     made = trainer(tmp_path, norms, Monitor(), max_epochs=2, logger=logger, gradient_clip_val=1e-3)
     made.fit(module(), datamodule=data(videos(tmp_path / "videos")))
@@ -70,7 +70,7 @@ def test_every_sequence_of_validation_is_logged(tmp_path: Path) -> None:
         assert mean == pytest.approx(column(found, f"val/{metric}-Mean")[0], abs=1e-6)
 
 
-def test_waiting_is_told_from_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_wait_measures_waiting_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained, loader = module(), VOSDataModule.training_loader
     step = trained.training_step
     sleeps = {"step": 1.0, "loader": 0.0}
@@ -100,5 +100,5 @@ def test_waiting_is_told_from_working(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(7.24, "7.2 s"), (95, "95 s"), (4000, "67 min"), (200000, "55.6 h")])
-def test_times_are_short(seconds: float, said: str) -> None:
+def test_duration_format(seconds: float, said: str) -> None:
     assert duration(seconds) == said

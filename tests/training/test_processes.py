@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.core.test_contract import SMALL
 from voslab.core import VOID, Clip
+from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
 from voslab.methods import registry
 from voslab.training.module import VOSModule
@@ -59,14 +60,15 @@ def part(clip: Clip, rank: int, world: int) -> Clip:
 
 
 def trained(name: str, rank: int, world: int) -> tuple[list[float], dict[str, Tensor]]:
-    """Losses of the steps, and the weights behind them."""
+    """Losses of the steps, and the weights after them."""
     torch.manual_seed(0)
     segmenter = registry.build(name, dict(SMALL[name]))
     assert isinstance(segmenter, nn.Module)
     made = registry.method(name).module()
     assert made is not None
     recipe = Recipe(partial(torch.optim.SGD, lr=0.01))
-    module: Any = made(segmenter=segmenter, recipe=recipe, settings=Settings(), identity={}, pretrained=False)
+    metadata = CheckpointMetadata(name, {})
+    module: Any = made(segmenter=segmenter, recipe=recipe, settings=Settings(), metadata=metadata, pretrained=False)
     losses: nn.Module = Losses(module.double())
     for child in losses.modules():
         # Statistics of a batch are a process's own, and so is dropout.
@@ -100,7 +102,7 @@ def everything(rank: int, world: int, folder: str) -> None:
 
 
 def of_world(world: int, folder: Path) -> list[dict[str, tuple[list[float], dict[str, Tensor]]]]:
-    """What each of so many processes found, by method."""
+    """Results of each process, by method."""
     torch.multiprocessing.spawn(everything, (world, str(folder)), nprocs=world, daemon=True)
     return [torch.load(folder / f"{world}.{rank}", weights_only=True) for rank in range(world)]
 
@@ -111,7 +113,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[float]
 
 
 @pytest.mark.slow
-def test_two_processes_train_every_method_like_one(one: Any, tmp_path: Path) -> None:
+def test_two_processes_equal_one(one: Any, tmp_path: Path) -> None:
     two = of_world(2, tmp_path)
     for name in METHODS:
         losses, weights = one[name]
@@ -125,7 +127,7 @@ def test_two_processes_train_every_method_like_one(one: Any, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_the_first_losses_are_what_they_were(one: Any, name: str) -> None:
+def test_first_losses_are_unchanged(one: Any, name: str) -> None:
     assert one[name][0] == pytest.approx(json.loads(FROZEN.read_text())[name], rel=1e-9)
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from tests.training.small import checkpoint, data, digest, module, trainer, videos
 from voslab.core import CheckpointError
-from voslab.data import Sequence
+from voslab.data import VideoSequence
 
 STEPS = 12  # three epochs of four
 
@@ -45,12 +45,12 @@ class Crash(L.Callback):
 
 
 @pytest.fixture(scope="module")
-def sequences(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
+def sequences(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoSequence, ...]:
     return videos(tmp_path_factory.mktemp("videos"))
 
 
 def run(
-    folder: Path, sequences: tuple[Sequence, ...], resume: Path | None = None, at: int = 99, **options: Any
+    folder: Path, sequences: tuple[VideoSequence, ...], resume: Path | None = None, at: int = 99, **options: Any
 ) -> tuple[Crash, L.Trainer]:
     crash = Crash(at)
     average = [EMAWeightAveraging(decay=0.5)] if options.pop("average", False) else []
@@ -72,7 +72,9 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def crashed_and_resumed(tmp_path: Path, sequences: tuple[Sequence, ...], places: Iterable[int], **options: Any) -> None:
+def crashed_and_resumed(
+    tmp_path: Path, sequences: tuple[VideoSequence, ...], places: Iterable[int], **options: Any
+) -> None:
     whole, _ = run(tmp_path / "whole", sequences, **options)
     expected = checkpoint(tmp_path / "whole")
     assert expected["global_step"] == STEPS
@@ -91,14 +93,12 @@ def crashed_and_resumed(tmp_path: Path, sequences: tuple[Sequence, ...], places:
         assert first.validated | second.validated == whole.validated, at
 
 
-def test_a_run_that_crashed_within_an_epoch_ends_as_though_it_had_not(
-    sequences: tuple[Sequence, ...], tmp_path: Path
-) -> None:
+def test_crash_within_an_epoch_resumes_identically(sequences: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     crashed_and_resumed(tmp_path, sequences, (6,))
 
 
 @pytest.mark.parametrize("at", [6, 9])
-def test_an_average_of_the_weights_goes_on_too(sequences: tuple[Sequence, ...], tmp_path: Path, at: int) -> None:
+def test_weight_average_resumes_identically(sequences: tuple[VideoSequence, ...], tmp_path: Path, at: int) -> None:
     run(tmp_path / "whole", sequences, average=True)
     run(tmp_path / "part", sequences, at=at, average=True)
     run(tmp_path / "part", sequences, tmp_path / "part", average=True)
@@ -111,29 +111,27 @@ def test_an_average_of_the_weights_goes_on_too(sequences: tuple[Sequence, ...], 
 
 
 @pytest.mark.slow
-def test_a_run_that_crashed_at_any_step_ends_as_though_it_had_not(
-    sequences: tuple[Sequence, ...], tmp_path: Path
-) -> None:
+def test_crash_at_any_step_resumes_identically(sequences: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     crashed_and_resumed(tmp_path, sequences, range(1, 9))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
-def test_crashes_are_no_matter_however_often_something_is_done(
-    sequences: tuple[Sequence, ...], tmp_path: Path, options: dict[str, Any]
+def test_crash_resumes_identically_with_any_interval(
+    sequences: tuple[VideoSequence, ...], tmp_path: Path, options: dict[str, Any]
 ) -> None:
     crashed_and_resumed(tmp_path, sequences, (4, 6), **options)
 
 
-def test_a_run_goes_on_with_the_optimizer_that_it_began_with(sequences: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_resume_requires_the_same_optimizer(sequences: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     run(tmp_path, sequences, at=5)
     content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     other = module()
     other.on_load_checkpoint(content)
     other.recipe = replace(other.recipe, optimizer=partial(torch.optim.SGD, lr=0.1))
-    with pytest.raises(CheckpointError, match="resume: the run began with another optimizer"):
+    with pytest.raises(CheckpointError, match="resume: the run was started with another optimizer"):
         other.on_load_checkpoint(content)
     frozen = module()
     next(frozen.segmenter.parameters()).requires_grad_(False)  # type: ignore[attr-defined]
-    with pytest.raises(CheckpointError, match="or with other parts frozen"):
+    with pytest.raises(CheckpointError, match="or with other frozen parts"):
         frozen.on_load_checkpoint(content)

@@ -54,8 +54,8 @@ def stream(folder: Path, name: str, images: np.ndarray = PAN, suffix: str = "mp4
     return encode(folder / f"{name}.{suffix}", images, crf="10", **{"x264-params": STREAMS[name]})
 
 
-def fields(picture: RawFrame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    codec = picture.codec
+def fields(frame: RawFrame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    codec = frame.codec
     assert codec is not None
     assert codec.motion is not None
     assert codec.references is not None
@@ -63,29 +63,29 @@ def fields(picture: RawFrame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return codec.motion, codec.references, codec.residual
 
 
-def types(pictures: list[RawFrame]) -> list[str]:
-    return [picture.codec.type for picture in pictures if picture.codec]
+def types(frames: list[RawFrame]) -> list[str]:
+    return [frame.codec.type for frame in frames if frame.codec]
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_pan_gives_its_own_vectors_references_and_no_residual(tmp_path: Path, name: str) -> None:
     path = stream(tmp_path, name)
-    pictures = list(codec_frames(path))
-    assert types(pictures) == types_in_decoding_order(path)
+    frames = list(codec_frames(path))
+    assert types(frames) == types_in_decoding_order(path)
     inside = (slice(None), slice(16, -16), slice(24, -24))
     seen: set[int] = set()
     share, errors = [], []
-    for picture in pictures:
-        motion, references, residual = (field[0][inside] for field in fields(picture))
-        assert set(torch.unique(fields(picture)[1]).tolist()) <= seen | {-1}
-        seen.add(picture.index)
+    for frame in frames:
+        motion, references, residual = (field[0][inside] for field in fields(frame))
+        assert set(torch.unique(fields(frame)[1]).tolist()) <= seen | {-1}
+        seen.add(frame.index)
         assert not motion.view(2, 2, *motion.shape[1:])[:, 0][references < 0].any()
-        share += [(references >= 0).any(0).float().mean().item()] * (types([picture]) != ["I"])
+        share += [(references >= 0).any(0).float().mean().item()] * (types([frame]) != ["I"])
         for place in range(2):
             used = references[place] >= 0
             if not used.any():
                 continue
-            distance = (references[place] - picture.index)[used]
+            distance = (references[place] - frame.index)[used]
             for axis in range(2):
                 # What tells pictures of a pan apart is their place: a wrong reference is off by 2 pixels at least.
                 errors.append(motion[2 * place + axis][used] + SPEED[axis] * distance)
@@ -119,10 +119,10 @@ def test_frames_are_not_decoded_in_threads(tmp_path: Path, monkeypatch: pytest.M
 
 
 def same_images(path: Path) -> int:
-    plain = {picture.index: crc32(picture.image.tobytes()) for picture in open_video(path)}
+    plain = {frame.index: crc32(frame.image.tobytes()) for frame in open_video(path)}
     count = 0
-    for picture in codec_frames(path, resolution="quarter", residual=False):
-        assert plain.pop(picture.index) == crc32(picture.image.tobytes())
+    for frame in codec_frames(path, resolution="quarter", residual=False):
+        assert plain.pop(frame.index) == crc32(frame.image.tobytes())
         count += 1
     assert not plain
     return count
@@ -145,15 +145,15 @@ def test_a_flicker_is_predicted_from_pictures_of_its_own_kind(tmp_path: Path) ->
     kinds = [np.kron(random.integers(30, 220, (8, 12, 1)), np.ones((8, 8, 3))).astype(np.uint8) for _ in range(2)]
     images = np.stack([kinds[index % 2] for index in range(14)])
     found = [p for p in codec_frames(stream(tmp_path, "weights", images)) if p.index > 2]
-    for picture in found:
-        assert (fields(picture)[1][:, 0] == picture.index - 2).float().mean() > 0.98
-        assert fields(picture)[2].abs().max() < 0.02
+    for frame in found:
+        assert (fields(frame)[1][:, 0] == frame.index - 2).float().mean() > 0.98
+        assert fields(frame)[2].abs().max() < 0.02
     assert len(found) == 11
 
 
-def predicted(luma: dict[int, np.ndarray], picture: RawFrame, references: np.ndarray) -> np.ndarray:
+def predicted(luma: dict[int, np.ndarray], frame: RawFrame, references: np.ndarray) -> np.ndarray:
     """Slow and independent: every pixel looked up with bilinear weights in the given pictures, plain means."""
-    motion, used = fields(picture)[0][0].numpy(), fields(picture)[1][0].numpy() >= 0
+    motion, used = fields(frame)[0][0].numpy(), fields(frame)[1][0].numpy() >= 0
     total = np.zeros(used.shape[1:])
     height, width = total.shape
     for place, y, x in np.argwhere(used).tolist():
@@ -172,18 +172,18 @@ def test_found_references_are_never_worse_than_the_nearest_key_frame(tmp_path: P
     path = stream(tmp_path, "pyramid", PAN[:10])
     with av.open(str(path)) as container:
         luma = {i: f.to_ndarray()[: f.height].astype(float) for i, f in enumerate(container.decode(video=0))}
-    pictures = list(codec_frames(path))
-    keys = [p.index for p, kind in zip(pictures, types(pictures), strict=True) if kind != "B"]
+    frames = list(codec_frames(path))
+    keys = [p.index for p, kind in zip(frames, types(frames), strict=True) if kind != "B"]
     better = 0
-    for picture in pictures:
-        found = fields(picture)[1][0].numpy()
-        past = max((key for key in keys if key < picture.index), default=0)
-        future = min((key for key in keys if key > picture.index), default=past)
+    for frame in frames:
+        found = fields(frame)[1][0].numpy()
+        past = max((key for key in keys if key < frame.index), default=0)
+        future = min((key for key in keys if key > frame.index), default=past)
         naive = np.stack([np.full(found.shape[1:], past), np.full(found.shape[1:], future)])
         inside = (found >= 0).any(0)
         if inside.any():
             own, other = (
-                np.abs(luma[picture.index] - predicted(luma, picture, references))[inside].mean()
+                np.abs(luma[frame.index] - predicted(luma, frame, references))[inside].mean()
                 for references in (found, naive)
             )
             assert own <= other + 0.05
@@ -227,21 +227,21 @@ def test_padding_is_undone(tmp_path: Path) -> None:
 def test_pictures_are_not_kept(tmp_path: Path) -> None:
     live_refs: list[weakref.ref] = []
     peak = 0
-    for picture in codec_frames(stream(tmp_path, "pyramid", moving_square(120, (32, 64)))):
-        live_refs = [ref for ref in [*live_refs, weakref.ref(picture.image)] if ref() is not None]
+    for frame in codec_frames(stream(tmp_path, "pyramid", moving_square(120, (32, 64)))):
+        live_refs = [ref for ref in [*live_refs, weakref.ref(frame.image)] if ref() is not None]
         peak = max(peak, len(live_refs))
     assert peak <= 12
 
 
 def test_mpeg4_without_b_frames(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.avi", PAN, "mpeg4", qscale="2", bf="0")
-    pictures = list(codec_frames(path))
-    assert [p.index for p in pictures] == list(range(len(PAN)))
-    for picture in pictures[1:]:
-        motion, references, residual = (field[0, :, 16:-16, 24:-24] for field in fields(picture))
+    frames = list(codec_frames(path))
+    assert [p.index for p in frames] == list(range(len(PAN)))
+    for frame in frames[1:]:
+        motion, references, residual = (field[0, :, 16:-16, 24:-24] for field in fields(frame))
         used = references[0] >= 0
-        if types([picture]) == ["P"]:
+        if types([frame]) == ["P"]:
             assert used.float().mean() > 0.8
-            assert set(torch.unique(references[0][used]).tolist()) == {picture.index - 1}
+            assert set(torch.unique(references[0][used]).tolist()) == {frame.index - 1}
             assert ((motion[0][used] - SPEED[0]).abs() <= 1).float().mean() > 0.95
             assert residual.abs().mean() < 0.02

@@ -15,7 +15,7 @@ from tests.video.clips import moving_square
 from voslab.core import ConfigError, DataError, VideoError, WriteError
 from voslab.video import open_video
 from voslab.video.codec_reader import codec_frames
-from voslab.video.encode import PINNED, Encoding, encode, encoded, transcoded
+from voslab.video.encode import PINNED, Encoding, encode, encode_to_cache, transcode_to_cache
 
 IMAGES = moving_square(14)
 
@@ -32,7 +32,7 @@ def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
     files = images_in(tmp_path / "images")
     assert cv2.imwrite(str(files[2]), np.zeros((50, 64, 3), np.uint8))
     with pytest.raises(DataError, match=r"00002\.png: is 50x64, the first picture 48x64"):
-        encoded(files, tmp_path / "cache")
+        encode_to_cache(files, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.mp4"))
 
 
@@ -75,14 +75,14 @@ def test_settings_reach_the_encoder(tmp_path: Path) -> None:
 
 def test_pinned_references_follow_from_direction(tmp_path: Path) -> None:
     encode(IMAGES, tmp_path / "a.mp4", PINNED)
-    pictures = sorted(codec_frames(tmp_path / "a.mp4"), key=lambda p: p.index)
-    keys = [p.index for p in pictures if p.codec and p.codec.type != "B"]
-    for picture in pictures:
-        assert picture.codec is not None
-        assert picture.codec.references is not None
-        past, future = (set(field.unique().tolist()) - {-1} for field in picture.codec.references[0])
-        assert past <= set([key for key in keys if key < picture.index][-1:])
-        assert future <= (set([key for key in keys if key > picture.index][:1]) if picture.codec.type == "B" else set())
+    frames = sorted(codec_frames(tmp_path / "a.mp4"), key=lambda p: p.index)
+    keys = [p.index for p in frames if p.codec and p.codec.type != "B"]
+    for frame in frames:
+        assert frame.codec is not None
+        assert frame.codec.references is not None
+        past, future = (set(field.unique().tolist()) - {-1} for field in frame.codec.references[0])
+        assert past <= set([key for key in keys if key < frame.index][-1:])
+        assert future <= (set([key for key in keys if key > frame.index][:1]) if frame.codec.type == "B" else set())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 31), (33, 64), (32, 65)])
@@ -92,11 +92,11 @@ def test_odd_sizes_are_padded_and_cropped_again(tmp_path: Path, size: tuple[int,
     encode(images, tmp_path / "a.mp4")
     height, width = size
     assert open_video(tmp_path / "a.mp4").size == (height + height % 2, width + width % 2)
-    for picture in codec_frames(tmp_path / "a.mp4", size=size):
-        assert np.abs(picture.image.astype(int) - images[0]).max() < 12
-        assert picture.codec is not None
-        assert picture.codec.motion is not None
-        assert picture.codec.motion.shape[-2:] == size
+    for frame in codec_frames(tmp_path / "a.mp4", size=size):
+        assert np.abs(frame.image.astype(int) - images[0]).max() < 12
+        assert frame.codec is not None
+        assert frame.codec.motion is not None
+        assert frame.codec.motion.shape[-2:] == size
 
 
 @pytest.mark.parametrize(
@@ -120,40 +120,40 @@ def test_wrong_and_missing_pictures_leave_the_old_file(tmp_path: Path) -> None:
     files = images_in(tmp_path / "frames")
     files[5].write_bytes(b"no image")
     with pytest.raises(DataError, match=r"00005\.png"):
-        encoded(files, tmp_path / "cache")
+        encode_to_cache(files, tmp_path / "cache")
     assert (tmp_path / "a.mp4").read_text() == "old"
     assert not list((tmp_path / "cache").iterdir())
 
 
 def test_the_cache_is_keyed_by_sources_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, cache = images_in(tmp_path / "frames"), tmp_path / "cache"
-    first = encoded(files, cache)
+    first = encode_to_cache(files, cache)
     others = [
-        encoded(files, cache, Encoding(crf=30)),
-        encoded(files, cache, Encoding(rate=30)),
-        encoded(files[:9], cache),
+        encode_to_cache(files, cache, Encoding(crf=30)),
+        encode_to_cache(files, cache, Encoding(rate=30)),
+        encode_to_cache(files[:9], cache),
     ]
     os.utime(files[3], ns=(1, 1))
-    others.append(encoded(files, cache))
+    others.append(encode_to_cache(files, cache))
     files[4].write_bytes(files[0].read_bytes())
-    others.append(encoded(files, cache))
+    others.append(encode_to_cache(files, cache))
     assert len({first, *others}) == 6
     assert sorted(cache.iterdir()) == sorted({first, *others})
     monkeypatch.setattr("voslab.video.encode.encode", None)
-    assert encoded(files, cache) == others[-1]
+    assert encode_to_cache(files, cache) == others[-1]
 
 
 def test_folders_and_files_of_video_are_sources(tmp_path: Path) -> None:
     images_in(tmp_path / "frames")
     clip = encode_clip(tmp_path / "clip.webm", IMAGES[:5], "libvpx-vp9", **{"cpu-used": "8"})
     for source, count, rate in ((tmp_path / "frames", 14, 24), (clip, 5, 25)):
-        video = open_video(encoded(open_video(source), tmp_path / "cache"))
+        video = open_video(encode_to_cache(open_video(source), tmp_path / "cache"))
         assert (video.count, video.rate) == (count, rate)
-    assert len(types(transcoded(clip, tmp_path / "cache"))) == 5
+    assert len(types(transcode_to_cache(clip, tmp_path / "cache"))) == 5
     with pytest.raises(VideoError, match="no image files"):
-        encoded([], tmp_path)
+        encode_to_cache([], tmp_path)
     with pytest.raises(VideoError, match=r"gone\.png: cannot be read"):
-        encoded([tmp_path / "gone.png"], tmp_path)
+        encode_to_cache([tmp_path / "gone.png"], tmp_path)
 
 
 @pytest.fixture

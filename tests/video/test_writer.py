@@ -98,7 +98,7 @@ def test_a_video_keeps_its_frames_and_rate(tmp_path: Path, rate: Fraction | int)
     path = write_video(tmp_path / "new folder" / "it's a video – ü.mp4", IMAGES, rate)
     video = open_video(path)
     assert (video.rate, video.count, video.size) == (rate, 12, (48, 64))
-    images = np.stack([picture.image for picture in video])
+    images = np.stack([frame.image for frame in video])
     assert np.abs(images.astype(int) - IMAGES).mean(axis=(1, 2, 3)).max() < 4
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context

@@ -11,12 +11,11 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from voslab.cli.device import find_device
-from voslab.cli.entry import entry, plain
+from voslab.cli.entry import plain, run
 from voslab.cli.models import load_model
 from voslab.core import ConfigError, atomic_write, write_csv
+from voslab.engine.device import find_device
 from voslab.engine.profiling import Grid, Measurement, sweep
 from voslab.reporting.run_record import write_record
 
@@ -24,7 +23,6 @@ WIDTH = 9
 """Least characters of a printed column."""
 
 
-@entry("benchmark")
 def main(config: DictConfig) -> None:
     """Print a row per point as it is known, and keep `benchmark.csv` and `benchmark.json` up to date with them."""
     grid = Grid(*(plain(config[name]) for name in ("sizes", "objects", "memory", "repeats")))
@@ -34,9 +32,8 @@ def main(config: DictConfig) -> None:
             raise ConfigError(f"threads={config.threads}: must be at least 1")
         torch.set_num_threads(config.threads)
     device = find_device(config.engine.device)
-    assert isinstance(model.segmenter, nn.Module)
     model.segmenter.to(device)
-    stages: tuple[str, ...] = tuple(getattr(model.segmenter, "stages", ())) if config.stages else ()
+    stages = model.segmenter.stages if config.stages else ()
 
     output = Path(config.output)
     print(f"{model.name} on {device}, {model.settings.precision}, {torch.get_num_threads()} threads")
@@ -101,4 +98,4 @@ def _number(value: float | None, scale: float, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run("benchmark")

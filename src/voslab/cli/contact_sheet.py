@@ -1,4 +1,4 @@
-"""A sheet of sequences, best to worst: what the masks that a number stands for look like."""
+"""Draws a contact sheet with the masks of the best, median and worst sequences."""
 
 from __future__ import annotations
 
@@ -11,47 +11,52 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from voslab.core import atomic_path
-from voslab.data import Sequence as Video
+from voslab.data import VideoSequence
 from voslab.metrics import ScoreTable
 from voslab.video import overlay, read_mask
 from voslab.video.drawing import caption, tiled
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of a sequence at which it is shown; the first is the mask that was given."""
+"""Positions of the shown frames, as fractions of a sequence; the first frame has the given mask."""
 HEIGHT = 160
-"""Rows of a panel."""
+"""Height of a panel in pixels."""
 
 
-def write_sheet(path: Path, masks: Path, videos: Sequence[Video], score: ScoreTable, count: int = 3) -> None:
-    """Write a picture with a row per sequence: the `count` best, the median ones and the worst by J&F.
+def write_sheet(path: Path, masks: Path, videos: Sequence[VideoSequence], score: ScoreTable, count: int = 3) -> None:
+    """Write an image with one row per sequence: the best, the median and the worst ones by J&F.
 
     Args:
-        path: a JPEG.
+        path: path of the JPEG.
         masks: folder of `<sequence>/<frame>.png`.
-        videos: the sequences that were scored.
-        score: theirs; without any nothing is written.
-        count: of each kind; fewer sequences than three times as many are all shown.
+        videos: the scored sequences.
+        score: their scores; nothing is written if there are none.
+        count: number of best, of median and of worst sequences.
     """
     means = score.sequences()
     if not means:
         return
-    order = chosen(sorted(means, key=lambda index: -means[index]), count)
+    order = choose_rows(sorted(means, key=lambda index: -means[index]), count)
     width = max(round(HEIGHT * np.divide(*videos[index].image(0).shape[1::-1])) for index in order)
     panels = [panel for index in order for panel in _panels(masks, videos[index], means[index], width)]
     with atomic_path(path) as temporary:
         Image.fromarray(tiled(panels, len(MOMENTS))).save(temporary, format="JPEG", quality=85)
 
 
-def chosen(ranked: Sequence[int], count: int) -> list[int]:
-    """The first, the middle and the last `count` of a ranking, each once."""
+def choose_rows(ranked: Sequence[int], count: int) -> list[int]:
+    """Choose the first, the middle and the last `count` items of a ranking.
+
+    Example:
+        >>> choose_rows(range(9), 1), choose_rows(range(2), 1)
+        ([0, 4, 8], [0, 1])
+    """
     if len(ranked) <= 3 * count:
         return list(ranked)
     middle = (len(ranked) - count) // 2
     return [*ranked[:count], *ranked[middle : middle + count], *ranked[-count:]]
 
 
-def _panels(masks: Path, video: Video, mean: float, width: int) -> list[NDArray[np.uint8]]:
-    asked = list(video.asked)
+def _panels(masks: Path, video: VideoSequence, mean: float, width: int) -> list[NDArray[np.uint8]]:
+    asked = list(video.output_frames)
     found = []
     for moment in MOMENTS:
         index = asked[round(moment * (len(asked) - 1))]

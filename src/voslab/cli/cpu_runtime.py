@@ -1,4 +1,4 @@
-"""What a program sets once for its computations on the CPU."""
+"""Configures memory allocation and arithmetic on the CPU, once per process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
 
-def prepare_processor() -> None:
-    """Keep freed memory for the next tensor, and take numbers below 1e-38 for zero.
+def configure_cpu() -> None:
+    """Keep freed memory for the next tensor, and flush denormal numbers (below 1e-38) to zero.
 
-    A frame makes and frees some hundred tensors of up to 100 MB. glibc gives such blocks back to the system, which
-    hands them out again as fresh, zeroed pages: 5 to 10 % of the time. The process now holds on to the most that it
-    ever needed at a time; without glibc nothing changes.
+    Each frame allocates and frees about a hundred tensors of up to 100 MB. By default, glibc returns such blocks to the
+    system, and faulting in fresh pages takes 5 to 10 % of the time. With these settings the process keeps its peak
+    memory. Without glibc nothing changes.
 
-    The softmax of a memory read is full of numbers that single precision can only just tell from zero, and processors
-    multiply those ten times as slowly. Threads that torch starts later do as this one.
+    The softmax of a memory read contains many denormal numbers, which CPUs multiply ten times as slowly. Threads that
+    torch starts later inherit the setting.
     """
     torch.set_flush_denormal(True)
     if not sys.platform.startswith("linux"):

@@ -1,7 +1,4 @@
-"""The dashboards: `python -m src.dashboard [runs=FOLDER] [output=DIR]` writes them as a page of HTML.
-
-`upload=ENTITY/PROJECT` makes the same panels in a project of W&B instead.
-"""
+"""Writes the dashboard as an HTML page, or uploads it to W&B."""
 
 from __future__ import annotations
 
@@ -9,25 +6,29 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from voslab.cli.entry import entry, plain
+from voslab.cli.entry import plain, run
 from voslab.core import ConfigError, atomic_write
-from voslab.dashboard.page import page_of
 from voslab.dashboard.runs import read_runs
 from voslab.dashboard.workspace import upload
 
 
-@entry("dashboard")
 def main(config: DictConfig) -> None:
-    """Write `output/index.html`, or upload."""
+    """Write `output/index.html`, or create the same panels in the W&B project `upload`."""
     if config.upload is not None:
-        for address in upload(str(config.upload)):
-            print(f"dashboard: {address}")
+        for url in upload(str(config.upload)):
+            print(f"dashboard: {url}")
         return
     folders = plain(config.runs)
     folders = folders if isinstance(folders, list) else [folders]
     if not folders or not all(isinstance(folder, str) and folder for folder in folders):
-        raise ConfigError(f"runs={config.runs}: must name a folder, or be a list of them")
+        raise ConfigError(f"runs={config.runs}: must be a folder or a list of folders")
     runs = [run for folder in folders for run in read_runs(Path(folder))]
+    try:
+        from voslab.dashboard.page import page_of
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "plotly":
+            raise
+        raise ConfigError("the dashboard needs plotly: pip install 'voslab[dashboard]'") from error
     path = Path(config.output) / "index.html"
     text = page_of(runs)
     atomic_write(path, text)
@@ -37,4 +38,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("dashboard")

@@ -1,4 +1,4 @@
-"""The frame around every entry point: Hydra outside, one line and exit code 2 for bad input inside."""
+"""Wraps every program: Hydra reads the command line, bad input becomes one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from voslab.cli.cpu_runtime import prepare_processor
 from voslab.cli.help import usage
+from voslab.cli.renamed import RENAMED
 from voslab.cli.sweep import PARENT, register_names, run_job
-from voslab.core import ConfigError, VOSError
+from voslab.core.errors import ConfigError, VOSError
 from voslab.core.parameters import check_parameters, fits, nearest
 from voslab.core.resources import resource
 from voslab.engine.settings import Settings
-from voslab.reporting.run_record import check_study
 
 CONFIGS = resource("conf")
 PATH_KEYS = (
@@ -43,7 +43,7 @@ PATH_KEYS = (
     "preview",
     "runs",
 )
-# What Hydra takes for a number or a switch. `null` stays nothing.
+# What Hydra reads as a number or a boolean. `null` stays null.
 _NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|false|nan|inf", re.IGNORECASE)
 _NEEDED = ("video", "mask", "output")
 _LARGEST_SEED = 2**32 - 1
@@ -53,27 +53,49 @@ _PATH = re.compile(
 )
 
 
-def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def run(name: str) -> None:
+    """Run the program `voslab.cli.<name>`. Its module, and torch with it, is imported once the configuration is valid.
+
+    Args:
+        name: of the program; its configuration is `conf/<name>.yaml`.
+    """
+
+    def task(config: DictConfig) -> None:
+        import_module(f"voslab.cli.{name}").main(config)
+
+    entry(name, f"voslab.cli.{name}")(task)()
+
+
+def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make `task(config)` a program that reads `conf/<name>.yaml` and the command line.
 
-    With `-m` it is one that starts itself, once for every job of a sweep.
+    With `-m` the program starts one process of itself per job of the sweep.
+
+    Args:
+        name: stem of the configuration file.
+        module_name: module that `python -m` runs for a job; by default the one that defines the task.
+
+    Returns:
+        A decorator. The decorated function takes no arguments and reads `sys.argv`.
     """
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
-        begun = False
-        module: str = getattr(task.__globals__["__spec__"], "name", "")
+        started = False
+        own_module: str = getattr(task.__globals__["__spec__"], "name", "")
+        module = own_module if module_name is None else module_name
         flags: list[str] = []
 
         @wraps(task)
         def guarded(config: DictConfig) -> float | None:
-            nonlocal begun
-            begun = True
+            nonlocal started
+            started = True
             try:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     return run_job([module, *flags], config)
                 if HydraConfig.get().runtime.choices.get("sweep") is not None:
                     raise ConfigError(f"sweep=NAME goes with -m: python -m {module} -m sweep=NAME")
                 check_values(name, config)
+                _prepare_process()
                 task(config)
             except VOSError as error:
                 fail(error)
@@ -82,14 +104,13 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
         program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)
 
         def main() -> None:
-            nonlocal begun, flags
-            begun = False
+            nonlocal started, flags
+            started = False
             if sys.argv[1:] in (["--help"], ["-h"]):
                 print(usage(CONFIGS, name), end="")
                 return
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-            _quieten()
-            prepare_processor()
+            _silence_lightning()
             register_names()
             sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
             try:
@@ -105,8 +126,8 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
             except (HydraException, OmegaConfBaseException) as error:
                 fail(ConfigError(explain(error)))
             except (ValueError, OSError) as error:
-                # Before the task there is only Hydra, which takes arguments apart and makes the run's folder.
-                if begun:
+                # Before the task starts, only Hydra runs: it parses arguments and creates the run folder.
+                if started:
                     raise
                 fail(ConfigError(explain(error)))
 
@@ -116,9 +137,9 @@ def entry(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], No
 
 
 def fail(error: Exception) -> None:
-    """Say what is wrong in one line and exit with code 2."""
+    """Print the error in one line and exit with code 2."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # An error out of a loader's worker carries its traceback; its last line is the message.
+    # An error from a loader worker contains its traceback; the last line is the message.
     worker = bool(lines) and lines[0].startswith("Caught ")
     message = re.sub(r"^[\w.]+Error: ", "", lines[-1]) if worker else " ".join(lines)
     print(f"error: {message}", file=sys.stderr)
@@ -126,10 +147,10 @@ def fail(error: Exception) -> None:
 
 
 def _flags(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Whether Hydra will take a command line for a sweep, and its flags that name other configurations.
+    """Parse Hydra's own flags: whether the command line is a sweep, and the flags that select another configuration.
 
     Raises:
-        ConfigError: a flag that Hydra does not have, or a word that sets nothing.
+        ConfigError: an unknown flag, or an argument that is not `key=value`.
     """
     found, others = get_args_parser().parse_known_args(arguments)
     for word in (*others, *found.overrides):
@@ -142,23 +163,25 @@ def _flags(arguments: list[str]) -> tuple[bool, list[str]]:
 
 
 def check_values(name: str, config: DictConfig) -> None:
-    """Whether what a program reads at the top level, and how it runs the engine, is of the types it starts with.
+    """Check the types of top-level values and of the engine settings against the program's configuration file.
 
     Raises:
-        ConfigError: a number, switch or file that is none; a setting of the engine that does not exist.
+        ConfigError: a value of another type than the default, or an unknown engine setting.
     """
-    for key, usual in plain_file(CONFIGS / f"{name}.yaml").items():
-        value = config[key] if key in config and not OmegaConf.is_missing(config, key) else usual
+    for key, default in plain_file(CONFIGS / f"{name}.yaml").items():
+        value = config[key] if key in config and not OmegaConf.is_missing(config, key) else default
         if key in _NEEDED and value in (None, "", "???"):
             raise ConfigError(f"{key}={value}: must name a file or folder" if value != "???" else f"say {key}=PATH")
-        if _PATH.match(f"{key}=x") and OmegaConf.is_config(value) and not isinstance(usual, list):
+        if _PATH.match(f"{key}=x") and OmegaConf.is_config(value) and not isinstance(default, list):
             raise ConfigError(f"{key}={value}: must be one file or folder, and there is none of that name")
-        if isinstance(usual, bool | int) and not fits(value, type(usual)):
-            kind = "true or false" if isinstance(usual, bool) else "a whole number"
+        if isinstance(default, bool | int) and not fits(value, type(default)):
+            kind = "true or false" if isinstance(default, bool) else "a whole number"
             raise ConfigError(f"{key}={value}: must be {kind}")
     if not 0 <= config.get("seed", 0) <= _LARGEST_SEED:
         raise ConfigError(f"seed={config.seed}: must be from 0 to {_LARGEST_SEED}")
     if config.get("record") is not None:
+        from voslab.reporting.run_record import check_study
+
         check_study(config.record)
     engine = plain(config.get("engine", {}))
     if not isinstance(engine, dict):
@@ -167,8 +190,15 @@ def check_values(name: str, config: DictConfig) -> None:
     check_parameters(Settings, asked, "engine.")
 
 
-def _quieten() -> None:
-    """What Lightning says on every run and nobody here can act on."""
+def _prepare_process() -> None:
+    # Imports torch, which takes seconds: only once the configuration is known to be valid.
+    from voslab.cli.cpu_runtime import configure_cpu
+
+    configure_cpu()
+
+
+def _silence_lightning() -> None:
+    """Silence messages of Lightning that the user cannot act on."""
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
@@ -176,7 +206,7 @@ def _quieten() -> None:
 
 
 def quote_path(argument: str) -> str:
-    """Quote the value of a path argument for Hydra's grammar, so that `clip (1), new.mp4` is a file and no sweep.
+    """Quote a path for Hydra's override grammar, so that `clip (1), new.mp4` is a file and not a sweep.
 
     >>> quote_path("video=my clips/a (1).mp4")
     "video='my clips/a (1).mp4'"
@@ -198,10 +228,12 @@ def quote_path(argument: str) -> str:
 
 
 def explain(error: Exception) -> str:
-    """What Hydra has against a configuration, in one line with the name that was probably meant."""
+    """Turn an error of Hydra into one line that suggests the name the user probably meant."""
     text = " ".join(str(error).split()).partition(" Config search path:")[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if new_name := RENAMED.get(f"{group}/{choice}"):
+            return f"{group}={choice}: renamed; use {group}={new_name}"
         meant, there = nearest(choice, error.options), ", ".join(error.options)
         return f"{group}={choice}: no such choice{meant} (there are {there})"
     found = re.search(r"Could not override '([\w./@]+)'", text)
@@ -214,18 +246,18 @@ def explain(error: Exception) -> str:
         return f"{key}: there is no '{wrong}' here{nearest(wrong, {*keys, *groups} - {wrong})}"
     if isinstance(error, ValueError) and "Config group override" in text:
         nothing = ", ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
-        return f"{nothing}: a group must name one of its choices"
+        return f"{nothing or text}: a group must name one of its choices"
     if isinstance(error, OSError):
         return f"{error.filename}: cannot be made the folder of this run ({error.strerror})"
     return text
 
 
 def plain(config: Any) -> Any:
-    """A configuration as plain dicts, lists and values, interpolations resolved."""
+    """Convert a configuration to plain dicts, lists and values, with interpolations resolved."""
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
 def plain_file(path: Path) -> dict[str, Any]:
-    """A configuration file as it is written."""
+    """Read a configuration file without resolving interpolations."""
     content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return dict(content)

@@ -1,6 +1,6 @@
-"""Segment and score, or score masks that exist: `python -m src.evaluate checkpoint=FILE data=… output=DIR`.
+"""Scores a model or existing masks on a data set: `python -m src.evaluate checkpoint=FILE data=… output=DIR`.
 
-A split without truth is segmented only, and packed for its server; a zip for it can be checked before it is sent.
+Masks of a split without truth are packed into a submission for its server. An existing submission can be checked.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ import lightning as L
 from omegaconf import DictConfig
 
 from voslab.cli.contact_sheet import write_sheet
-from voslab.cli.entry import entry
+from voslab.cli.entry import run
 from voslab.cli.instantiate import instantiate
-from voslab.cli.messages import describe_outputs, following
-from voslab.cli.models import load_model, warn_of_random
-from voslab.cli.results import costs, masks_hash, measured, per_sequence, write_metrics, write_per_sequence
+from voslab.cli.messages import describe_outputs, next_commands
+from voslab.cli.models import load_model
+from voslab.cli.results import collect_results, costs, masks_hash, per_sequence, write_metrics, write_per_sequence
 from voslab.core import ConfigError, DataError
-from voslab.data import Sequence as Video
+from voslab.data import VideoSequence
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.submission import check_submission, write_submission
 from voslab.reporting.run_record import write_record
-from voslab.training.evaluation import EvaluationModule, from_files, mask_sinks, segmented
+from voslab.training.evaluation import EvaluationModule, mask_sinks, read_predictions, segment_video
 from voslab.training.processes import EndOnSignal
 
 
-@entry("evaluate")
 def main(config: DictConfig) -> None:
-    """Write `metrics.json` and `per_sequence.csv`; when segmenting `masks/` and `sheet.jpg`, or `submission.zip`."""
+    """Write `metrics.json` and `per_sequence.csv`; for a model also `masks/`, and `sheet.jpg` or `submission.zip`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
     output = Path(config.output)
     data: VOSDataModule = instantiate(config.data)
@@ -45,17 +44,17 @@ def main(config: DictConfig) -> None:
     if not trainer.is_global_zero:
         return
     videos = data.test_videos
-    results = {**measured(module, videos), **cost}
+    results = {**collect_results(module, videos), **cost}
     write_per_sequence(output, module.table, videos)
     path = write_metrics(output, results)
     if config.record is not None:
         root = Path(config.paths.experiments)
         rows = per_sequence(module.table, videos)
-        made = masks_hash(output / "masks", videos) if config.predictions is None else None
-        record = write_record(root, config.record, "evaluate", results, config, videos, rows, made)
+        mask_hash = masks_hash(output / "masks", videos) if config.predictions is None else None
+        record = write_record(root, config.record, "evaluate", results, config, videos, rows, mask_hash)
         print(f"record: {record}")
     if _lacks_truth(videos):
-        # The scores, empty as they are, were gathered from all processes: all of them have written their masks.
+        # Scores were gathered from all processes, so all of them have written their masks.
         _pack(output, output / "masks", videos)
     else:
         if config.predictions is None:
@@ -64,8 +63,8 @@ def main(config: DictConfig) -> None:
         print("  ".join(f"{key} {results[key]:.4f}" for key in shown if key in results))
     print(f"results: {path}")
     if config.checkpoint is not None:
-        use = ["src.segment", f"checkpoint={config.checkpoint}", "video=FILE", "mask=FILE", "output=DIR"]
-        print(following(use, ["src.dashboard", f"runs={output}"]))
+        use = ["segment", f"checkpoint={config.checkpoint}", "video=FILE", "mask=FILE", "output=DIR"]
+        print(next_commands(use, ["dashboard", f"runs={output}"]))
 
 
 def _contents(config: DictConfig) -> dict[str, str]:
@@ -76,14 +75,22 @@ def _contents(config: DictConfig) -> dict[str, str]:
 
 
 def pack_or_check(config: DictConfig, data: VOSDataModule, output: Path) -> bool:
-    """Pack a folder of masks, or check a zip, if their split has no truth to score them by; says whether it has none.
+    """Pack existing masks, or check a zip, if the split has no truth.
+
+    Args:
+        config: configuration of `src.evaluate`.
+        data: the data module.
+        output: folder of `submission.zip`.
+
+    Returns:
+        Whether the split has no truth.
 
     Raises:
-        ConfigError: nothing is there, or a zip is to be scored.
-        DataError: a server would not take the masks; what is wrong is printed, a line each.
+        ConfigError: if the masks do not exist, or are in a zip although they are to be scored.
+        DataError: if a server would reject the masks; the faults are printed, one per line.
     """
     if config.checkpoint is not None or config.get("model") is not None:
-        raise ConfigError("predictions=… goes without checkpoint and model: the masks exist")
+        raise ConfigError("predictions=… cannot be combined with checkpoint or model")
     predictions = Path(config.predictions)
     if not predictions.exists():
         raise ConfigError(f"predictions={predictions}: no such folder or zip")
@@ -96,40 +103,40 @@ def pack_or_check(config: DictConfig, data: VOSDataModule, output: Path) -> bool
             _check(predictions, videos)
         return True
     if not predictions.is_dir():
-        raise ConfigError(f"predictions={predictions}: to be scored, masks must be unpacked")
+        raise ConfigError(f"predictions={predictions}: masks to be scored must be in a folder, not a zip")
     return False
 
 
-def _lacks_truth(videos: Sequence[Video]) -> bool:
+def _lacks_truth(videos: Sequence[VideoSequence]) -> bool:
     return bool(videos) and not any(video.truth for video in videos)
 
 
-def _pack(output: Path, masks: Path, videos: Sequence[Video]) -> None:
+def _pack(output: Path, masks: Path, videos: Sequence[VideoSequence]) -> None:
     target = output / "submission.zip"
     write_submission(target, masks, videos)
     _check(target, videos)
 
 
-def _check(path: Path, videos: Sequence[Video]) -> None:
-    """Print what is wrong with a submission, a line each. Raises `DataError` if a server would mind."""
+def _check(path: Path, videos: Sequence[VideoSequence]) -> None:
+    """Print the faults of a submission, one per line. Raises `DataError` if a server would reject it."""
     faults = check_submission(path, videos)
     for fault in faults:
         print(fault)
     if grave := sum(1 + fault.more for fault in faults if not fault.warning):
-        raise DataError(f"{path}: not fit to be sent, {grave} {'fault' if grave == 1 else 'faults'} (listed above)")
-    print(f"submission: {path} ({len(videos)} sequences, nothing wrong)")
+        raise DataError(f"{path}: would be rejected, {grave} {'fault' if grave == 1 else 'faults'} (listed above)")
+    print(f"submission: {path} ({len(videos)} sequences, no faults)")
 
 
 def _module(config: DictConfig, output: Path) -> tuple[EvaluationModule, dict[str, float]]:
-    """What scores, and what its network and the training of it cost."""
+    """Return the module that scores, and the cost of its network and training as metrics."""
     if config.predictions is not None:
-        return EvaluationModule(partial(from_files, Path(config.predictions))), {}
+        return EvaluationModule(partial(read_predictions, Path(config.predictions))), {}
     model = load_model(config)
-    warn_of_random(config, model)
-    predict = partial(segmented, model.segmenter, model.settings, codec_source=model.codec_source)
+    model.warn_if_random()
+    predict = partial(segment_video, model.segmenter, model.settings, codec_source=model.codec_source)
     module = EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
-    return module, costs(model.parameters, model.training)
+    return module, costs(model.parameter_count, model.metadata.training)
 
 
 if __name__ == "__main__":
-    main()
+    run("evaluate")

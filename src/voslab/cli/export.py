@@ -1,11 +1,12 @@
-"""A network for other runtimes: `python -m src.export model=stcn weights=FILE output=DIR`.
+"""Writes a network as ONNX files: `python -m src.export model=stcn weights=FILE output=DIR`.
 
-Writes `weights.safetensors`, which is `checkpoint=` for every other program, a method's functions of plain tensors as
-ONNX, and `manifest.json`, which says how a video is segmented with them. Each graph has been run by onnxruntime first.
+The output folder holds `weights.safetensors` (a checkpoint for every other program), one ONNX file per graph, and
+`manifest.json` with shapes, padding and differences from PyTorch. `docs/onnx.md` explains how to run the graphs.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from copy import deepcopy
@@ -15,76 +16,102 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
-from voslab.cli.entry import entry, plain
-from voslab.cli.loading import write_weights
-from voslab.cli.models import Model, load_model
+from voslab.cli.entry import plain, run
+from voslab.cli.models import load_model
 from voslab.cli.onnx import Parity, check_packages, compare, described, write_graph
 from voslab.core import ConfigError, Segmenter, atomic_path, atomic_write
-from voslab.core.export_graph import Graph, Graphs, Shape
+from voslab.core.checkpoint import CheckpointMetadata
+from voslab.core.export_graph import ExportGraph, Shape
 from voslab.engine.padding import pads
 from voslab.engine.settings import Settings
 from voslab.methods import registry
+from voslab.methods.builder import LoadedModel
+from voslab.methods.checkpoint import write_weights
 from voslab.nn.inference import for_inference
 
 WEIGHTS = "weights.safetensors"
-PADDING = {
-    "zeros": "black, and no object",
-    "mean": "the ImageNet mean [0.485, 0.456, 0.406], and no object",
-    "reflect": "picture and masks mirrored without their edge, as often as needed",
-}
+DOCUMENT = "docs/onnx.md"
 
 
-@entry("export")
 def main(config: DictConfig) -> None:
-    """Write and check one graph after the other; without a manifest there is something wrong."""
+    """Write and check the graphs one by one; the manifest is written last, once all graphs have passed."""
     threads = _checked(config)
     model = load_model(config, as_trained=True)
     graphs = graphs_of(model)
     check_packages()
     settings, segmenter = model.settings, model.segmenter
-    assert isinstance(segmenter, nn.Module)
+    # The reference for numbers and times is the network as the other programs run it.
     fast = deepcopy(segmenter)
     for_inference(fast)
-    # What a file is compared with, in numbers and speed, is the network as other programs here run it.
-    ours = graphs_of(replace(model, segmenter=fast)).graphs
-    output, sizes = (
-        Path(config.output),
-        sizes_of(plain(config.size), config.objects, config.memory, segmenter, settings),
-    )
+    output, source = Path(config.output), plain(config.size)
+    sizes = sizes_of(source, config.objects, config.memory, segmenter, settings)
     print(f"{model.name}: {', '.join(f'{name} {count}' for name, count in sizes.items())}, threads {threads}")
     (output / "manifest.json").unlink(missing_ok=True)
-    metadata = {"method": model.name, "network": model.network, "engine": asdict(settings)}
+    metadata = CheckpointMetadata(model.name, model.metadata.network, asdict(settings))
     write_weights(segmenter, output / WEIGHTS, metadata)
     fixed = None if config.dynamic_axes else sizes
-    written: dict[str, tuple[Graph, Parity]] = {}
-    opset = 0
-    for graph, own in zip(graphs.graphs, ours, strict=True):
+    opset, entries = 0, []
+    for graph, reference in zip(graphs, graphs_of(replace(model, segmenter=fast)), strict=True):
         with atomic_path(output / f"{graph.name}.onnx") as path:
             opset = write_graph(segmenter, graph, path, fixed)
-            parity = compare(fast, own, path, sizes, config.repeats, threads)
-        written[graph.name] = graph, parity
+            parity = compare(fast, reference, path, sizes, config.repeats, threads)
+        entries.append(_graph_entry(graph, parity, fixed))
         _show(graph, parity)
-    manifest = {**metadata, "weights": WEIGHTS, "opset": opset, **_frame(segmenter, settings, plain(config.size))}
-    manifest |= {"axes": _axes(segmenter, fixed), "graphs": [_told(*one, fixed) for one in written.values()]}
-    manifest |= {"chain": graphs.chain, "aggregation": graphs.aggregation}
-    atomic_write(output / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    print(f"manifest: {output / 'manifest.json'}")
+    facts = {
+        "documentation": DOCUMENT,
+        "method": model.name,
+        "network": _defaults(model.name) | metadata.network,
+        "engine": metadata.engine,
+        "weights": WEIGHTS,
+        "opset": opset,
+        "frame": _frame(segmenter, settings, source),
+        "sizes": fixed,
+        "graphs": entries,
+    }
+    atomic_write(output / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    print(f"manifest: {output / 'manifest.json'}; {DOCUMENT} explains how to run the graphs")
 
 
-def graphs_of(model: Model) -> Graphs:
-    """The graphs of a model's method. Raises `ConfigError` where it has none."""
-    found = registry.method(model.name).graphs()
-    if found is None:
-        base = model.network.get("base")
-        instead = f"; its base '{base['name']}' may have" if isinstance(base, dict) else ""
-        raise ConfigError(f"model '{model.name}' has no graphs to export{instead}")
-    return found(model.segmenter)
+def graphs_of(model: LoadedModel) -> tuple[ExportGraph, ...]:
+    """Return the graphs of a model in the order in which they run.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Its graphs.
+
+    Raises:
+        ConfigError: if its method has no graphs.
+    """
+    graphs = registry.method(model.name).graphs()
+    if graphs is None:
+        base = model.metadata.network.get("base")
+        hint = f"; export its base '{base['name']}' instead" if isinstance(base, dict) else ""
+        raise ConfigError(f"model '{model.name}' has no graphs to export{hint}")
+    return graphs(model.segmenter)
+
+
+def sizes_of(
+    size: list[int], objects: int, frames: int, segmenter: Segmenter[Any], settings: Settings
+) -> dict[str, int]:
+    """Return the size of every axis by name.
+
+    Args:
+        size: height and width of the source frames in pixels.
+        objects: number of objects.
+        frames: number of frames in the memory.
+        segmenter: the network, for its stride.
+        settings: for the working size.
+    """
+    rows, columns = (-(-side // segmenter.stride) for side in settings.working_size((size[0], size[1])))
+    cells = rows * columns
+    return {"rows": rows, "columns": columns, "objects": objects, "memory": frames * cells, "cells": cells}
 
 
 def _checked(config: DictConfig) -> int:
-    """Whether numbers make sense; gives the threads."""
+    """Check the values of a configuration and return the number of threads."""
     for name in ("objects", "memory", "repeats"):
         if config[name] < 1:
             raise ConfigError(f"{name}={config[name]}: must be at least 1")
@@ -92,78 +119,60 @@ def _checked(config: DictConfig) -> int:
     if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise ConfigError(f"size={size}: must be a height and a width, [480,854]")
     if config.checkpoint is None and config.weights is None:
-        raise ConfigError("give checkpoint=FILE, or model=NAME weights=FILE: random weights are nothing to export")
+        raise ConfigError("give checkpoint=FILE, or model=NAME weights=FILE: random weights cannot be exported")
     threads = torch.get_num_threads() if config.threads is None else config.threads
     if type(threads) is not int or threads < 1:
-        raise ConfigError(f"threads={threads}: must be a whole number from 1 up")
+        raise ConfigError(f"threads={threads}: must be a whole number of at least 1")
     return threads
 
 
-def sizes_of(
-    size: list[int], objects: int, frames: int, segmenter: Segmenter[Any], settings: Settings
-) -> dict[str, int]:
-    """Sizes of all axes for pictures of a size."""
-    rows, columns = (-(-side // segmenter.stride) for side in settings.working_size((size[0], size[1])))
-    cells = rows * columns
-    return {"rows": rows, "columns": columns, "objects": objects, "memory": frames * cells, "cells": cells}
+def _defaults(method: str) -> dict[str, Any]:
+    """Return the default values of a network's parameters, so that the manifest states all of them."""
+    parameters = inspect.signature(registry.method(method).network()).parameters
+    return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
 
 
-def _frame(segmenter: Segmenter[Any], settings: Settings, size: list[int]) -> dict[str, Any]:
-    """How a picture becomes `image`."""
-    working = settings.working_size((size[0], size[1]))
-    halves = "left and top" if segmenter.padding == "reflect" else "right and bottom"
+def _frame(segmenter: Segmenter[Any], settings: Settings, source: list[int]) -> dict[str, Any]:
+    """Return the facts that turn a source frame into the input `image`, with the given source size as an example."""
+    working = settings.working_size((source[0], source[1]))
     return {
-        "image": "1 3 height width, RGB, float32 in [0, 1]; graphs normalise it themselves",
-        "working_size": (
-            "as the source"
-            if settings.size is None
-            else f"the shorter side reduced to {settings.size}, the ratio kept to the nearest pixel, smaller pictures "
-            "as they are; bilinear with antialiasing, masks nearest"
-        ),
-        "padding": {
-            "multiple_of": segmenter.stride,
-            "where": f"half on each side, of an odd number the larger half {halves}",
-            "with": PADDING[segmenter.padding],
-        },
+        "layout": "NCHW",
+        "channels": "RGB",
+        "dtype": "float32",
+        "range": [0, 1],
+        "normalised_inside": True,
+        "max_shorter_side": settings.size,
+        "stride": segmenter.stride,
+        "padding": segmenter.padding,
         "example": {
-            "source": size,
+            "source": source,
             "working": working,
             "pads": pads(working, segmenter.stride, segmenter.padding)._asdict(),
         },
     }
 
 
-def _axes(segmenter: Segmenter[Any], fixed: Mapping[str, int] | None) -> dict[str, str | int]:
-    if fixed is not None:
-        return dict(fixed)
-    return {
-        "rows": f"height of `image` / {segmenter.stride}",
-        "columns": f"width of `image` / {segmenter.stride}",
-        "cells": "rows * columns",
-        "objects": "of the video",
-        "memory": "positions: cells * frames, if whole frames are remembered",
-    }
+def _graph_entry(graph: ExportGraph, parity: Parity, fixed: Mapping[str, int] | None) -> dict[str, Any]:
+    """Return a graph's entry in the manifest."""
 
-
-def _told(graph: Graph, parity: Parity, fixed: Mapping[str, int] | None) -> dict[str, Any]:
-    def metadata(shapes: Mapping[str, Shape]) -> list[dict[str, Any]]:
+    def tensors(shapes: Mapping[str, Shape]) -> list[dict[str, Any]]:
         return [{"name": name, "shape": described(shape, fixed), "dtype": "float32"} for name, shape in shapes.items()]
 
     return {
         "name": graph.name,
         "file": f"{graph.name}.onnx",
-        "about": graph.about,
-        "inputs": metadata(graph.inputs),
-        "outputs": metadata(graph.outputs),
-        "largest_difference": dict(parity.differences),
+        "inputs": tensors(graph.inputs),
+        "outputs": tensors(graph.outputs),
+        "largest_difference": dict(parity.absolute),
     }
 
 
-def _show(graph: Graph, parity: Parity) -> None:
-    apart, share = max(parity.differences.values()), max(parity.shares.values())
-    speed = f"onnxruntime {parity.seconds * 1e3:8.1f} ms  PyTorch {parity.ours * 1e3:8.1f} ms"
-    print(f"{graph.name:<9} {speed}  largest difference {apart:.1e} ({share:.1e} of the largest value)", flush=True)
+def _show(graph: ExportGraph, parity: Parity) -> None:
+    absolute, relative = max(parity.absolute.values()), max(parity.relative.values())
+    times = f"onnxruntime {parity.onnx_seconds * 1e3:8.1f} ms  PyTorch {parity.torch_seconds * 1e3:8.1f} ms"
+    difference = f"largest difference {absolute:.1e} ({relative:.1e} of the largest value)"
+    print(f"{graph.name:<9} {times}  {difference}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run("export")

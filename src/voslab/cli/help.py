@@ -1,6 +1,6 @@
-"""What `--help` says: a program's configuration file, whose comments are written for people, and its groups' choices.
+"""Prints `--help`: the commented configuration file of a program, and the choices of its config groups.
 
-Hydra's own help shows the values without the comments, and takes a third of a second to find the groups.
+Hydra's own help omits the comments and needs a third of a second to find the groups.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
-FOOTER = "KEY=VALUE changes a value, GROUP=CHOICE what fills a group; with them, --help shows what comes of it."
+FOOTER = "KEY=VALUE changes a value, GROUP=CHOICE selects a file; with --help they show the composed configuration."
 
 
 def usage(configs: Path, name: str) -> str:
-    """The text for `configs/<name>.yaml`."""
+    """Format the help text of `configs/<name>.yaml`."""
     text = (configs / f"{name}.yaml").read_text()
     blocks = [block for block in text.strip().split("\n\n") if not block.startswith("hydra:")]
     head, _, _ = blocks[0].partition("defaults:\n")

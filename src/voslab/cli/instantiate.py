@@ -1,4 +1,4 @@
-"""Builds objects that a configuration names, from an explicit list of places. A config is still trusted input."""
+"""Instantiates the objects that a configuration names, from an explicit list of packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OURS = (
     "voslab.nn.",
     "voslab.training.",
 )
-"""Rooms whose classes and functions a configuration may name."""
+"""Packages of voslab whose classes and functions a configuration may name."""
 FOREIGN = (
     "torch.optim.",
     "lightning.Trainer",
@@ -30,7 +30,7 @@ FOREIGN = (
     "torchmetrics.",
     "albumentations.",
 )
-"""Packages whose classes it may name."""
+"""Other packages whose classes it may name."""
 _KEYS = ("_target_", "_partial_")
 
 
@@ -38,9 +38,9 @@ def instantiate(config: DictConfig | dict[str, Any], **extra: Any) -> Any:
     """`hydra.utils.instantiate` for allowed targets only; nested values arrive as plain lists and dicts.
 
     Raises:
-        ConfigError: for a target that is not on the list, is not what its name says, or cannot be built; for a
-            parameter that it does not take, or of another type.
-        VOSError: what the target itself says of bad input.
+        ConfigError: a target that is not on the list, does not exist or cannot be built; an unknown parameter, or one
+            of another type.
+        VOSError: raised by the target itself for bad input.
     """
     content = plain(config)
     _check(content, str(config._get_full_key(None)) if isinstance(config, DictConfig) else "")
@@ -53,7 +53,7 @@ def instantiate(config: DictConfig | dict[str, Any], **extra: Any) -> Any:
 
 
 def _check(content: Any, where: str) -> None:
-    """Look at everything that is to be built, and its parameters, before anything is."""
+    """Check all targets and their parameters before anything is instantiated."""
     if isinstance(content, list):
         for place, value in enumerate(content):
             _check(value, f"{where}[{place}]")

@@ -1,11 +1,12 @@
-"""The command `voslab NAME …`: runs `voslab.cli.NAME` as `python -m` would, so that it can start itself again."""
+"""The command `voslab NAME …`: runs one of the programs of `voslab.cli`."""
 
 from __future__ import annotations
 
-import runpy
 import sys
+from importlib.util import find_spec
 
 from voslab import __version__
+from voslab.cli.entry import run
 
 PROGRAMS = {
     "train": "fit, validate and test a method",
@@ -20,7 +21,7 @@ PROGRAMS = {
 
 
 def main() -> None:
-    """Run one of the programs; exit code 2 for a name that is none of them."""
+    """Run the program that the first argument names; exit code 2 for any other name."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in {"--help", "-h"}:
         print("usage: voslab NAME [key=value ...]\n")
@@ -30,7 +31,9 @@ def main() -> None:
         print(f"voslab {__version__}")
     elif name in PROGRAMS:
         del sys.argv[1]
-        runpy.run_module(f"voslab.cli.{name}", run_name="__main__", alter_sys=True)
+        # Lightning starts the other processes of a run with `python -m` and the name in this spec.
+        sys.modules["__main__"].__spec__ = find_spec(f"voslab.cli.{name}")
+        run(name)
     else:
         print(f"error: voslab {name}: no such program (there are {', '.join(PROGRAMS)})", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""What a program says before and after its work: what will lie where, and the commands that come next."""
+"""Formats the messages of programs: the files they will write, and the commands to run next."""
 
 from __future__ import annotations
 
@@ -8,29 +8,55 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-PASSED_ON = ("paths.data=", "paths.folder=")
-"""Arguments that a command which reads the same data needs, too."""
+from voslab.core.resources import resource
+
+DATA_ARGUMENTS = ("paths.data=", "paths.folder=")
+"""Arguments that the next command needs too, because it reads the same data."""
+
+
+def command(name: str) -> str:
+    """Return how the user starts a program: `python -m src.NAME` in the checkout's folder, `voslab NAME` elsewhere.
+
+    Args:
+        name: name of the program, such as `train`.
+    """
+    return f"python -m src.{name}" if Path.cwd() == resource("").resolve() else f"voslab {name}"
 
 
 def describe_outputs(output: Path, contents: dict[str, str]) -> str:
-    """A folder and what will be in it, a line each."""
+    """List a folder and the files that will be written to it, one per line.
+
+    Args:
+        output: the folder.
+        contents: descriptions by file name.
+
+    Example:
+        >>> print(describe_outputs(Path("out"), {"metrics.json": "scores", "masks/": "a PNG per frame"}))
+        output: out
+          metrics.json  scores
+          masks/        a PNG per frame
+    """
     width = max(map(len, contents), default=0)
     return "\n".join([f"output: {output}", *(f"  {name:<{width}}  {what}" for name, what in contents.items())])
 
 
 def describe_run_folder(config: DictConfig) -> dict[str, str]:
-    """What a training writes."""
+    """Return descriptions of the files that a training writes, by file name.
+
+    Args:
+        config: configuration of `src.train`.
+    """
     callbacks = {name: part for name, part in config.callbacks.items() if part is not None}
     every = callbacks["last"].get("every_n_train_steps") if "last" in callbacks else None
     steps = f" and every {every} steps" if every else ""
-    goes_on = shlex.quote(f"resume={config.paths.output}")
+    resume = shlex.quote(f"resume={config.paths.output}")
     found = {
-        "checkpoints/last.ckpt": f"after every epoch{steps}; {goes_on} goes on from it",
+        "checkpoints/last.ckpt": f"after every epoch{steps}; continue with {resume}",
         "checkpoints/best.ckpt": f"by {callbacks['best'].monitor}" if "best" in callbacks else "",
         "logs/metrics.csv": "curves" if config.logger.get("csv") is not None else "",
         "wandb/": "the same for W&B" if config.logger.get("wandb") is not None else "",
-        "gallery/": "masks of validation, anew every time" if "gallery" in callbacks else "",
-        "metrics.json": "the result" if config.test is None else f"the result of {config.test}.ckpt, in the end",
+        "gallery/": "masks of the last validation" if "gallery" in callbacks else "",
+        "metrics.json": "the result" if config.test is None else f"the result of {config.test}.ckpt, at the end",
     }
     if "last" not in callbacks:
         del found["checkpoints/last.ckpt"]
@@ -38,18 +64,27 @@ def describe_run_folder(config: DictConfig) -> dict[str, str]:
 
 
 def after_training(output: Path, checkpoint: Path) -> str:
-    """The commands that score a checkpoint, use it, and show its run."""
+    """Return the commands that evaluate a checkpoint, segment a video with it, and show its run.
+
+    Args:
+        output: run folder.
+        checkpoint: checkpoint of the run.
+    """
     hydra = HydraConfig.get()
-    same = [argument for argument in hydra.overrides.task if argument.startswith(PASSED_ON)]
-    # A run that is made again from its saved configuration has chosen no group.
+    same_data = [argument for argument in hydra.overrides.task if argument.startswith(DATA_ARGUMENTS)]
+    # A run that was started from its saved configuration has no choice of groups.
     data = f"data={hydra.runtime.choices.get('data') or 'NAME'}"
-    return following(
-        ["src.evaluate", f"checkpoint={checkpoint}", data, *same, f"output={output / 'evaluation'}"],
-        ["src.segment", f"checkpoint={checkpoint}", "video=FILE", "mask=FILE", f"output={output / 'segmented'}"],
-        ["src.dashboard", f"runs={output}"],
+    return next_commands(
+        ["evaluate", f"checkpoint={checkpoint}", data, *same_data, f"output={output / 'evaluation'}"],
+        ["segment", f"checkpoint={checkpoint}", "video=FILE", "mask=FILE", f"output={output / 'segmented'}"],
+        ["dashboard", f"runs={output}"],
     )
 
 
-def following(*commands: list[str]) -> str:
-    """Commands as they are typed, a line each."""
-    return "\n".join(["next:", *(f"  python -m {shlex.join(command)}" for command in commands)])
+def next_commands(*commands: list[str]) -> str:
+    """Format commands to run next, one per line, quoted for the shell.
+
+    Args:
+        commands: for each command, the name of the program and its arguments.
+    """
+    return "\n".join(["next:", *(f"  {command(name)} {shlex.join(arguments)}" for name, *arguments in commands)])

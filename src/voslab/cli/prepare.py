@@ -1,8 +1,9 @@
-"""What of a data set is there, and what to do next: `python -m src.prepare data=NAME`; without `data=`, a table of all.
+"""Reports which files of a data set exist and what to do next: `python -m src.prepare data=NAME`.
 
-With `model=covos` the videos are encoded as well, which else happens when they are first looked at.
+Without `data=`, it prints a table of all data sets. With `model=covos` it also encodes the videos, which otherwise
+happens on first use.
 
-Exit codes: with `data=`, 0 when everything is there, 1 when something is missing or damaged; 2 for bad input.
+Exit codes: with `data=`, 0 if the data set is complete, 1 if something is missing or damaged; 2 for bad input.
 """
 
 from __future__ import annotations
@@ -24,49 +25,47 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from voslab.cli.entry import CONFIGS, entry, plain
+from voslab.cli.entry import CONFIGS, plain, run
 from voslab.cli.instantiate import instantiate
-from voslab.cli.models import codec_cache, codec_options
 from voslab.core import ConfigError, atomic_path
 from voslab.data.datamodule import VOSDataModule
-from voslab.data.preparation.catalogue import everything, needed
-from voslab.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
-from voslab.data.preparation.layout import DataSet, Found, State
+from voslab.data.preparation.catalogue import all_data_sets, configured_data_sets
+from voslab.data.preparation.completion import find_misplaced, next_step, unpack_found, unpack_given
+from voslab.data.preparation.layout import CheckResult, DataSet, State
 from voslab.data.preparation.preview import contact_sheet
 from voslab.data.preparation.tree import check
 from voslab.data.preparation.verification import verify
-from voslab.engine.codec_source import CodecSource
+from voslab.methods.builder import codec_options, codec_source
 
 SHOWN = 20
-"""Faults that are printed; the others are counted."""
+"""Number of faults that are printed; the rest are only counted."""
 _MARKS = {State.PRESENT: "✓", State.PARTIAL: "✗", State.MISSING: "✗", State.OPTIONAL: "·"}
 _STYLES = {State.PRESENT: "green", State.PARTIAL: "yellow", State.MISSING: "red", State.OPTIONAL: "dim"}
 
 
-@entry("prepare")
 def main(config: DictConfig) -> None:
-    """Unpack what can be unpacked, then print expected tree, counts, source and next step."""
+    """Unpack available archives, then print the expected tree, file counts, source and next step."""
     if config.verify not in {"auto", "full", True, False}:
         raise ConfigError(f"verify={config.verify}: choose true, false, full or auto")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     console = Console(highlight=False, markup=False, emoji=False)
     data, name = Path(config.paths.data), HydraConfig.get().runtime.choices.get("data")
-    sets, say = _sets(config, data), partial(console.print, soft_wrap=True)
+    sets, notify = _sets(config, data), partial(console.print, soft_wrap=True)
     if config.archive is not None:
         with _progress(console, Path(config.archive).name) as advance:
-            written = unpack_given(Path(config.archive), tuple(sets), say, advance)
+            written = unpack_given(Path(config.archive), tuple(sets), notify, advance)
     else:
-        written = sum(_unpack(console, one, data, say) for one in sets) if name else 0
+        written = sum(_unpack(console, one, data, notify) for one in sets) if name else 0
     sets = _sets(config, data)
     if name is None:
         if config.preview is not None:
-            raise ConfigError("preview=FILE.png shows training clips of one data set: say data=NAME")
+            raise ConfigError("preview=FILE.png shows training clips of one data set: add data=NAME")
         _print_table(console, config, data)
         return
     decode = config.verify == "full"
-    inside = decode or config.verify is True or (config.verify == "auto" and written > 0)
-    complete = [_report(console, one, data, inside, decode) for one in sets]
+    check_images = decode or config.verify is True or (config.verify == "auto" and written > 0)
+    complete = [_report(console, one, data, check_images, decode) for one in sets]
     if config.preview is not None:
         _preview(config, Path(config.preview))
         console.print(f"preview  {config.preview}", soft_wrap=True)
@@ -78,7 +77,7 @@ def main(config: DictConfig) -> None:
 
 
 def _preview(config: DictConfig, target: Path) -> None:
-    """Draw training clips, as they are without what a recipe changes, on one sheet."""
+    """Write an image of training clips, with the default settings of the data set."""
     data: VOSDataModule = instantiate(config.data)
     with atomic_path(target) as temporary:
         Image.fromarray(contact_sheet(data.training_clips())).save(temporary, "PNG")
@@ -86,92 +85,92 @@ def _preview(config: DictConfig, target: Path) -> None:
 
 def _encode(console: Console, config: DictConfig) -> None:
     """Encode what a method that looks at codec data would encode when it first meets it."""
-    codec_source = CodecSource.from_plain(codec_cache(config.paths.cache), codec_options(config))
-    if codec_source is None:
+    source = codec_source(codec_options(plain(config.model)), config.paths.cache)
+    if source is None:
         raise ConfigError(f"model={config.model.name}: looks at no codec data, so nothing is encoded for it")
     data: VOSDataModule = instantiate(config.data)
     videos = data.videos()
     with _progress(console, "encoding") as advance:
         for done, video in enumerate(videos):
             advance(done, len(videos))
-            codec_source.file(video.source)
-    console.print(
-        f"encoded  {len(videos)} videos for model={config.model.name} in {codec_source.cache}", soft_wrap=True
-    )
+            source.file(video.source)
+    console.print(f"encoded  {len(videos)} videos for model={config.model.name} in {source.cache}", soft_wrap=True)
 
 
 def _sets(config: DictConfig, data: Path) -> list[DataSet]:
     if config.get("data") is None:
-        return list(everything(data, Path(config.paths.cache)).values())
-    found = needed(plain(config.data))
+        return list(all_data_sets(data, Path(config.paths.cache)).values())
+    found = configured_data_sets(plain(config.data))
     if not found:
-        raise ConfigError(f"data={HydraConfig.get().runtime.choices['data']}: nothing is known of its sources")
+        raise ConfigError(f"data={HydraConfig.get().runtime.choices['data']}: prepare does not know its sources")
     return list(found)
 
 
-def _unpack(console: Console, data_set: DataSet, data: Path, say: Callable[[str], None]) -> int:
+def _unpack(console: Console, data_set: DataSet, data: Path, notify: Callable[[str], None]) -> int:
     with _progress(console, data_set.title) as advance:
-        return unpack_found(data_set, data, say, advance)
+        return unpack_found(data_set, data, notify, advance)
 
 
-def _report(console: Console, data_set: DataSet, data: Path, inside: bool, decode: bool) -> bool:
-    """Print all about a data set. Gives whether it is complete."""
+def _report(console: Console, data_set: DataSet, data: Path, check_images: bool, decode: bool) -> bool:
+    """Print the report of a data set. Returns whether it is complete."""
     found = check(data_set)
-    if inside:
-        with _progress(console, f"{data_set.title}: looking into the pictures") as advance:
+    if check_images:
+        with _progress(console, f"{data_set.title}: checking the images") as advance:
             damage = verify(data_set, decode, lambda done: advance(done, 0))
         found = replace(found, faults=(*found.faults, *damage))
-    moves = () if found.complete else misplaced(data_set, found, data)
+    moves = () if found.complete else find_misplaced(data_set, found, data)
     _print_tree(console, data_set, found)
     for fault in found.faults[:SHOWN]:
-        _say(console, "wrong", fault, "yellow")
+        _print_row(console, "wrong", fault, "yellow")
     if len(found.faults) > SHOWN:
-        _say(console, "", f"… and {len(found.faults) - SHOWN:,} more", "yellow")
+        _print_row(console, "", f"… and {len(found.faults) - SHOWN:,} more", "yellow")
     for move in moves:
-        _say(console, "hint", f"{move.found} belongs to {move.expected}", "yellow")
+        _print_row(console, "hint", f"{move.found} belongs to {move.expected}", "yellow")
     if data_set.page:
-        _say(console, "source", data_set.page)
-        _say(console, "licence", data_set.licence)
+        _print_row(console, "source", data_set.page)
+        _print_row(console, "licence", data_set.licence)
     if not found.complete:
-        _say(console, "next", next_step(data_set, found, moves, data), "bold")
+        _print_row(console, "next", next_step(data_set, found, moves, data), "bold")
     console.print()
     return found.complete
 
 
-def _print_tree(console: Console, data_set: DataSet, found: Found) -> None:
-    """The expected tree, with a mark and counts on every line."""
-    state = "complete" if found.complete else "absent" if found.absent else "not complete"
+def _print_tree(console: Console, data_set: DataSet, found: CheckResult) -> None:
+    """Print the expected tree, with a mark and counts on every line."""
+    state = "complete" if found.complete else "absent" if found.absent else "incomplete"
     style = "bold green" if found.complete else "bold yellow"
     console.print(Text.assemble((data_set.title, "bold"), f" in {data_set.root}/: ", (state, style)), soft_wrap=True)
-    width = max(len(line.path) for line in found.lines)
-    for number, line in enumerate(found.lines, 1):
-        branch = "└── " if number == len(found.lines) else "├── "
-        mark = (f"{_MARKS[line.state]} ", _STYLES[line.state])
+    width = max(len(entry.path) for entry in found.entries)
+    for number, entry in enumerate(found.entries, 1):
+        branch = "└── " if number == len(found.entries) else "├── "
+        mark = (f"{_MARKS[entry.state]} ", _STYLES[entry.state])
         console.print(
-            Text.assemble(branch, mark, f"{line.path:{width}}  ", (line.text or line.state.value, "dim")),
+            Text.assemble(branch, mark, f"{entry.path:{width}}  ", (entry.text or entry.state.value, "dim")),
             soft_wrap=True,
         )
 
 
-def _say(console: Console, what: str, text: str, style: str = "") -> None:
-    console.print(Text.assemble((f"{what:8} ", "dim"), (text, style)), soft_wrap=True)
+def _print_row(console: Console, label: str, text: str, style: str = "") -> None:
+    console.print(Text.assemble((f"{label:8} ", "dim"), (text, style)), soft_wrap=True)
 
 
 def _print_table(console: Console, config: DictConfig, data: Path) -> None:
-    """A line for each data set."""
-    console.print(Text.assemble(("data sets", "bold"), f" in {data}/; python -m src.prepare data=NAME says more"))
-    for name, data_set in everything(data, Path(config.paths.cache)).items():
+    """Print one line per data set."""
+    console.print(
+        Text.assemble(("data sets", "bold"), f" in {data}/; python -m src.prepare data=NAME prints the details")
+    )
+    for name, data_set in all_data_sets(data, Path(config.paths.cache)).items():
         found = check(data_set)
         state = "complete" if found.complete else "absent" if found.absent else "partial"
-        texts = [line.text for line in found.lines if line.state in {State.PRESENT, State.PARTIAL}]
-        pictures = [line.text for line in found.lines if line.state is State.PRESENT and "*" in line.path]
+        texts = [entry.text for entry in found.entries if entry.state in {State.PRESENT, State.PARTIAL}]
+        image_counts = [entry.text for entry in found.entries if entry.state is State.PRESENT and "*" in entry.path]
         style = {"complete": "green", "partial": "yellow", "absent": "dim"}[state]
-        text = next(iter([*pictures, *texts, *(line.text for line in found.lines if found.complete)]), "")
+        text = next(iter([*image_counts, *texts, *(entry.text for entry in found.entries if found.complete)]), "")
         console.print(Text.assemble(f"{name:18} ", (f"{state:9} ", style), (text, "dim")), soft_wrap=True)
 
 
 def _command(name: str) -> str:
-    """What to run with a data set that is complete."""
+    """Return the command to run next with a complete data set."""
     paths = [shlex.quote(part) for part in HydraConfig.get().overrides.task if part.startswith("paths.")]
     found = recipes(name)
     if not found:
@@ -181,19 +180,23 @@ def _command(name: str) -> str:
 
 
 def recipes(name: str) -> list[str]:
-    """Experiments that train on a configuration of data."""
+    """Return the experiments that train on a data configuration.
+
+    Args:
+        name: Name of the configuration in `conf/data`.
+    """
     line = re.compile(rf"override /data: {re.escape(name)}\s*$", re.M)
     return [path.stem for path in sorted((CONFIGS / "experiment").glob("*.yaml")) if line.search(path.read_text())]
 
 
 @contextmanager
-def _progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that shows once it is told what is done, of how much (0: not known), and goes away at the end."""
+def _progress(console: Console, description: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function (done, total) that updates a progress bar; total 0 means unknown."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, visible=False, total=None)
+        task = progress.add_task(description, visible=False, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total or None, visible=True)
 
 
 if __name__ == "__main__":
-    main()
+    run("prepare")

@@ -1,4 +1,4 @@
-"""Rebuild the tables and figures of `experiments/` from the recorded runs: `python -m src.report [study=NAME]`."""
+"""Rebuilds the pages of `experiments/` from run records: `python -m src.report [study=NAME]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from voslab.cli.entry import entry
+from voslab.cli.entry import run
 from voslab.core import ConfigError, atomic_write
 from voslab.core.parameters import nearest
 from voslab.reporting.figures import draw
@@ -14,9 +14,8 @@ from voslab.reporting.page import page, table_csv
 from voslab.reporting.study import read_study, study_folders
 
 
-@entry("report")
 def main(config: DictConfig) -> None:
-    """Write `README.md`, `table.csv` and `figures/` of one study, or of all that have a `study.yaml`."""
+    """Write `README.md`, `table.csv` and `figures/` of one study, or of all studies."""
     root = Path(config.paths.experiments)
     folders = {folder.name: folder for folder in study_folders(root)}
     if config.study is not None and config.study not in folders:
@@ -29,9 +28,9 @@ def main(config: DictConfig) -> None:
             draw(study, name)
         atomic_write(folder / "table.csv", table)
         atomic_write(folder / "README.md", text)
-        made = f"{len(study.rows)} rows of {len(study.records)} records, {len(study.figures)} figures"
-        print(f"{folder / 'README.md'}: {made}")
+        summary = f"{len(study.rows)} rows of {len(study.records)} records, {len(study.figures)} figures"
+        print(f"{folder / 'README.md'}: {summary}")
 
 
 if __name__ == "__main__":
-    main()
+    run("report")

@@ -1,4 +1,4 @@
-"""The scores that a run leaves behind: metrics.json and per_sequence.csv."""
+"""Writes the results of a run: `metrics.json` and `per_sequence.csv`."""
 
 from __future__ import annotations
 
@@ -9,44 +9,66 @@ from pathlib import Path
 from typing import Any
 
 from voslab.core import atomic_write, write_csv
-from voslab.data import Sequence as Video
+from voslab.data import VideoSequence
 from voslab.metrics import ScoreTable, youtube_vos_score
-from voslab.reporting.run_record import finite
+from voslab.reporting.run_record import finite_metrics
 from voslab.training.evaluation import EvaluationModule
 from voslab.video import read_mask
 
 STATISTICS = ("mean", "recall", "decay")
 
 
-def measured(module: EvaluationModule, videos: Sequence[Video]) -> dict[str, float]:
-    """What a test found, with G where the data set tells seen and unseen categories apart."""
+def collect_results(module: EvaluationModule, videos: Sequence[VideoSequence]) -> dict[str, float]:
+    """Return the results of a test, with G if the data set has unseen categories.
+
+    Args:
+        module: module whose test has finished.
+        videos: sequences that were scored.
+    """
     unseen = [video.unseen for video in videos]
     return {**module.results, **(youtube_vos_score(module.table, unseen) if any(unseen) else {})}
 
 
 def costs(parameters: int, training: Mapping[str, float]) -> dict[str, float]:
-    """What stands beside scores: a network's size in millions, and the steps and minutes that it was trained."""
-    return {"parameters_m": parameters / 1e6, **{f"training_{name}": float(value) for name, value in training.items()}}
+    """Return the cost of a network as metrics.
+
+    Args:
+        parameters: number of parameters.
+        training: optimiser steps and minutes of the training; empty if unknown.
+
+    Example:
+        >>> costs(24_000_000, {"steps": 10, "minutes": 2.5})
+        {'params_millions': 24.0, 'training_steps': 10.0, 'training_minutes': 2.5}
+    """
+    spent = {f"training_{name}": float(value) for name, value in training.items()}
+    return {"params_millions": parameters / 1e6, **spent}
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> Path:
-    """Write `metrics.json`; numbers that do not exist (nothing scored) become null."""
+    """Write `metrics.json` to a folder; NaN (nothing scored) becomes null."""
     path = folder / "metrics.json"
-    atomic_write(path, json.dumps(finite(metrics), indent=2) + "\n")
+    atomic_write(path, json.dumps(finite_metrics(metrics), indent=2) + "\n")
     return path
 
 
-def masks_hash(folder: Path, videos: Sequence[Video]) -> str:
-    """A hash of the masks of sequences below a folder: names and pixels, whatever program packed them."""
+def masks_hash(folder: Path, videos: Sequence[VideoSequence]) -> str:
+    """Return a hash of names and pixels of masks, independent of the PNG encoding.
+
+    Args:
+        folder: folder of `<sequence>/<frame>.png`.
+        videos: the sequences.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder / video.name / f"{video.images[i].stem}.png" for video in videos for i in video.asked):
+    for path in sorted(
+        folder / video.name / f"{video.images[i].stem}.png" for video in videos for i in video.output_frames
+    ):
         ids = read_mask(path)
         digest.update(f"{path.relative_to(folder)} {ids.shape} ".encode() + ids.astype("<i4").tobytes())
     return digest.hexdigest()
 
 
-def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video]) -> Path:
-    """Write `per_sequence.csv`: a row per sequence and object."""
+def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[VideoSequence]) -> Path:
+    """Write `per_sequence.csv`, one row per sequence and object."""
     columns = [f"{measure}-{statistic.capitalize()}" for measure in "JF" for statistic in STATISTICS]
     rows = [
         {key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()}
@@ -57,8 +79,8 @@ def write_per_sequence(folder: Path, score: ScoreTable, videos: Sequence[Video])
     return path
 
 
-def per_sequence(score: ScoreTable, videos: Sequence[Video]) -> list[dict[str, Any]]:
-    """A row per sequence and object: names, scored frames, and its numbers under the official tool's names."""
+def per_sequence(score: ScoreTable, videos: Sequence[VideoSequence]) -> list[dict[str, Any]]:
+    """Return one row per sequence and object: names, scored frames, and scores under the official tool's names."""
     return [
         {
             "sequence": videos[row.sequence].name,

@@ -1,4 +1,4 @@
-"""Carry masks through a video: `python -m src.segment video=FILE mask=FILE checkpoint=FILE output=DIR`."""
+"""Segments a video from given masks: `python -m src.segment video=FILE mask=FILE checkpoint=FILE output=DIR`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
 
-from voslab.cli.device import find_device
-from voslab.cli.entry import entry
+from voslab.cli.entry import run
 from voslab.cli.messages import describe_outputs
-from voslab.cli.models import load_model, warn_of_random
+from voslab.cli.models import load_model
 from voslab.core import DataError
-from voslab.engine import OverlaySink, Prediction, Sink, Throughput, consume, mask_sink, run
+from voslab.engine import OverlaySink, Prediction, Sink, Throughput, consume, mask_sink
+from voslab.engine.device import find_device
 from voslab.engine.feature_maps import MapSink
 from voslab.methods.covos.inspection import MotionSink
+from voslab.predictor import Predictor
 from voslab.video import open_video, read_masks
 
 
-@entry("segment")
 def main(config: DictConfig) -> None:
-    """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and if asked to `inspect.mp4` or `maps/`."""
+    """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and on request `inspect.mp4` or `maps/`."""
     video = open_video(Path(config.video))
     masks = read_masks(
         Path(config.mask), count=video.count if video.names else None, names=video.names, size=video.size
@@ -32,14 +31,13 @@ def main(config: DictConfig) -> None:
     if not objects:
         raise DataError(f"{config.mask}: there is no object in it, every pixel is 0")
     model = load_model(config)
-    warn_of_random(config, model)
-    if isinstance(model.segmenter, nn.Module):
-        model.segmenter.to(find_device(config.engine.device))
+    model.warn_if_random()
+    predictor = Predictor(model, find_device(config.engine.device))
 
     output = Path(config.output)
     sinks: list[Sink] = [mask_sink(output / "masks", _numbers(video.names))]
     if old := sorted((output / "masks").glob("*.png")):
-        print(f"{output / 'masks'}: {len(old)} masks of another run lie there; those of other names stay")
+        print(f"{output / 'masks'}: {len(old)} masks of an earlier run are kept, except those of the same names")
     if config.overlay:
         sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
     inspection = output / ("maps" if model.codec_source is None else "inspect.mp4")
@@ -55,30 +53,29 @@ def main(config: DictConfig) -> None:
         def show(prediction: Prediction, throughput: Throughput) -> None:
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
 
-        pictures = video if model.codec_source is None else model.codec_source.pictures(video)
-        throughput = consume(run(model.segmenter, pictures, masks, model.settings), sinks, show)
+        throughput = consume(predictor.segment(video, masks), sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
     print(f"masks: {output / 'masks'}")
     if config.overlay:
         print(f"overlay: {output / 'overlay.mp4'}")
     if config.inspect:
         print(f"{inspection.stem}: {inspection}")
-    print("next: for objects that come later, mask=FOLDER with a mask per such frame, named by its number")
+    print("next: to add objects in later frames, mask=FOLDER with one mask per such frame, named by frame number")
 
 
 def _numbers(names: Sequence[str] | None) -> dict[int, str] | None:
-    """Numbered images keep their numbers, as masks of theirs are given by them; None: frames are counted."""
+    """Return the numbers in the names of the images, five digits each; None if frames are numbered from 0."""
     numbers = [int(name) for name in names or () if name.isdecimal()]
     distinct = names is not None and len(set(numbers)) == len(names)
     return {index: f"{number:05d}" for index, number in enumerate(numbers)} if distinct else None
 
 
 def _contents(config: DictConfig, inspection: Path) -> dict[str, str]:
-    found = {"masks/": "a PNG per frame, with the ids of the given mask"}
+    found = {"masks/": "one PNG per frame, with the ids of the given mask"}
     if config.overlay:
-        found["overlay.mp4"] = "the video, objects coloured"
+        found["overlay.mp4"] = "the video with coloured objects"
     if config.inspect:
-        found[inspection.name] = "what the network attends to or carries"
+        found[inspection.name] = "attention maps, or the motion that propagates masks"
     return found
 
 
@@ -93,4 +90,4 @@ def _progress() -> Progress:
 
 
 if __name__ == "__main__":
-    main()
+    run("segment")

@@ -1,11 +1,11 @@
-"""Sweeps: every job that Hydra launches is a fresh process of the same program, in a folder of its own.
+"""Runs the jobs of a sweep, each in its own process and folder.
 
-Hydra would run the jobs inside of its own process, where the processes that a distributed job starts repeat the command
-line, `-m` included, and begin a sweep of their own. So the task of a multirun trains nothing: it starts
-`python -m src.… <the job's overrides>`, waits, and reads the objective from the job's `metrics.json`. Whatever sweeper
-and launcher are chosen, the ranks of a job join that job.
+Hydra runs jobs inside its own process. There, the ranks of a distributed job repeat the command line with `-m`, and
+would start a sweep of their own. Here, the task of a multirun only starts the same program with the job's overrides,
+waits, and reads the objective from the job's `metrics.json`. This works with any sweeper and launcher.
 
-`<sweep folder>/<number>/job.json` says how far a job is. Repeating the command over the same folder skips what is done.
+The state of a job is stored in `<sweep folder>/<number>/job.json`. Repeating the command with the same folder skips
+finished jobs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+import voslab
 from voslab.core import ConfigError, DataError, atomic_write
 from voslab.core.parameters import nearest
 
@@ -40,28 +41,28 @@ PARENT = (
     "hydra/hydra_logging=none",
     "+hydra.callbacks.sweep._target_=voslab.cli.sweep_table.Sweep",
 )
-"""Overrides of the process that only starts others: it leaves no configuration and no log in their folders."""
+"""Overrides of the parent process, which must write neither configuration nor log to the folders of jobs."""
 _PASSED: dict[int, signal.Signals] = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGHUP: signal.SIGTERM,
 }
-"""Signals, and what a job gets of them: where a terminal closes, jobs save what they have and end."""
-_OURS = re.compile(r"^[+~]*(sweep|point|output)(=|$)")
-_PARENTS = re.compile(r"^[+~]*hydra[./](mode|sweep|launcher|run|callbacks|output_subdir|job_logging|hydra_logging)")
+"""Signals by the signal that is passed on to the job: when the terminal closes, jobs save a checkpoint and end."""
+_SWEEP_KEYS = re.compile(r"^[+~]*(sweep|point|output)(=|$)")
+_PARENT_KEYS = re.compile(r"^[+~]*hydra[./](mode|sweep|launcher|run|callbacks|output_subdir|job_logging|hydra_logging)")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How far a job is; `job.json`.
+    """State of a job, stored in `job.json`.
 
     Attributes:
-        number: from 0.
-        choices: its overrides as the sweep has them.
-        command: its overrides as they are typed for a single run.
+        number: number of the job, from 0.
+        choices: overrides in the sweep.
+        command: overrides of the equivalent single run.
         state: waiting, running, finished (exit code 0), failed, or stopped by a signal.
-        code: exit code; None as long as there is none.
-        seconds: that it took, without those of earlier attempts.
+        code: exit code; None before the job has ended.
+        seconds: duration of the last attempt.
     """
 
     number: int
@@ -77,63 +78,73 @@ class Job:
 
 
 def read_jobs(sweep: Path) -> dict[int, Job]:
-    """The jobs of a sweep's folder, by number. Raises `DataError` for a file that is no job."""
+    """Read the jobs in a sweep's folder.
+
+    Args:
+        sweep: folder of the sweep.
+
+    Returns:
+        Jobs by number, sorted.
+
+    Raises:
+        DataError: if a `job.json` is invalid.
+    """
     jobs = [_read(path) for path in sweep.glob("*/job.json")]
     return {job.number: job for job in sorted(jobs, key=lambda job: job.number)}
 
 
-def planned(number: int, overrides: Sequence[str], points: dict[str, str], sweep: Path) -> Job:
-    """A finished job as it is in the sweep's folder, or one that is still to be done.
+def plan_job(number: int, overrides: Sequence[str], points: Mapping[str, list[str]], sweep: Path) -> Job:
+    """Return the job as stored if it is finished, else a new job.
 
     Args:
-        number: of the job.
-        overrides: of the job, as Hydra has them.
-        points: of the sweep, by name: overrides as they are typed.
-        sweep: its folder.
+        number: number of the job.
+        overrides: overrides of the job from Hydra's sweeper.
+        points: overrides of the sweep's named points.
+        sweep: folder of the sweep.
 
     Raises:
-        ConfigError: for a point that does not exist; if the folder has another job of that number.
+        ConfigError: if a point does not exist, or the folder has another job of that number.
     """
     chosen = [part.partition("=")[2].strip("'\"") for part in overrides if part.startswith("point=")]
     for name in chosen:
         if name not in points:
             raise ConfigError(f"point={name}: no such point{nearest(name, points)} (there are {', '.join(points)})")
-    # What is typed comes behind the point, and wins.
-    command = [part for name in chosen for part in shlex.split(points[name])]
-    command += [part for part in overrides if not _OURS.match(part)]
+    # Overrides of the command line come after those of the point, and take precedence.
+    command = [part for name in chosen for part in points[name]]
+    command += [part for part in overrides if not _SWEEP_KEYS.match(part)]
     choices = [part for part in overrides if not re.match(r"(sweep|output)=", part)]
     path = sweep / str(number) / "job.json"
     found = _read(path) if path.is_file() else None
-    # One that never began left nothing behind.
+    # A job that has not started has written nothing.
     if found is not None and found.state != "waiting" and found.command != command:
         was, now = shlex.join(found.command), shlex.join(command)
-        raise ConfigError(f"{sweep}: holds another sweep, its job {number} is {was} and not {now}")
+        raise ConfigError(f"{sweep}: belongs to another sweep: its job {number} is {was}, not {now}")
     return found if found is not None and found.state == "finished" else Job(number, choices, command)
 
 
 def run_job(program: Sequence[str], config: DictConfig) -> float | None:
-    """Run the job that Hydra is at, unless it is finished.
+    """Run the current job of Hydra's sweep, unless it is finished.
 
     Args:
-        program: what comes behind `python -m`: the module, and Hydra's flags that name other configurations.
-        config: of the job.
+        program: arguments of `python -m`: the module, and Hydra's flags that select other configurations.
+        config: configuration of the job.
 
     Returns:
-        `objective` of its `metrics.json`; None if the job failed or there is no such number.
+        Value of `objective` in the job's `metrics.json`; None if the job failed or has no such value.
     """
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir)
-    job = planned(hydra.job.num, hydra.overrides.task, points_of(config), sweep)
+    job = plan_job(hydra.job.num, hydra.overrides.task, read_points(config), sweep)
     folder = sweep / str(job.number)
     if job.state == "finished":
-        print(f"{_title(sweep, job)}: finished before", flush=True)
+        print(f"{_title(sweep, job)}: already finished", flush=True)
         return _objective(folder, config)
     replace(job, state="running").write(sweep)
-    print(f"{_title(sweep, job)}{_to_go(sweep)}", flush=True)
-    begun = time.monotonic()
-    code, received = _run([sys.executable, "-m", *program, *job.command, *_places(config, folder)], folder / LOG)
+    print(f"{_title(sweep, job)}{_remaining_time(sweep)}", flush=True)
+    started = time.monotonic()
+    code, received = _run([sys.executable, "-m", *program, *job.command, *_job_overrides(config, folder)], folder / LOG)
     state: State = "finished" if code == 0 else "failed" if received is None else "stopped"
-    job = replace(job, state=state, code=code, seconds=round(time.monotonic() - begun, 1))
+    job = replace(job, state=state, code=code, seconds=round(time.monotonic() - started, 1))
     job.write(sweep)
     objective = _objective(folder, config) if state == "finished" else None
     if state == "failed":
@@ -141,24 +152,24 @@ def run_job(program: Sequence[str], config: DictConfig) -> float | None:
     elif objective is not None:
         print(f"    {config.objective} {objective:.4f}, {job.seconds:.0f} s", flush=True)
     if received is not None:
-        print(f"stopped by {signal.Signals(received).name}; the same command with hydra.sweep.dir={sweep} goes on")
+        print(f"stopped by {signal.Signals(received).name}; continue with the same command and hydra.sweep.dir={sweep}")
         raise SystemExit(128 + received)
     return objective
 
 
-def points_of(config: DictConfig) -> dict[str, str]:
-    """The named points of a sweep that is a list."""
-    return dict(config.get("points") or {})
+def read_points(config: DictConfig) -> dict[str, list[str]]:
+    """Return the overrides of a sweep's named points; empty if the sweep has none."""
+    return {name: list(overrides) for name, overrides in (config.get("points") or {}).items()}
 
 
 def varying(jobs: Sequence[Job], job: Job) -> list[str]:
-    """What tells a job from the others; all of its choices where there are no others."""
+    """Return the choices that not all jobs share; all choices if there is one job only."""
     common = set.intersection(*(set(other.choices) for other in jobs)) if len(jobs) > 1 else set()
     return [part for part in job.choices if part not in common]
 
 
 def register_names() -> None:
-    """Let a sweep's file say `point: ${names:${points}}`."""
+    """Register the resolver of `point: ${names:${points}}`, which sweeps over all points of a sweep's file."""
     OmegaConf.register_new_resolver("names", lambda points: ",".join(points), replace=True)
 
 
@@ -169,17 +180,21 @@ def _read(path: Path) -> Job:
         raise DataError(f"{path}: not a job of a sweep ({error})") from error
 
 
-def _places(config: DictConfig, folder: Path) -> list[str]:
-    """Overrides that make it this job in this folder."""
-    inherited = [part for part in HydraConfig.get().overrides.hydra if not _PARENTS.match(part)]
-    goes_on = ["resume=auto"] if "resume" in config and (folder / "checkpoints" / "last.ckpt").is_file() else []
-    return [*inherited, *goes_on, f"{'output' if 'output' in config else 'hydra.run.dir'}={folder}"]
+def _job_overrides(config: DictConfig, folder: Path) -> list[str]:
+    """Return overrides that select the job's folder, and resume it if it has a checkpoint."""
+    inherited = [part for part in HydraConfig.get().overrides.hydra if not _PARENT_KEYS.match(part)]
+    resume = ["resume=auto"] if "resume" in config and (folder / "checkpoints" / "last.ckpt").is_file() else []
+    return [*inherited, *resume, f"{'output' if 'output' in config else 'hydra.run.dir'}={folder}"]
 
 
 def _run(command: list[str], log: Path) -> tuple[int, int | None]:
-    """Run a process into a log; its exit code, and the signal that was passed on to it.
+    """Run a process with its output appended to a log.
 
-    It leads a session, so that Ctrl-C reaches it once, through us, and nothing that it started outlives its failure.
+    The process leads a session of its own. So Ctrl-C reaches it once, from this process, and all of its children are
+    killed if it fails.
+
+    Returns:
+        Exit code, and the signal that was passed on to the process, if any.
     """
     received: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
@@ -189,13 +204,18 @@ def _run(command: list[str], log: Path) -> tuple[int, int | None]:
         for child in children:
             child.send_signal(_PASSED[number])
 
-    # A launcher may run jobs in threads, which no signal reaches.
+    # A launcher may run jobs in threads, which cannot install signal handlers.
     numbers = tuple(_PASSED) if threading.current_thread() is threading.main_thread() else ()
     before: dict[int, Any] = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         with log.open("ab") as file:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=_environment(),
             )
         children.append(child)
         for number in received[:1]:
@@ -210,6 +230,12 @@ def _run(command: list[str], log: Path) -> tuple[int, int | None]:
     return code, received[0] if received else None
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment of a job, in which `python -m voslab.…` works in a bare checkout too."""
+    package = str(Path(voslab.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
+
+
 def _objective(folder: Path, config: DictConfig) -> float | None:
     path = folder / "metrics.json"
     value = json.loads(path.read_text()).get(config.get("objective")) if path.is_file() else None
@@ -217,20 +243,20 @@ def _objective(folder: Path, config: DictConfig) -> float | None:
 
 
 def _title(sweep: Path, job: Job) -> str:
-    """Which job of how many, as far as that is known, and what is its own."""
+    """Format the number of the job, the number of jobs as far as known, and the choices that vary."""
     jobs = read_jobs(sweep)
     count = max(len(jobs), int(HydraConfig.get().sweeper.get("n_trials", 0)), job.number + 1)
     return f"[{job.number + 1}/{count}] {shlex.join(varying(list(jobs.values()), job))}"
 
 
-def _to_go(sweep: Path) -> str:
-    """The time that all jobs that are left will take, one after the other."""
+def _remaining_time(sweep: Path) -> str:
+    """Estimate the time of the remaining jobs, run one after the other."""
     jobs = read_jobs(sweep).values()
-    took = [job.seconds for job in jobs if job.state == "finished" and job.seconds is not None]
+    durations = [job.seconds for job in jobs if job.state == "finished" and job.seconds is not None]
     left = sum(job.state not in ("finished", "failed") for job in jobs)
-    return f" ({sum(took) / len(took) * left / 60:.0f} min to go)" if took and left else ""
+    return f" ({sum(durations) / len(durations) * left / 60:.0f} min to go)" if durations and left else ""
 
 
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "no output"

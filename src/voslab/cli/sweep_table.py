@@ -1,4 +1,4 @@
-"""What a sweep came to: a table at its end and `sweep.csv` in its folder; exit code 1 if a job failed."""
+"""Summarises a sweep: a table at its end and `sweep.csv` in its folder; exit code 1 if a job failed."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from voslab.cli.sweep import Job, planned, points_of, read_jobs, varying
+from voslab.cli.sweep import Job, plan_job, read_jobs, read_points, varying
 from voslab.core import VOSError, write_csv
 
 SCORES = ("J&F-Mean", "J-Mean", "F-Mean")
-MORE = ("val/J&F-Mean", "frames_per_second", "begin_seconds", "peak_memory_mb")
-"""Columns where a job has such a number."""
+OPTIONAL = ("val/J&F-Mean", "frames_per_second", "first_frame_seconds", "peak_memory_mb")
+"""Further columns, shown if a job has the metric."""
 
 
 class Sweep(Callback):
-    """Around the jobs of a multirun, in the process that starts them."""
+    """Plans and summarises the jobs of a multirun, in the parent process."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Write down what is to be done of a grid; a folder that holds another sweep ends it."""
+        """Write `job.json` of all unfinished jobs of a grid; exit if the folder belongs to another sweep."""
         try:
             sweep = Path(config.hydra.sweep.dir)
             for job in grid(config, sweep):
                 if job.state != "finished":
                     job.write(sweep)
         except VOSError as error:
-            # Hydra makes a warning of any exception here.
+            # Hydra turns any exception here into a warning.
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Keep `sweep.csv` as far as the sweep is."""
+        """Update `sweep.csv`."""
         write_table(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the table."""
+        """Print the table, and exit with code 1 if a job failed."""
         sweep = Path(config.hydra.sweep.dir)
         rows = write_table(sweep)
         table = Table(*rows[0], box=None, pad_edge=False) if rows else Table()
         for row in rows:
             table.add_row(*(_shown(value) for value in row.values()))
-        # A terminal wraps lines that are too long for it; rich would cut them.
+        # A terminal wraps long lines; rich would truncate them.
         Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False).print(table)
         print(f"sweep: {sweep / 'sweep.csv'}", flush=True)
         if failed := [job.number for job in read_jobs(sweep).values() if job.state != "finished"]:
@@ -59,12 +59,12 @@ class Sweep(Callback):
 
 
 def write_table(sweep: Path) -> list[dict[str, Any]]:
-    """Write `sweep.csv`: a row per job with what varies, its scores and how it ended."""
+    """Write `sweep.csv`, one row per job with the choices that vary, scores and state, and return the rows."""
     jobs = list(read_jobs(sweep).values())
-    metadata = [dict(part.lstrip("+").split("=", 1) for part in varying(jobs, job) if "=" in part) for job in jobs]
-    keys = list(dict.fromkeys(key for one in metadata for key in one))
+    varied = [dict(part.lstrip("+").split("=", 1) for part in varying(jobs, job) if "=" in part) for job in jobs]
+    keys = list(dict.fromkeys(key for one in varied for key in one))
     found = [_scores(sweep, job) for job in jobs]
-    names = [*SCORES, *(name for name in MORE if any(name in scores for scores in found))]
+    names = [*SCORES, *(name for name in OPTIONAL if any(name in scores for scores in found))]
     rows = [
         {
             "job": job.number,
@@ -73,7 +73,7 @@ def write_table(sweep: Path) -> list[dict[str, Any]]:
             "seconds": job.seconds,
             "state": job.state,
         }
-        for job, values, scores in zip(jobs, metadata, found, strict=True)
+        for job, values, scores in zip(jobs, varied, found, strict=True)
     ]
     commands = [{**row, "command": shlex.join(job.command)} for job, row in zip(jobs, rows, strict=True)]
     write_csv(sweep / "sweep.csv", commands, None if commands else ["job"])
@@ -86,7 +86,12 @@ def _scores(sweep: Path, job: Job) -> dict[str, Any]:
 
 
 def grid(config: DictConfig, sweep: Path) -> list[Job]:
-    """The jobs of Hydra's own sweeper, as it will number them; of others nobody knows before."""
+    """Return the jobs of Hydra's basic sweeper; jobs of other sweepers are not known in advance.
+
+    Args:
+        config: configuration of the sweep, including `hydra`.
+        sweep: folder of the sweep.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     if config.hydra.sweeper._target_.rpartition(".")[2] != BasicSweeper.__name__:
@@ -95,7 +100,7 @@ def grid(config: DictConfig, sweep: Path) -> list[Job]:
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = parser.parse_overrides([*arguments, *config.hydra.overrides.task])
     [jobs] = BasicSweeper.split_arguments(overrides, None)
-    return [planned(number, job, points_of(config), sweep) for number, job in enumerate(jobs)]
+    return [plan_job(number, job, read_points(config), sweep) for number, job in enumerate(jobs)]
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Fit, validate with J&F, test: `python -m src.train experiment=crvos_davis paths.data=DIR`."""
+"""Trains, validates and tests a method: `python -m src.train experiment=crvos_davis paths.data=DIR`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from pathlib import Path
 import lightning as L
 from omegaconf import DictConfig
 
-from voslab.cli.entry import entry, plain
+from voslab.cli.entry import plain, run
 from voslab.cli.instantiate import instantiate
-from voslab.cli.loading import check_resumed
 from voslab.cli.messages import after_training, describe_outputs, describe_run_folder
-from voslab.cli.results import costs, measured, per_sequence, write_metrics, write_per_sequence
+from voslab.cli.results import collect_results, costs, per_sequence, write_metrics, write_per_sequence
 from voslab.cli.training_module import training_module
 from voslab.core import CheckpointError, ConfigError, VOSError, claimed
-from voslab.core.weights import read_archive
+from voslab.core.weights import read_archive, read_checkpoint
 from voslab.data.datamodule import VOSDataModule
+from voslab.methods.checkpoint import check_resumed
 from voslab.metrics import ScoreTable
 from voslab.reporting.run_record import write_record
 from voslab.training.artifacts import publish
 from voslab.training.finite import NotFiniteError
 from voslab.training.loggers import Curves
 from voslab.training.module import VOSModule
-from voslab.training.processes import as_own, await_children
+from voslab.training.processes import await_children, with_process
 
 log = logging.getLogger(__name__)
 
 
-@entry("train")
 def main(config: DictConfig) -> None:
-    """Compose, train, test the checkpoint that `test` names, write `metrics.json`."""
+    """Train, test the checkpoint that `test` names, and write `metrics.json`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
     if config.test not in ("last", "best", None):
         raise ConfigError(f"test={config.test}: choose from last, best, null")
@@ -54,11 +53,11 @@ def main(config: DictConfig) -> None:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(3)
     except (VOSError, RuntimeError) as error:
-        raise as_own(trainer, error) from error
+        raise with_process(trainer, error) from error
     except ValueError as error:
         if not _by_lightning(error):
             raise
-        raise as_own(trainer, ConfigError(f"trainer: {' '.join(str(error).split())}")) from error
+        raise with_process(trainer, ConfigError(f"trainer: {' '.join(str(error).split())}")) from error
     finally:
         for logger in trainer.loggers:
             logger.finalize("finished")
@@ -69,7 +68,7 @@ def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: Dic
     output = Path(config.paths.output)
     data.check(trainer.world_size)
     if resume is not None:
-        check_resumed(resume, module.identity)
+        check_resumed(resume, module.metadata)
     _prepare_loggers(trainer, data, config, resume)
     if trainer.is_global_zero:
         print(describe_outputs(output, describe_run_folder(config)), flush=True)
@@ -77,44 +76,45 @@ def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: Dic
     results = validated = dict(module.results)
     if config.test is not None:
         results = _test(trainer, module, data, output, config.test)
-    # What a search may go by: the test set is not for choosing.
+    # Searches use validation scores: the test set must not guide choices.
     results |= {f"val/{name}": value for name, value in validated.items() if name.endswith("Mean")}
     if trainer.is_global_zero:
         write_metrics(output, results)
         _record(config, results, data, module.table)
         checkpoint = _checkpoint(output, config.test)
         _report(output, results, checkpoint)
-        # The last, as it may want a network.
+        # Last, because it may need a network connection.
         publish(trainer.loggers, output, checkpoint)
 
 
 def _prepare_loggers(trainer: L.Trainer, data: VOSDataModule, config: DictConfig, resume: Path | None) -> None:
     for logger in trainer.loggers:
         if resume is not None and isinstance(logger, Curves) and trainer.is_global_zero:
-            logger.go_on(resume.parents[1], read_archive(resume)["global_step"])
+            logger.resume(resume.parents[1], read_archive(resume)["global_step"])
         logger.log_hyperparams(plain(config))
     share = data.batch_size // trainer.world_size
     log.info("global batch %d: %d process(es) x %d", data.batch_size, trainer.world_size, share)
 
 
 def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:
-    # Processes that Lightning did not start may have folders of their own.
+    # Processes that Lightning did not start may have other run folders.
     folder: Path = trainer.strategy.broadcast(output) / "checkpoints"
     checkpoint = _checkpoint(folder.parent, which)
     if not checkpoint.is_file():
-        raise ConfigError(f"test={which}: there is no {checkpoint}")
+        raise ConfigError(f"test={which}: {checkpoint} does not exist")
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
         if which == "best" and {video.images for video in data.val_videos} & {v.images for v in data.test_videos}:
-            log.warning("test=best: validation chose this checkpoint by videos that it is now tested on")
+            log.warning("test=best: this checkpoint was chosen by validation on videos that are now tested")
         write_per_sequence(output, module.table, data.test_videos)
     parameters = sum(parameter.numel() for parameter in module.segmenter.parameters())
-    metadata = costs(parameters, read_archive(checkpoint)["vos"]["training"])
-    return {**measured(module, data.test_videos), **metadata}
+    metadata = read_checkpoint(checkpoint).metadata
+    cost = {} if metadata is None else costs(parameters, metadata.training)
+    return {**collect_results(module, data.test_videos), **cost}
 
 
 def _checkpoint(output: Path, which: str | None) -> Path:
-    """What is tested of a run: `last`, or `best`, which is the last where nothing was validated; best for None."""
+    """Return the checkpoint to test: `last.ckpt`, or `best.ckpt` if there was a validation; None selects the best."""
     best, last = (output / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     return last if which == "last" or not best.is_file() else best
 
@@ -135,13 +135,13 @@ def _report(output: Path, results: dict[str, float], checkpoint: Path) -> None:
 
 
 def _by_lightning(error: Exception) -> bool:
-    """Whether Lightning itself refuses, which then is about the trainer's settings, as they meet the data."""
+    """Return whether Lightning raised the error, because the trainer's settings do not fit the data."""
     raised = traceback.extract_tb(error.__traceback__)[-1].filename
     return Path(raised).is_relative_to(Path(L.__file__).parent)
 
 
 def _last_checkpoint(folder: str | None, output: Path) -> Path | None:
-    """What `resume` names; `auto` is this run's own folder, if it was there before."""
+    """Return the checkpoint of `resume`; `auto` selects this run's own folder, if it has a checkpoint."""
     if folder is None:
         return None
     checkpoint = (output if folder == "auto" else Path(folder)) / "checkpoints" / "last.ckpt"
@@ -149,8 +149,8 @@ def _last_checkpoint(folder: str | None, output: Path) -> Path | None:
         return checkpoint
     if folder == "auto":
         return None
-    raise CheckpointError(f"{checkpoint}: there is nothing to resume from")
+    raise CheckpointError(f"{checkpoint}: nothing to resume, the file does not exist")
 
 
 if __name__ == "__main__":
-    main()
+    run("train")

@@ -1,20 +1,20 @@
-"""LightningModules from configurations, checkpoints and weight files."""
+"""Builds the LightningModule of a configuration."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import nn
 
 from voslab.cli.entry import plain
 from voslab.cli.instantiate import instantiate
-from voslab.cli.loading import load_encoders, read_metadata
-from voslab.cli.models import codec_cache, codec_options, load_all, network_parameters
+from voslab.cli.models import model_spec
 from voslab.core import ConfigError, Segmenter
-from voslab.engine import Settings
-from voslab.engine.codec_source import CodecSource
+from voslab.core.weights import read_checkpoint
+from voslab.engine.settings import Settings
 from voslab.methods import registry
+from voslab.methods.builder import ModelSpec, build_network
 from voslab.training.module import VOSModule
 
 ENCODERS = ("encoder", "mask_encoder")
@@ -22,42 +22,50 @@ ENCODERS = ("encoder", "mask_encoder")
 
 
 def training_module(config: DictConfig) -> VOSModule:
-    """The LightningModule of `model`, with `weights` or the encoder's weights loaded.
+    """Build the LightningModule of `model`, with `weights` or the weights of its encoders.
+
+    Args:
+        config: Configuration of `src.train`.
 
     Raises:
-        ConfigError: for a method that does not learn, or a wrapper whose frozen parts have no weights.
+        ConfigError: If the method has nothing to train, or if frozen parts of a wrapper have no weights.
+        CheckpointError: If a file cannot be read or does not fit.
     """
     name: str = config.model.name
     module = registry.method(name).module()
     if module is None:
         raise ConfigError(f"model '{name}' has nothing to train")
-    network, _ = network_parameters(config)
-    segmenter = registry.build(name, network)
-    encoders = {part: file for part in ENCODERS if (file := config.model.get(f"{part}_weights")) is not None}
-    if "base" not in network:
-        load_encoders(segmenter, encoders)
-    elif read_metadata(config.weights) is None:
-        _require(config, segmenter)
-    load_all(segmenter, config)
-    codec_source = codec_options(config)
+    spec = model_spec(config)
+    if "base" not in spec.network:
+        files = {part: config.model.get(f"{part}_weights") for part in ENCODERS}
+        spec = replace(spec, encoders={part: file for part, file in files.items() if file is not None})
+    model = build_network(spec)
+    _check_frozen_parts(spec, model.segmenter)
     settings = Settings(**plain(config.engine))
+    engine = {"size": settings.size, "precision": settings.precision}
     built: VOSModule = module(
-        segmenter=segmenter,
+        segmenter=model.segmenter,
         recipe=instantiate(config.model.training),
         settings=settings,
-        identity={"method": name, "network": network, **({} if codec_source is None else {"coding": codec_source})},
-        pretrained=bool(encoders) or config.weights is not None or config.base_weights is not None,
+        metadata=replace(model.metadata, engine=engine),
+        pretrained=model.pretrained,
+        codec_source=model.codec_source,
     )
-    if codec_source is not None:
-        built.codec_source = CodecSource.from_plain(codec_cache(config.paths.cache), codec_source)
     return built
 
 
-def _require(config: DictConfig, segmenter: Segmenter[Any]) -> None:
-    """Raise `ConfigError` where a wrapper's frozen parts, which do not train, would be random."""
-    assert isinstance(segmenter, nn.Module)
-    name = config.model.name
-    if config.get("base_weights") is None and next(segmenter.get_submodule("base").parameters(), None) is not None:
-        raise ConfigError(f"model={name} trains over a base that is trained: say base_weights=FILE")
-    if getattr(segmenter, "encoder", None) is not None and config.model.get("encoder_weights") is None:
-        raise ConfigError(f"model={name}: its light encoder does not train: say model.encoder_weights=base, or a FILE")
+def _check_frozen_parts(spec: ModelSpec, segmenter: Segmenter[Any]) -> None:
+    """Check that the parts of a wrapper that do not train have weights.
+
+    Raises:
+        ConfigError: If the base or the light encoder would be random.
+    """
+    base = segmenter.base
+    if base is None or (spec.weights is not None and read_checkpoint(spec.weights).metadata is not None):
+        return
+    if spec.base_weights is None and next(base.parameters(), None) is not None:
+        raise ConfigError(f"model={spec.model} trains over a base that is trained: say base_weights=FILE")
+    if getattr(segmenter, "encoder", None) is not None and spec.encoder_weights is None:
+        raise ConfigError(
+            f"model={spec.model}: its light encoder does not train: say model.encoder_weights=base, or a FILE"
+        )

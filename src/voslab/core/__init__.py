@@ -1,40 +1,56 @@
-"""What every room shares: frames, masks, state, the Segmenter contract, ids, errors, keyed randomness, files."""
+"""Types and helpers that every package uses: frames, masks, states, the `Segmenter` contract, errors, files."""
 
-from voslab.core.errors import CheckpointError, ConfigError, DataError, ExportError, VideoError, VOSError, WriteError
-from voslab.core.files import atomic_path, atomic_write, claimed, write_csv
-from voslab.core.objects import ObjectTable
-from voslab.core.rng import generator
-from voslab.core.segmenter import KeyInputs, KeyMatching, Keys, LowLevel, Projection, ReferenceBuffered, Segmenter
-from voslab.core.state import State, state
-from voslab.core.types import VOID, Clip, CodecData, Frame, Masks, RawFrame
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "VOID",
-    "CheckpointError",
-    "Clip",
-    "CodecData",
-    "ConfigError",
-    "DataError",
-    "ExportError",
-    "Frame",
-    "KeyInputs",
-    "KeyMatching",
-    "Keys",
-    "LowLevel",
-    "Masks",
-    "ObjectTable",
-    "Projection",
-    "RawFrame",
-    "ReferenceBuffered",
-    "Segmenter",
-    "State",
-    "VOSError",
-    "VideoError",
-    "WriteError",
-    "atomic_path",
-    "atomic_write",
-    "claimed",
-    "generator",
-    "state",
-    "write_csv",
-]
+from voslab.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from voslab.core.errors import CheckpointError as CheckpointError
+    from voslab.core.errors import ConfigError as ConfigError
+    from voslab.core.errors import DataError as DataError
+    from voslab.core.errors import ExportError as ExportError
+    from voslab.core.errors import VideoError as VideoError
+    from voslab.core.errors import VOSError as VOSError
+    from voslab.core.errors import WriteError as WriteError
+    from voslab.core.files import atomic_path as atomic_path
+    from voslab.core.files import atomic_write as atomic_write
+    from voslab.core.files import claimed as claimed
+    from voslab.core.files import write_csv as write_csv
+    from voslab.core.objects import ObjectTable as ObjectTable
+    from voslab.core.rng import generator as generator
+    from voslab.core.segmenter import KeyInputs as KeyInputs
+    from voslab.core.segmenter import KeyMatching as KeyMatching
+    from voslab.core.segmenter import Keys as Keys
+    from voslab.core.segmenter import LowLevel as LowLevel
+    from voslab.core.segmenter import Projection as Projection
+    from voslab.core.segmenter import ReferenceBuffered as ReferenceBuffered
+    from voslab.core.segmenter import Segmenter as Segmenter
+    from voslab.core.state import State as State
+    from voslab.core.state import state_dataclass as state_dataclass
+    from voslab.core.types import VOID as VOID
+    from voslab.core.types import Clip as Clip
+    from voslab.core.types import CodecData as CodecData
+    from voslab.core.types import Frame as Frame
+    from voslab.core.types import Masks as Masks
+    from voslab.core.types import RawFrame as RawFrame
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "errors": [
+            "CheckpointError",
+            "ConfigError",
+            "DataError",
+            "ExportError",
+            "VideoError",
+            "VOSError",
+            "WriteError",
+        ],
+        "files": ["atomic_path", "atomic_write", "claimed", "write_csv"],
+        "objects": ["ObjectTable"],
+        "rng": ["generator"],
+        "segmenter": ["KeyInputs", "KeyMatching", "Keys", "LowLevel", "Projection", "ReferenceBuffered", "Segmenter"],
+        "state": ["State", "state_dataclass"],
+        "types": ["VOID", "Clip", "CodecData", "Frame", "Masks", "RawFrame"],
+    },
+)

@@ -1,7 +1,6 @@
-"""What of a network can run outside of Python: functions of plain tensors, and how a video is made of them.
+"""Describes the tensor functions of a network that run outside Python.
 
-Batch size is 1. Axes that are not known before run time have names; a graph's inputs that have the names of another
-one's outputs are those.
+The batch size is 1. `docs/onnx.md` explains how a host program passes outputs of one graph to the inputs of another.
 """
 
 from __future__ import annotations
@@ -14,15 +13,18 @@ from torch import Tensor, nn
 
 
 class Axis(NamedTuple):
-    """A size that is known at run time: `times` as large as its name says, and `more`.
+    """A dimension whose size is known at run time only: `scale * size + offset`.
 
-    Names in use: `rows` and `columns` of the feature grid at the network's stride, their product `cells`, `objects`,
-    and `memory`, positions.
+    Attributes:
+        name: `rows` or `columns` of the feature grid at the network's stride, `cells` (rows times columns), `objects`,
+            or `memory` (positions in the memory).
+        scale: factor of the named size.
+        offset: constant that is added to it.
     """
 
     name: str
-    times: int = 1
-    more: int = 0
+    scale: int = 1
+    offset: int = 0
 
 
 Shape = tuple[int | Axis, ...]
@@ -31,42 +33,24 @@ ROWS, COLUMNS, CELLS, OBJECTS, MEMORY = map(Axis, ("rows", "columns", "cells", "
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """One function of a network.
+class ExportGraph:
+    """One function of a network, exported as one ONNX file.
 
     Attributes:
-        name: of its file.
-        function: of its inputs in order, gives a tensor or a tuple of them.
-        inputs: names and shapes, float32. `image`, `masks` and `past` (masks) are in [0, 1].
-        outputs: the same of what it gives.
-        about: what it does, for people.
+        name: stem of the file.
+        function: takes the inputs in order and returns a tensor or a tuple of tensors.
+        inputs: shape of every input by name, float32. `image`, `masks` and `past` (earlier masks) are in [0, 1].
+        outputs: shape of every output by name, float32.
     """
 
     name: str
     function: Callable[..., Any]
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
-    about: str
 
 
-@dataclass(frozen=True, slots=True)
-class Graphs:
-    """All of a network's graphs.
-
-    Attributes:
-        graphs: in the order in which they run.
-        chain: how a video is segmented with them, a sentence or two each.
-        aggregation: how the scores of objects become one distribution; a graph does it.
-
-    """
-
-    graphs: tuple[Graph, ...]
-    chain: tuple[str, ...]
-    aggregation: str
-
-
-class Function(nn.Module):
-    """A graph as a module that owns the network's parameters, as exporters want it."""
+class GraphModule(nn.Module):
+    """Wraps a graph's function in a module that owns the network's parameters, as exporters expect."""
 
     def __init__(self, network: nn.Module, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -74,6 +58,6 @@ class Function(nn.Module):
         self.function = function
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Inputs in order -> outputs in order."""
+        """Return the outputs in order for the inputs in order."""
         outputs = self.function(*inputs)
         return outputs if isinstance(outputs, tuple) else (outputs,)

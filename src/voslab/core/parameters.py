@@ -1,4 +1,4 @@
-"""Are these the parameters that a function takes? Asked before it is called, so that a slip of the pen has a name."""
+"""Checks keyword arguments against a signature before the call, so that a misspelled name gets a suggestion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLAIN = (bool, int, float, str, list, dict, type(None))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The choice that was probably meant as `; did you mean 'this'?`, or nothing.
+    """Suggest the closest choice as `; did you mean 'this'?`; empty if none is close.
 
     >>> nearest("backbon", ["backbone", "width"])
     "; did you mean 'backbone'?"
@@ -32,7 +32,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def check_parameters(
     function: Callable[..., Any], values: Mapping[str, Any], where: str, known: Callable[[Any], bool] = lambda _: False
 ) -> None:
-    """Look at parameters before they are passed by name.
+    """Check parameters before they are passed by name.
 
     Args:
         function: a function, or the class that is built.

@@ -1,90 +1,132 @@
-"""The one contract: a method is a `Segmenter`, and whoever runs or wraps one needs to know no more than this file."""
+"""The `Segmenter` contract: the interface of every method, and the optional interfaces that wrappers use."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from torch import Tensor, nn
 
-from voslab.core.state import State, state
+from voslab.core.state import State, state_dataclass
 from voslab.core.types import Frame, Masks
 
 S = TypeVar("S", bound=State)
 Padding = Literal["zeros", "mean", "reflect"]
 Comparison = Literal["dot", "l2", "linear"]
-"""How keys of a query and a memory become an affinity whose rows sum to 1: a softmax over memory positions of q·k/√C
-or of (2 q·k - |k|²)/√C, or the product of softmax over channels of q and softmax over memory positions of k."""
+"""How query keys q and memory keys k are turned into an affinity whose rows sum to 1.
+
+`dot` is the softmax over memory positions of q·k/√C, `l2` the softmax of (2 q·k - |k|²)/√C, and `linear` the product of
+the softmax of q over channels and the softmax of k over memory positions.
+"""
 
 
-@runtime_checkable
-class Segmenter(Protocol[S]):
-    """Carries the masks of one frame through a video. It keeps nothing of a video in itself: that is the state's.
+class Segmenter(nn.Module, ABC, Generic[S]):
+    """Propagates the masks of one frame through a video.
 
-    A frame enters the memory at the *start of the next* `step`, from the features and final masks that the state holds,
-    so `add` can still correct them and the last frame is never memorised.
+    A segmenter holds no data of a video: all of it is in the state. A frame enters the memory at the start of the next
+    `step`, from the features and final masks in the state. So `add` can still correct the masks, and the last frame is
+    never memorised.
 
     Attributes:
-        stride: frames are padded to a multiple of it.
-        padding: what the padding holds: `zeros` before normalisation, the `mean` colour (zero after normalisation),
+        stride: height and width of a frame are padded to a multiple of this number of pixels.
+        padding: values of the padding: `zeros` before normalisation, the ImageNet `mean` (zero after normalisation),
             or a `reflect`ion of image and masks.
+        stages: names of the methods that `step` calls, in order; profilers time each of them.
+        maps: paths of the submodules whose outputs can be drawn as heat maps, by the name of the map.
+        optional_modules: prefixes of parameters that some configurations leave out; a checkpoint may hold more.
     """
 
     stride: int
     padding: Padding
+    stages: ClassVar[tuple[str, ...]] = ()
+    maps: Mapping[str, str] = MappingProxyType({})
+    optional_modules: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def base(self) -> Segmenter[Any] | None:
+        """The wrapped segmenter; None if this one wraps none."""
+        return cast("Segmenter[Any] | None", self._modules.get("base"))
+
+    @abstractmethod
     def begin(self, frame: Frame, masks: Masks) -> S:
-        """Take the given masks (probs B O H W, O = 0 is legal) of the first frame."""
-        ...
+        """Start a video with the masks of its first frame.
 
+        Args:
+            frame: first frame, image B 3 H W.
+            masks: probs B O H W; O = 0 is legal.
+
+        Returns:
+            the state after the first frame.
+        """
+
+    @abstractmethod
     def step(self, frame: Frame, state: S) -> tuple[Tensor, S]:
         """Segment the next frame.
 
-        Returns:
-            logits B (O+1) H W after aggregation over objects, background first: their softmax is the probability.
-            Slots that are not in use hold a large negative finite number. And the new state.
-        """
-        ...
+        Args:
+            frame: next frame, image B 3 H W.
+            state: state after the previous frame; consumed.
 
+        Returns:
+            logits B (O+1) H W after aggregation over objects, background first, and the new state. The softmax of the
+            logits is the aggregated probability. Unused slots hold a large negative finite logit.
+        """
+
+    @abstractmethod
     def add(self, frame: Frame, masks: Masks, state: S) -> S:
-        """Add objects whose first mask is on `frame`, after `step` on that frame. New slots follow the old ones."""
-        ...
+        """Add objects whose first mask is on `frame`. Called after `step` on the same frame.
+
+        Args:
+            frame: the frame that `step` has just segmented.
+            masks: masks of the new objects only.
+            state: state that `step` returned; consumed.
+
+        Returns:
+            the state with the new slots after the existing ones.
+        """
 
 
 @runtime_checkable
 class LowLevel(Protocol):
-    """A segmenter that lets a wrapper see its low-level features."""
+    """A segmenter that shares its low-level features with a wrapper."""
 
     def features(self, frame: Frame) -> Tensor:
-        """B C H/4 W/4 features of the frame, computed once."""
+        """Compute the features B C H/4 W/4 of a frame."""
         ...
 
 
 @runtime_checkable
 class ReferenceBuffered(Protocol[S]):
-    """A segmenter whose state holds pictures because later ones may refer to them."""
+    """A segmenter whose state buffers frames because later frames may refer to them."""
 
     def retain(self, state: S, indices: Collection[int]) -> S:
-        """Forget pictures but those of these presentation indices, and what else it needs."""
+        """Drop buffered frames that are not in `indices` (presentation order) and that the method does not need."""
         ...
 
 
-@state
+@state_dataclass
 class Projection(State):
-    """A convolution's weights, clip by clip: `weight` B Ck C k k, `bias` B Ck."""
+    """The weights of a convolution, one set per clip.
+
+    Attributes:
+        weight: B Ck C k k.
+        bias: B Ck.
+    """
 
     weight: Tensor
     bias: Tensor
 
 
-@state
+@state_dataclass
 class Keys(State):
-    """A video's own key projections.
+    """Key projections of one video, used in place of the network's own.
 
     Attributes:
-        query: what a frame is asked with.
-        memory: what it is remembered by; None: `query` too.
+        query: projection of query frames.
+        memory: projection of memory frames; None: the same as `query`.
     """
 
     query: Projection
@@ -92,19 +134,19 @@ class Keys(State):
 
     @property
     def stored(self) -> Projection:
-        """What a frame is remembered by."""
+        """The projection of memory frames."""
         return self.query if self.memory is None else self.memory
 
 
 @dataclass(frozen=True, slots=True)
 class KeyInputs:
-    """The frame that a state holds, as both sides of a comparison: what goes into the key projections.
+    """Inputs of the key projections for the frame in a state, as query and as memory.
 
     Attributes:
-        query: B C h w, of the frame.
-        memory: B G C h w, of the frame with its masks: G = O, or 1 where all objects share it.
-        masks: of the frame.
-        keys: the video's own; None: the network's.
+        query: B C h w, features of the frame.
+        memory: B G C h w, features of the frame and its masks; G = O, or 1 where all objects share them.
+        masks: masks of the frame.
+        keys: projections of the video; None: the network's own.
     """
 
     query: Tensor
@@ -113,27 +155,30 @@ class KeyInputs:
     keys: Keys | None
 
 
-@runtime_checkable
-class KeyMatching(Segmenter[S], Protocol[S]):
-    """A segmenter that compares keys, and lets a wrapper give a video keys of its own.
+class KeyMatching(Segmenter[S]):
+    """A segmenter that matches keys and accepts key projections per video.
 
-    Its states may hold `Keys`, used in place of the network's projections by every later `step`. As a frame enters the
-    memory at the start of the next step, keys given to a new state are those its first frame is remembered by.
+    Its states may hold `Keys`, which later steps use in place of the network's projections. A frame enters the memory
+    at the start of the next step, so keys that are set on a new state already apply to the first frame.
     """
 
     @property
+    @abstractmethod
     def comparison(self) -> Comparison | None:
-        """See `Comparison`; None: as configured, its affinity is no distribution over memory positions."""
-        ...
+        """See `Comparison`; None if the affinity of this configuration is no distribution over memory positions."""
 
+    @abstractmethod
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
-        """The network's own projections: of query and memory, or one for both."""
-        ...
+        """Return the network's key projections: one for query and one for memory, or one for both."""
 
+    @abstractmethod
     def compare(self, state: S) -> tuple[KeyInputs, S]:
-        """What the projections see of the frame that the state holds; the new state remembers what it took to know."""
-        ...
+        """Compute the inputs of the key projections for the frame in a state.
 
+        Returns:
+            the inputs, and the state with the features that were computed for them.
+        """
+
+    @abstractmethod
     def with_keys(self, state: S, keys: Keys) -> S:
-        """The state with other keys. What is in its memory already keeps the keys it was written with."""
-        ...
+        """Set the key projections of a state. Keys that are already in its memory do not change."""

@@ -16,7 +16,7 @@ C = TypeVar("C", bound=type)
 
 
 class State:
-    """Base of all states. Subclasses are made with the `state` decorator and hold tensors, numbers, and other pytrees.
+    """Base class of states; subclasses use the `state_dataclass` decorator and hold tensors, numbers and pytrees.
 
     A state passed to `step` or `add` is consumed: without gradients its storage may be reused in place.
     """
@@ -47,7 +47,7 @@ class State:
 
 
 @dataclass_transform()
-def state(cls: C) -> C:
+def state_dataclass(cls: C) -> C:
     """Make a `State` subclass a dataclass and register it as a pytree."""
     dataclass(cls)
     pytree.register_dataclass(cls)

@@ -1,4 +1,4 @@
-"""Reads weight files without ever running what is in them."""
+"""Reads weight files without executing code from them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,61 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
 from voslab.core.errors import CheckpointError
+
+PREFIX = "segmenter."
+"""Prefix of the network's keys in the state dict of a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Content of a weights file.
+
+    Args:
+        path: The file.
+        tensors: State dict of the network; the keys of other programs' files are as published.
+        metadata: None for files that other programs wrote.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: CheckpointMetadata | None
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint of this project, or the weights file of another program.
+
+    Args:
+        path: A `.safetensors` file or a PyTorch archive.
+
+    Returns:
+        The tensors of the network on the CPU, and the metadata.
+
+    Raises:
+        CheckpointError: See `read_archive`.
+    """
+    content = read_archive(path)
+    tensors = find_tensors(content)
+    if METADATA_KEY not in content:
+        return Checkpoint(Path(path), tensors, None)
+    own = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
+    return Checkpoint(Path(path), own, _metadata(content, path))
 
 
 def read_archive(path: Path | str) -> dict[str, Any]:
     """Read a `.safetensors` file or a PyTorch archive of plain types, on the CPU.
 
-    What a checkpoint of ours has under `vos`, a safetensors file of ours has as JSON in its metadata.
+    Args:
+        path: The file.
+
+    Returns:
+        Content of the archive. For a safetensors file of this project, the metadata of its header is under `vos` and
+        the tensors are under `state_dict`, as in a checkpoint.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, or holds anything but tensors and plain values.
+        CheckpointError: If the file is missing or damaged, holds anything but tensors and plain values, or has
+            metadata of wrong types.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,50 +79,54 @@ def read_archive(path: Path | str) -> dict[str, Any]:
         content: Any = _read_safe(path) if path.suffix == ".safetensors" else _read_torch(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: holds more than tensors and plain values, refused") from error
-    except Exception as error:  # whatever it is, a library raises it because of these bytes
+    except Exception as error:  # libraries raise arbitrary exceptions on damaged bytes
         reason = (str(error).splitlines() or [""])[0].partition(". This is an internal")[0]
         raise CheckpointError(f"{path}: damaged or no weights file ({reason or type(error).__name__})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
-    _check_description(content.get("vos"), path)
+    _metadata(content, path)
     return content
+
+
+def _metadata(content: dict[str, Any], path: Path | str) -> CheckpointMetadata | None:
+    values = content.get(METADATA_KEY)
+    return CheckpointMetadata.from_dict(values, path) if isinstance(values, dict) and "method" in values else None
 
 
 def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            # torch stores its tensors plain; packed ones would unpack to whatever size they declare.
+            # torch stores tensors uncompressed. Compressed ones could expand to any size.
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("its members are compressed, as torch never does")
     with warnings.catch_warnings():
-        # About pickle protocols: what cannot be read is an error anyway.
+        # Warnings about pickle protocols: an unreadable file raises anyway.
         warnings.simplefilter("ignore")
         return torch.load(path, "cpu", weights_only=True)
 
 
-def _check_description(metadata: Any, path: Path) -> None:
-    """What a checkpoint of ours says of itself: names and plain parameters. Raises `CheckpointError`."""
-    if not isinstance(metadata, dict) or "method" not in metadata:
-        return
-    for key, kind in (("method", str), ("network", dict), ("engine", dict)):
-        if not isinstance(metadata.get(key), kind):
-            raise CheckpointError(
-                f"{path}: damaged, its '{key}' is no {'name' if kind is str else 'set of parameters'}"
-            )
-    cost = metadata.get("training", {})
-    if not isinstance(cost, dict) or not all(isinstance(value, int | float) for value in cost.values()):
-        raise CheckpointError(f"{path}: damaged, its 'training' is no set of numbers")
-
-
 def _read_safe(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
-        about = (file.metadata() or {}).get("vos")
+        metadata = (file.metadata() or {}).get(METADATA_KEY)
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return tensors if about is None else {"vos": json.loads(about), "state_dict": tensors}
+    return tensors if metadata is None else {METADATA_KEY: json.loads(metadata), "state_dict": tensors}
 
 
 def find_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
-    """The state dict of an archive: at the top or under one of the field's usual names, without a `module.` prefix."""
+    """Find the state dict of an archive.
+
+    Args:
+        content: Of the archive. The state dict is at the top level, or under `state_dict`, `net`, `network` or `model`.
+
+    Returns:
+        Its tensors, their keys without the prefix `module.`.
+
+    Example:
+        >>> import torch
+        >>> from voslab.core.weights import find_tensors
+        >>> find_tensors({"net": {"module.weight": torch.zeros(1)}, "epoch": 3})
+        {'weight': tensor([0.])}
+    """
     for key in ("state_dict", "net", "network", "model"):
         if isinstance(content.get(key), dict):
             content = content[key]
@@ -86,10 +136,20 @@ def find_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def rename(key: str, names: Mapping[str, str], inside: Mapping[str, str] | None = None) -> str:
-    """A published key under our name: its prefix replaced by `names`, then the beginning of the rest by `inside`.
+    """Translate a published key to the name in this project.
 
-    >>> rename("Encoder.res2.0.conv1.weight", {"Encoder.": "encoder."}, {"res2.": "layer1."})
-    'encoder.layer1.0.conv1.weight'
+    Args:
+        key: Published key.
+        names: Replacements of the key's prefix.
+        inside: Replacements of the prefix of the rest.
+
+    Returns:
+        The translated key; parts without a replacement stay as they are.
+
+    Example:
+        >>> from voslab.core.weights import rename
+        >>> rename("Encoder.res2.0.conv1.weight", {"Encoder.": "encoder."}, {"res2.": "layer1."})
+        'encoder.layer1.0.conv1.weight'
     """
     result = ""
     for table in (names, inside or {}):
@@ -100,20 +160,30 @@ def rename(key: str, names: Mapping[str, str], inside: Mapping[str, str] | None 
 
 
 def split_stem(stem: Tensor) -> dict[str, Tensor]:
-    """A first convolution over image, mask and others (C 5 7 7) as our mask encoder's two.
+    """Split the first convolution of a published mask encoder into its image part and its mask part.
 
-    Networks of the first training stage know no other objects (C 4 7 7): their weight for those is zero.
+    Args:
+        stem: C 5 7 7 weights over image, object mask and the mask of all other objects. C 4 7 7 weights, from the
+            first training stage, have no input for other objects; its weights are set to zero.
+
+    Returns:
+        The weights under the keys of this project.
     """
     others = F.pad(stem[:, 3:], (0, 0, 0, 0, 0, 5 - stem.shape[1]))
     return {"mask_encoder.conv1.weight": stem[:, :3], "mask_encoder.conv1_mask.weight": others}
 
 
 def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | str) -> None:
-    """Load every tensor, and nothing but, into a network.
+    """Load a state dict that must have exactly the keys and shapes of a network.
+
+    Args:
+        network: Network to change.
+        tensors: Its state dict.
+        source: File to name in errors.
 
     Raises:
-        CheckpointError: naming the first key that is missing, unknown, of another shape, or whose values are complex,
-            sparse, infinite or no numbers.
+        CheckpointError: If a key is missing, unknown or has another shape, or if values are complex, sparse or not
+            finite. The message names the first such key.
     """
     ours = network.state_dict()
     missing = sorted(ours.keys() - tensors.keys())
@@ -129,7 +199,7 @@ def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | 
         raise CheckpointError(
             f"{source}: '{key}' is {tuple(tensors[key].shape)}, this network's is {tuple(ours[key].shape)}"
         )
-    # Not before their shapes are known: a few bytes in a file may stand for any number of values.
+    # Checked after the shapes, because a few bytes in a file may declare any number of values.
     if odd := sorted(key for key in tensors if not _is_plain(tensors[key])):
         raise CheckpointError(f"{source}: '{odd[0]}' is not made of real, finite numbers")
     network.load_state_dict(tensors)
@@ -141,28 +211,31 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def load_encoder(encoder: nn.Module, path: Path | str) -> None:
-    """Load a classification checkpoint with torchvision's key names, or the frame encoder of a checkpoint of ours.
+    """Load a ResNet from a classification checkpoint or from the frame encoder of a checkpoint of this project.
 
-    A classifier is left out, as is the last layer where the encoder has none; what an encoder has besides, the first
-    convolution of a mask, stays as it is, as does `layer4` where a checkpoint of ours has none. Biases of convolutions
-    that the file does not have are zero.
+    The classifier is ignored, as is `layer4` where the encoder has none. Parts that the file lacks keep their values:
+    the mask's first convolution, batch counters, and `layer4` if the file is a checkpoint without one. Missing
+    convolution biases are set to zero.
+
+    Args:
+        encoder: ResNet with torchvision's key names.
+        path: The file.
 
     Raises:
-        CheckpointError: like `read_archive` and `load_tensors`; a checkpoint of ours without an encoder.
+        CheckpointError: If the file cannot be read, does not fit, or is a checkpoint without an encoder.
     """
-    content = read_archive(path)
-    tensors = find_tensors(content)
+    checkpoint = read_checkpoint(path)
+    tensors = checkpoint.tensors
     ours = encoder.state_dict()
-    if "vos" in content:
-        prefix = "segmenter.encoder."
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    if checkpoint.metadata is not None:
+        tensors = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}
         if not tensors:
             raise CheckpointError(f"{path}: a checkpoint without an encoder")
         if not any(key.startswith("layer4.") for key in tensors):
             tensors |= {key: value for key, value in ours.items() if key.startswith("layer4.")}
     left_out = ("fc.", *(() if hasattr(encoder, "layer4") else ("layer4.",)))
     kept = {key: value for key, value in tensors.items() if not key.startswith(left_out)}
-    # Files saved before PyTorch 0.4.1 do not count batches.
+    # Files saved before PyTorch 0.4.1 have no batch counters.
     for key in ours.keys() - kept.keys():
         if key.endswith("num_batches_tracked") or key.startswith("conv1_mask."):
             kept[key] = ours[key]

@@ -1,4 +1,4 @@
-"""The dashboards as one HTML page that needs neither network nor account: `page_of(runs)`."""
+"""Renders the dashboard as one HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -7,55 +7,79 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import count
 from pathlib import Path
 from string import Template
 
+import plotly.graph_objects as go  # type: ignore[import-untyped]
 from PIL import Image, UnidentifiedImageError
+from plotly.io import to_html  # type: ignore[import-untyped]
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from voslab.core import DataError
-from voslab.dashboard.charts import COLOURS, Bubble, Line, bubbles, lines
+from voslab.dashboard.plotly_figures import (
+    Curve,
+    bar_plot,
+    format_summary,
+    line_plot,
+    metric_column,
+    scatter_plot,
+    sequence_plot,
+)
 from voslab.dashboard.runs import Run, grouped
 from voslab.dashboard.views import VIEWS, Panel, View
-from voslab.reporting.curves import thinned
-from voslab.reporting.page import Column, column
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-POINTS = 200
-"""Most points of a curve."""
-PICTURES, PIXELS = 24, 900
-"""Most pictures of a page, and their largest width."""
+CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "showSendToCloud": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
+}
+"""Settings of plotly; its buttons that link or upload to the plotly service are removed."""
+MAX_IMAGES, MAX_WIDTH = 24, 900
+"""Maximum number of images of a group, and their maximum width in pixels."""
 
 
 def page_of(runs: Sequence[Run], views: Sequence[View] = VIEWS) -> str:
-    """The page, the same for the same runs.
+    """Render the page; equal runs give an equal page.
+
+    Each group of runs is one section, of which the page shows one at a time. If there are several groups, the first
+    section compares them: it shows the first view for all runs.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: if an image cannot be read.
     """
-    trained = [run for run in runs if run.history]
-    colours = {run.name: number for number, run in enumerate(trained)}
-    drawn = Page(runs, colours)
-    scored = sum(bool(run.summary) for run in runs)
+    ids = count()
+    groups = grouped(runs)
+    sections = [(group, members, views) for group, members in groups.items()]
+    if len(groups) > 1:
+        sections.insert(0, (f"All {len(groups)} groups", list(runs), views[:1]))
+    trained, scored = sum(bool(run.history) for run in runs), sum(bool(run.summary) for run in runs)
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        colours="\n".join(f".c{i} {{ --c: var(--c{i}); }}" for i in range(COLOURS)),
-        links="".join(f'<a href="#{view.name.lower()}">{escape(view.name)}</a>' for view in views),
-        facts=f"{len(trained)} with curves, {scored} with scores",
-        views="\n".join(drawn.view(view) for view in views),
+        plotly=get_plotlyjs(),
+        options="".join(f'<option value="{i}">{escape(title)}</option>' for i, (title, *_) in enumerate(sections)),
+        facts=f"{trained} with curves, {scored} with scores",
+        sections="\n".join(
+            f'<template id="section-{i}">{Section(members, ids).render(shown)}</template>'
+            for i, (_, members, shown) in enumerate(sections)
+        ),
     )
 
 
-class Page:
-    """Draws panels.
+class Section:
+    """Renders the panels of a group of runs.
 
     Args:
-        runs: that it shows.
-        colours: of runs with curves, by name.
+        runs: runs of the section.
+        ids: numbers for the identifiers of figures, shared by all sections of a page.
     """
 
-    def __init__(self, runs: Sequence[Run], colours: dict[str, int]) -> None:
+    def __init__(self, runs: Sequence[Run], ids: count[int]) -> None:
         self.runs = runs
-        self.colours = colours
-        self._kinds: dict[str, Callable[[Panel], list[str]]] = {
+        self._ids = ids
+        self._subtitled = len(grouped(runs)) > 1
+        self._renderers: dict[str, Callable[[Panel], list[str]]] = {
             "number": self._number,
             "lines": self._lines,
             "scatter": self._scatter,
@@ -65,188 +89,138 @@ class Page:
             "media": self._media,
         }
 
-    def view(self, view: View) -> str:
-        """A part of the page; panels that have nothing to show are named at its end."""
+    def render(self, views: Sequence[View]) -> str:
+        """Render views as HTML, with links to them if there are several."""
+        links = "".join(f'<a href="#{view.name.lower()}">{escape(view.name)}</a>' for view in views)
+        return (f"<nav>{links}</nav>" if len(views) > 1 else "") + "".join(map(self._view, views))
+
+    def _view(self, view: View) -> str:
+        """Render the panels of a view by section; titles of panels without data are listed at the end."""
         parts, absent = [], []
-        curves = False
         for group, panels in view.groups().items():
-            cards = {panel: self._kinds[panel.kind](panel) for panel in panels}
+            cards = {panel: self._renderers[panel.kind](panel) for panel in panels}
             absent += [panel.title for panel in panels if not cards[panel]]
-            curves |= any(panel.kind == "lines" for panel in panels if cards[panel])
             if any(cards.values()):
                 kind = " numbers" if all(panel.kind == "number" for panel in panels) else ""
                 content = "".join(card for found in cards.values() for card in found)
                 parts.append(f'<h2>{escape(group)}</h2><div class="cards{kind}">{content}</div>')
         nothing = f'<p class="absent">Nothing was logged for: {escape("; ".join(absent))}.</p>' if absent else ""
         head = f'<h1 id="{view.name.lower()}">{escape(view.name)}</h1><p>{escape(view.question)}</p>'
-        return f"<section>{head}{self._legend() if curves else ''}{''.join(parts)}{nothing}</section>"
-
-    def _legend(self) -> str:
-        buttons = (
-            f'<button data-run="{name}" aria-pressed="true"><i class="c{i % COLOURS}"></i>{name}</button>'
-            for name, i in ((escape(run), number) for run, number in self.colours.items())
-        )
-        return f'<div class="legend">{"".join(buttons)}</div>'
+        return f"<section>{head}{''.join(parts)}{nothing}</section>"
 
     def _number(self, panel: Panel) -> list[str]:
+        """Render the best run of each group; groups may have been evaluated on different data."""
         [metric] = panel.metrics
-        found = [run for run in self.runs if metric in run.summary]
-        if not found:
-            return []
-        unit = _column(metric).heading
         cards = []
-        # Runs of other groups may have seen other data.
-        for group in dict.fromkeys(run.group for run in found):
-            best = max((run for run in found if run.group == group), key=lambda run: run.summary[metric])
-            value = f'<div class="number">{_shown(best, metric)} <small>{escape(unit)}</small></div>'
-            cards.append(_card(panel.title, f"{value}<p>{escape(best.name)} · {escape(group)}</p>"))
+        for group, runs in grouped([run for run in self.runs if metric in run.summary]).items():
+            best = max(runs, key=lambda run: run.summary[metric])
+            unit = escape(metric_column(metric).heading)
+            value = f'<div class="number">{format_summary(best, metric)} <small>{unit}</small></div>'
+            cards.append(_card(panel.title, f"{value}<p>{escape(best.name)}</p>", subtitle=self._subtitle(group)))
         return cards
 
     def _lines(self, panel: Panel) -> list[str]:
-        """One chart with a colour per run; where a run has several of the metrics, a chart per run."""
-        found = [(run, metric) for run in self.runs for pattern in panel.metrics for metric in run.named(pattern)]
-        if not found:
-            return []
-        if len(found) == len({id(run) for run, _ in found}):
-            curves = [_line(run, metric, run.name, self.colours[run.name]) for run, metric in found]
-            return [_card(panel.title, lines(curves, panel.log), panel.note)]
+        """Render one chart with a curve per run, or a chart per run if a run has several of the metrics."""
+        trained = [run for run in self.runs if run.history]
+        metrics = [[metric for pattern in panel.metrics for metric in run.named(pattern)] for run in trained]
+        if all(len(names) <= 1 for names in metrics):
+            curves = [
+                Curve(run, name, run.name, number)
+                for number, (run, names) in enumerate(zip(trained, metrics, strict=True))
+                for name in names
+            ]
+            return [_card(panel.title, self._plot(line_plot(curves, panel.log)), panel.note)] if curves else []
         cards = []
-        for run in self.runs:
-            metrics = [metric for one, metric in found if one is run]
-            curves = [_line(run, name, name.rpartition("/")[2], i) for i, name in enumerate(metrics)]
+        for run, names in zip(trained, metrics, strict=True):
+            curves = [Curve(run, name, name.rpartition("/")[2], number) for number, name in enumerate(names)]
             if curves:
-                drawn = lines(curves, panel.log) + _keys([curve.label for curve in curves])
-                cards.append(_card(panel.title, drawn, panel.note, run.name))
+                cards.append(_card(panel.title, self._plot(line_plot(curves, panel.log)), panel.note, run.name))
         return cards
 
     def _scatter(self, panel: Panel) -> list[str]:
+        """Render a bubble per run; of runs with equal numbers, the first one."""
         x, y, size = panel.metrics
         found = {(run.summary[x], run.summary[y]): run for run in reversed(self.runs) if {x, y} <= run.summary.keys()}
         if not found:
             return []
-        chosen = list(reversed(found.values()))
-        groups = list(dict.fromkeys(run.group for run in chosen))
-        largest = max((run.summary.get(size, 0.0) for run in chosen), default=0.0) or 1.0
-        places = [
-            Bubble(
-                run.name,
-                groups.index(run.group),
-                run.summary[x] * _column(x).scale,
-                run.summary[y] * _column(y).scale,
-                run.summary.get(size, 0.0) / largest,
-            )
-            for run in chosen
-        ]
-        drawn = bubbles(places, _column(x).heading, _column(y).heading)
-        return [_card(panel.title, drawn + (_keys(groups) if len(groups) > 1 else ""), panel.note, kind="wide")]
+        figure = scatter_plot(list(reversed(found.values())), x, y, size)
+        return [_card(panel.title, self._plot(figure), panel.note, kind="wide")]
 
     def _bars(self, panel: Panel) -> list[str]:
         [metric] = panel.metrics
-        cards = []
-        for colour, (group, runs) in enumerate(grouped([run for run in self.runs if metric in run.summary]).items()):
-            largest = max(run.summary[metric] for run in runs) or 1.0
-            rows = (_bar(run, metric, run.summary[metric] / largest, colour) for run in runs)
-            cards.append(_card(panel.title, f'<div class="bars">{"".join(rows)}</div>', panel.note, group))
-        return cards
+        return [
+            _card(panel.title, self._plot(bar_plot(runs, metric)), panel.note, self._subtitle(group), "wide")
+            for group, runs in grouped([run for run in self.runs if metric in run.summary]).items()
+        ]
 
     def _table(self, panel: Panel) -> list[str]:
-        """A table per group; one that measured none of the panel's metrics shows what it did measure."""
+        """Render a table per group; it shows all metrics of the group if it has none of the panel's."""
         cards = []
         for group, runs in grouped([run for run in self.runs if run.summary]).items():
-            there = dict.fromkeys(metric for run in runs for metric in run.summary)
-            metrics = [metric for metric in panel.metrics if metric in there] or list(there)
-            rows = [[escape(run.name), *(_shown(run, metric) for metric in metrics)] for run in runs]
-            content = _html_table(["", *(_column(metric).heading for metric in metrics)], rows)
-            cards.append(_card(panel.title, content, panel.note, group, "wide"))
+            measured = dict.fromkeys(metric for run in runs for metric in run.summary)
+            metrics = [metric for metric in panel.metrics if metric in measured] or list(measured)
+            head = ["", *(metric_column(metric).heading for metric in metrics)]
+            rows = [[run.name, *(format_summary(run, metric) for metric in metrics)] for run in runs]
+            cards.append(_card(panel.title, _html_table(head, rows), panel.note, self._subtitle(group), "wide"))
         return cards
 
     def _sequences(self, panel: Panel) -> list[str]:
-        """Hardest first; a bar in each cell."""
+        """Render bars per sequence, lowest mean first, and all values as a table."""
         cards = []
         for group, runs in grouped([run for run in self.runs if run.sequences]).items():
-            names = {name for run in runs for name in run.sequences}
-            means = {name: _mean([run.sequences[name] for run in runs if name in run.sequences]) for name in names}
-            rows: list[list[str | float]] = [
-                [escape(name), *(run.sequences.get(name, math.nan) for run in runs)]
-                for name in sorted(names, key=lambda name: (means[name], name))
+            scores: dict[str, list[float]] = {}
+            for run in runs:
+                for name, score in run.sequences.items():
+                    scores.setdefault(name, []).append(score)
+            names = sorted(scores, key=lambda name: (math.fsum(scores[name]) / len(scores[name]), name))
+            rows = [
+                [name, *(f"{100 * run.sequences[name]:.1f}" if name in run.sequences else "-" for run in runs)]
+                for name in names
             ]
-            content = _html_table(["", *(run.name for run in runs)], rows)
-            cards.append(_card(panel.title, content, panel.note, group, "wide"))
+            table = (
+                f"<details><summary>Values</summary>{_html_table(['', *(run.name for run in runs)], rows)}</details>"
+            )
+            content = self._plot(sequence_plot(runs, names)) + table
+            cards.append(_card(panel.title, content, panel.note, self._subtitle(group), "wide"))
         return cards
 
     def _media(self, panel: Panel) -> list[str]:
-        found = [(run, caption, path) for run in self.runs for caption, path in run.pictures.items()]
+        found = [(run, caption, path) for run in self.runs for caption, path in run.images.items()]
         return [
-            f'<figure class="card"><img alt="{escape(caption)}" src="{_picture(path)}">'
+            f'<figure class="card"><img alt="{escape(caption)}" src="{_image_url(path)}">'
             f"<figcaption><b>{escape(run.name)}</b>: {escape(caption)}</figcaption></figure>"
-            for run, caption, path in found[:PICTURES]
+            for run, caption, path in found[:MAX_IMAGES]
         ]
 
+    def _subtitle(self, group: str) -> str:
+        """Return the name of a group for a card if the section has several groups."""
+        return group if self._subtitled else ""
 
-def _line(run: Run, metric: str, label: str, colour: int) -> Line:
-    steps, values = (thinned(part, POINTS) for part in run.history[metric])
-    return Line(label, colour, steps, values * _column(metric).scale)
-
-
-def _column(metric: str) -> Column:
-    place, _, name = metric.rpartition("/")
-    return column("J&F-Mean" if place in ("val/sequences", "val/J", "val/F") else name)
+    def _plot(self, figure: go.Figure) -> str:
+        name = f"plot-{next(self._ids)}"
+        return str(to_html(figure, dict(CONFIG), full_html=False, include_plotlyjs=False, div_id=name))
 
 
-def _shown(run: Run, metric: str) -> str:
-    if metric not in run.summary:
-        return "-"
-    kind = _column(metric)
-    text = f"{run.summary[metric] * kind.scale:.{kind.digits}f}"
-    spread = run.spread.get(metric)
-    return text if spread is None else f"{text} ± {spread * kind.scale:.{kind.digits}f}"
-
-
-def _card(title: str, content: str, note: str = "", about: str = "", kind: str = "") -> str:
+def _card(title: str, content: str, note: str = "", subtitle: str = "", kind: str = "") -> str:
     below = f"<p>{escape(note)}</p>" if note else ""
-    small = f"<small>{escape(about)}</small>" if about else ""
+    small = f"<small>{escape(subtitle)}</small>" if subtitle else ""
     return f'<div class="card {kind}"><h3>{escape(title)}{small}</h3>{content}{below}</div>'
 
 
-def _bar(run: Run, metric: str, share: float, colour: int) -> str:
-    width = f"width:{100 * min(1.0, max(0.0, share)):.1f}%"
-    bar = f'<div><i class="c{colour % COLOURS}" style="{width}"></i></div>'
-    return f"<span>{escape(run.name)}</span>{bar}<b>{_shown(run, metric)}</b>"
-
-
-def _keys(labels: Sequence[str]) -> str:
-    """What the colours of one chart stand for."""
-    keys = (f'<span><i class="c{i % COLOURS}"></i>{escape(label)}</span>' for i, label in enumerate(labels))
-    return f'<div class="keys">{"".join(keys)}</div>'
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """Words are HTML already; numbers, of 0..1, are bars of per cent."""
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(value: str | float) -> str:
-    if isinstance(value, str):
-        return f"<td>{value}</td>"
-    if math.isnan(value):
-        return "<td>-</td>"
-    return f'<td class="fill" style="--w:{100 * value:.0f}%">{100 * value:.1f}</td>'
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _picture(path: Path) -> str:
-    """A JPEG as a `data:` address, reduced."""
+def _image_url(path: Path) -> str:
+    """Return a reduced JPEG copy of an image as a `data:` URL."""
     try:
         with Image.open(path) as image:
             small = image.convert("RGB")
-            small.thumbnail((PIXELS, 4 * PIXELS))
+            small.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH))
     except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path}: no picture ({error})") from error
+        raise DataError(f"{path}: cannot be read as an image ({error})") from error
     data = io.BytesIO()
     small.save(data, format="JPEG", quality=78)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

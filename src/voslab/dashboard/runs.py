@@ -1,4 +1,4 @@
-"""What a dashboard shows: run folders, and studies with their records, in one form."""
+"""Reads run folders and studies into one form for the dashboard."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 
 from voslab.core import ConfigError, DataError
 from voslab.reporting.curves import Values, points, read_table
-from voslab.reporting.records import sequence_means, sequence_scores, summarise
 from voslab.reporting.study import Study, read_study
+from voslab.reporting.summary import sequence_means, sequence_scores, summarise
 
 CURVES = Path("logs", "metrics.csv")
 METRICS, SEQUENCES, SHEET, JOB = "metrics.json", "per_sequence.csv", "sheet.jpg", "job.json"
+MAX_NAME = 48
+"""Maximum length of a shortened name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,13 @@ class Run:
     """A training or an evaluation.
 
     Attributes:
-        name: as it is shown.
-        group: the study or sweep that it belongs to, or the folder.
-        history: steps and values of what was logged, by metric.
-        summary: what was measured in the end, by metric (`test/J&F-Mean`).
-        spread: standard deviation of the same, where runs of several seeds were averaged.
+        name: name of the run on the page.
+        group: title of its study, or name of the folder or sweep that contains it.
+        history: steps and values by logged metric.
+        summary: final values by metric, such as `test/J&F-Mean`.
+        spread: standard deviations of the summary, if runs of several seeds were averaged.
         sequences: J&F of every sequence, 0..1.
-        pictures: files of galleries and sheets, by caption.
+        images: files of galleries and contact sheets by caption.
     """
 
     name: str
@@ -38,27 +40,27 @@ class Run:
     summary: dict[str, float] = field(default_factory=dict)
     spread: dict[str, float] = field(default_factory=dict)
     sequences: dict[str, float] = field(default_factory=dict)
-    pictures: dict[str, Path] = field(default_factory=dict)
+    images: dict[str, Path] = field(default_factory=dict)
 
     def named(self, pattern: str) -> list[str]:
-        """Metrics of the history that a panel's metric stands for."""
+        """Return the metrics of the history that match a name, or a prefix followed by `*`."""
         if pattern.endswith("*"):
             return [name for name in self.history if name.startswith(pattern[:-1])]
         return [pattern] if pattern in self.history else []
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All studies and runs in a folder, at any depth; a study is not searched any further.
+    """Read all studies and runs in a folder, at any depth; subfolders of a study are not searched.
 
     Raises:
-        ConfigError: there is no such folder, or nothing in it.
-        DataError: a file of theirs is damaged.
+        ConfigError: if the folder does not exist, or contains neither a run nor a study.
+        DataError: if a file is damaged.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder of runs")
     found = list(_search(folder, folder.resolve()))
     if not found:
-        raise ConfigError(f"{folder}: holds no run ({CURVES} or {METRICS}) and no study (study.yaml)")
+        raise ConfigError(f"{folder}: contains no run ({CURVES} or {METRICS}) and no study (study.yaml)")
     return found
 
 
@@ -73,15 +75,15 @@ def _search(folder: Path, root: Path) -> Iterator[Run]:
 
 
 def _study(study: Study) -> Iterator[Run]:
-    """A run per curve, and one per row."""
+    """Yield a run per file of curves, one per row, and one with the images."""
     for figure in study.figures.values():
         for file in figure.files if figure.kind == "curves" else ():
             path = study.folder / file
             yield Run(path.stem, study.title, history=_history(path))
-    pictures = {one.caption: study.folder / one.files[0] for one in study.figures.values() if one.kind == "file"}
+    images = {one.caption: study.folder / one.files[0] for one in study.figures.values() if one.kind == "file"}
     for name, row in study.rows.items():
         runs = study.runs(name)
-        shared = set.intersection(*(set(run.content["metrics"]) for run in runs)) if runs else set()
+        shared = set.intersection(*(set(run.metrics) for run in runs)) if runs else set()
         summaries = {f"test/{metric}": summarise(runs, metric) for metric in sorted(shared)}
         yield Run(
             row.label.replace("`", ""),
@@ -90,35 +92,40 @@ def _study(study: Study) -> Iterator[Run]:
             spread={metric: one.deviation for metric, one in summaries.items() if math.isfinite(one.deviation)},
             sequences=sequence_scores(runs),
         )
-    if pictures:
-        yield Run(study.title, study.title, pictures=pictures)
+    if images:
+        yield Run(study.title, study.title, images=images)
 
 
 def _run(folder: Path, root: Path) -> Run:
-    """Named by its place in the folder that was searched, or what a sweep varied in it."""
-    place = folder.resolve()
-    name = place.relative_to(root).as_posix() if place != root else place.name
-    group = place.parent.name
-    pictures = {path.stem: path for path in sorted((folder / "gallery").glob("*.png"))}
+    """Read a run folder; its name is its path relative to the root, or the choices of its sweep job."""
+    path = folder.resolve()
+    name = path.relative_to(root).as_posix() if path != root else path.name
+    images = {path.stem: path for path in sorted((folder / "gallery").glob("*.png"))}
     if (folder / SHEET).is_file():
-        pictures["best, median and worst sequences"] = folder / SHEET
+        images["best, median and worst sequences"] = folder / SHEET
     return Run(
         _choices(folder) or name,
-        group,
+        path.parent.name,
         history=_history(folder / CURVES) if (folder / CURVES).is_file() else {},
         summary=_summary(folder / METRICS) if (folder / METRICS).is_file() else {},
         sequences=_sequences(folder / SEQUENCES) if (folder / SEQUENCES).is_file() else {},
-        pictures=pictures,
+        images=images,
     )
 
 
 def _choices(folder: Path) -> str:
-    """What a sweep says of its job."""
+    """Return the number of a sweep job with the overrides that not all jobs of the sweep share; "" without a job."""
     if not (folder / JOB).is_file():
         return ""
-    content = _json(folder / JOB)
-    choices = content.get("choices", [])
-    return f"{folder.name}: {' '.join(map(str, choices))}" if isinstance(choices, list) else ""
+    own = _overrides(folder / JOB)
+    others = [_overrides(path) for path in folder.parent.glob(f"*/{JOB}") if path.parent.name != folder.name]
+    varied = [choice for choice in own if not others or not all(choice in other for other in others)]
+    return f"{folder.name}: {' '.join(varied)}" if varied else ""
+
+
+def _overrides(path: Path) -> list[str]:
+    choices = _json(path).get("choices", [])
+    return list(map(str, choices)) if isinstance(choices, list) else []
 
 
 def _history(path: Path) -> dict[str, tuple[Values, Values]]:
@@ -137,11 +144,11 @@ def _summary(path: Path) -> dict[str, float]:
 
 
 def _sequences(path: Path) -> dict[str, float]:
-    """Means over objects."""
+    """Read J&F of every sequence, averaged over its objects."""
     try:
         means = sequence_means(read_table(path))
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: no scores of sequences ({error})") from error
+        raise DataError(f"{path}: not the scores of sequences ({error})") from error
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
@@ -151,13 +158,24 @@ def _json(path: Path) -> dict[str, object]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected names and values")
+        raise DataError(f"{path}: expected a JSON object")
     return content
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs by group."""
-    found: dict[str, list[Run]] = {}
+    """Return the runs by group, in order of appearance."""
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(run.group, []).append(run)
-    return found
+        groups.setdefault(run.group, []).append(run)
+    return groups
+
+
+def shorten(name: str, limit: int = MAX_NAME) -> str:
+    """Shorten a name to `limit` characters by replacing its middle with an ellipsis.
+
+    Example:
+        >>> shorten("python -m src.evaluate checkpoint=a.ckpt", 16)
+        'python…t=a.ckpt'
+    """
+    tail = limit // 2
+    return name if len(name) <= limit else f"{name[: limit - tail - 1].rstrip()}…{name[-tail:].lstrip()}"

@@ -1,7 +1,7 @@
-"""The dashboards, declared once: what the HTML page and the W&B workspaces are both made of.
+"""Declares the panels that the HTML page and the W&B workspaces show.
 
-Metrics go by the names under which trainings log them, `test/` before those of `metrics.json`. One that ends in `*`
-stands for all that begin so.
+Metrics have the names under which trainings log them; those of `metrics.json` have the prefix `test/`. A name that ends
+in `*` matches all metrics with that prefix.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ Kind = Literal["number", "lines", "scatter", "bars", "table", "sequences", "medi
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart.
+    """A panel of a dashboard.
 
     Attributes:
-        title: above it.
-        kind: `number`: the best value; `lines`: over steps, a line per run; `scatter`: a bubble per run at the first
-            metric, the second one high, of the third's size; `bars`: one per run; `table`: runs by metrics;
-            `sequences`: sequences by runs; `media`: pictures.
-        metrics: what it shows.
-        group: the section it stands in.
-        note: how to read it.
-        log: a logarithmic axis.
+        title: title of the panel.
+        kind: `number` shows the best value; `lines` a curve over steps per run; `scatter` a bubble per run, with the
+            metrics for x, y and area; `bars` a bar per run; `table` runs by metrics; `sequences` sequences by runs;
+            `media` images.
+        metrics: metrics that the panel shows.
+        group: section of the view.
+        note: explanation below the chart.
+        log: whether the vertical axis is logarithmic.
     """
 
     title: str
@@ -40,9 +40,9 @@ class View:
     """A dashboard.
 
     Attributes:
-        name: of the workspace, heading of the page's part.
-        question: that it answers.
-        panels: in order; those of a group follow each other.
+        name: name of the W&B workspace and heading on the page.
+        question: question that the view answers.
+        panels: panels in order; panels of the same group are consecutive.
     """
 
     name: str
@@ -50,11 +50,11 @@ class View:
     panels: tuple[Panel, ...]
 
     def groups(self) -> dict[str, list[Panel]]:
-        """Panels by section."""
-        found: dict[str, list[Panel]] = {}
+        """Return the panels by section."""
+        groups: dict[str, list[Panel]] = {}
         for panel in self.panels:
-            found.setdefault(panel.group, []).append(panel)
-        return found
+            groups.setdefault(panel.group, []).append(panel)
+        return groups
 
 
 SCORE, SPEED, MEMORY = "test/J&F-Mean", "test/frames_per_second", "test/peak_memory_mb"
@@ -62,19 +62,19 @@ STATISTICS = tuple(f"test/{measure}-{statistic}" for measure in "JF" for statist
 VIEWS = (
     View(
         "Overview",
-        "Is it learning, what does it cost, and what came of it?",
+        "Does the training converge, what does it cost, and what is the result?",
         (
             Panel("Best J&F", "number", (SCORE,), "Result"),
             Panel("Training loss", "lines", ("train/loss",), "Learning", log=True),
-            Panel("J&F of validation", "lines", ("val/J&F-Mean",), "Learning"),
-            Panel("J of validation", "lines", ("val/J-Mean",), "Learning"),
-            Panel("F of validation", "lines", ("val/F-Mean",), "Learning"),
+            Panel("Validation J&F", "lines", ("val/J&F-Mean",), "Learning"),
+            Panel("Validation J", "lines", ("val/J-Mean",), "Learning"),
+            Panel("Validation F", "lines", ("val/F-Mean",), "Learning"),
             Panel(
                 "J&F against speed",
                 "scatter",
                 (SPEED, SCORE, MEMORY),
                 "Cost",
-                note="The area is peak memory. Speeds compare where the machine was the same and not shared.",
+                note="The area is the peak memory. Speeds are comparable only between runs on the same idle machine.",
             ),
             Panel("Learning rate", "lines", ("lr-*",), "Machine"),
             Panel("Gradient norm, before clipping", "lines", ("train/gradient_norm",), "Machine", log=True),
@@ -86,7 +86,7 @@ VIEWS = (
     ),
     View(
         "Ablation",
-        "Which part makes which difference?",
+        "How much does each component contribute?",
         (
             Panel("J&F", "bars", (SCORE,), "Accuracy"),
             Panel("Frames per second", "bars", (SPEED,), "Cost"),
@@ -100,10 +100,10 @@ VIEWS = (
     ),
     View(
         "Video",
-        "Which videos are easy, which are hard, and what do the masks look like?",
+        "Which videos are easy or hard, and what do the masks look like?",
         (
-            Panel("J&F of every sequence", "sequences", ("test/per_sequence",), "Sequences"),
-            Panel("J&F of every validation sequence", "lines", ("val/sequences/*",), "Sequences"),
+            Panel("J&F per sequence", "sequences", ("test/per_sequence",), "Sequences"),
+            Panel("J&F per validation sequence", "lines", ("val/sequences/*",), "Sequences"),
             Panel("Masks", "media", ("val/gallery",), "Masks"),
         ),
     ),

@@ -1,4 +1,4 @@
-"""The dashboards as W&B workspaces, by `wandb-workspaces`, which is no part of the tested environment."""
+"""Creates the dashboards as W&B workspaces with the optional package `wandb-workspaces`."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from voslab.dashboard.views import VIEWS, Panel, View
 
 
 def workspaces(entity: str, project: str, views: Sequence[View] = VIEWS) -> list[Any]:
-    """A `wandb_workspaces.workspaces.Workspace` per view, not saved: nothing here needs a network.
+    """Return an unsaved `wandb_workspaces.workspaces.Workspace` per view; needs no network.
 
     Raises:
-        ConfigError: the package is not installed.
+        ConfigError: if the package is not installed.
     """
     try:
         with warnings.catch_warnings():
-            # Of its own use of pydantic.
+            # wandb-workspaces uses deprecated features of pydantic.
             warnings.simplefilter("ignore", DeprecationWarning)
             import wandb_workspaces.reports.v2 as reports
-            import wandb_workspaces.workspaces as made
+            import wandb_workspaces.workspaces as ws
     except ImportError as error:
         raise ConfigError("upload: needs wandb-workspaces: pip install wandb-workspaces") from error
     return [
-        made.Workspace(
+        ws.Workspace(
             entity=entity,
             project=project,
             name=view.name,
             sections=[
-                made.Section(name=group, panels=[_panel(reports, panel) for panel in panels], is_open=True)
+                ws.Section(name=group, panels=[_panel(reports, panel) for panel in panels], is_open=True)
                 for group, panels in view.groups().items()
             ],
         )
@@ -39,30 +39,31 @@ def workspaces(entity: str, project: str, views: Sequence[View] = VIEWS) -> list
 
 
 def upload(target: str) -> list[str]:
-    """Save a new view per dashboard in a project; their addresses.
+    """Save a workspace per view in a W&B project and return their URLs.
 
     Args:
         target: `ENTITY/PROJECT`.
 
     Raises:
-        ConfigError: the target is none, the package is not installed, nobody is logged in, or W&B refuses.
+        ConfigError: if the target is malformed, the package is not installed, there is no W&B login, or W&B reports
+            an error.
     """
     entity, _, project = target.partition("/")
     if not entity or not project or "/" in project:
         raise ConfigError(f"upload={target}: must be ENTITY/PROJECT")
-    made = workspaces(entity, project)
+    unsaved = workspaces(entity, project)
     import wandb
 
     if not wandb.login(prompt=False, verify=False):
-        raise ConfigError(f"upload={target}: nobody is logged in to W&B: wandb login")
+        raise ConfigError(f"upload={target}: not logged in to W&B: run wandb login")
     try:
-        return [str(workspace.save().url) for workspace in made]
-    except Exception as error:  # of wandb, its transport and the service: as many kinds as there are causes
-        raise ConfigError(f"upload={target}: W&B does not take it ({' '.join(str(error).split())})") from error
+        return [str(workspace.save().url) for workspace in unsaved]
+    except Exception as error:  # wandb, its transport and the service have no common exception class
+        raise ConfigError(f"upload={target}: W&B reports an error ({' '.join(str(error).split())})") from error
 
 
 def _panel(reports: Any, panel: Panel) -> Any:
-    """The panel of W&B that shows the same."""
+    """Return the W&B panel that corresponds to a panel of the page."""
     title, metrics = panel.title, list(panel.metrics)
     match panel.kind:
         case "number":

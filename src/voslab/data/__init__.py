@@ -1,10 +1,10 @@
-"""Data sets on disk, and the training clips and evaluation sequences made of them."""
+"""Data sets on disk, training clips and evaluation sequences."""
 
-from voslab.data.clips.augmentation import Augmentation, ClipTransform, build
+from voslab.data.clips.augmentation import Augmentation, ClipTransform, build_transform
 from voslab.data.clips.dataset import ClipDataset, ClipItem, ClipSettings, ClipSource, RawClip, VideoClips, collate
 from voslab.data.clips.sampling import Curriculum, choose_objects, sample_frames
 from voslab.data.samplers import EvaluationSampler, TrainSampler
-from voslab.data.video_sequence import EvaluationItem, Sequence
+from voslab.data.video_sequence import EvaluationItem, VideoSequence
 
 __all__ = [
     "Augmentation",
@@ -17,10 +17,10 @@ __all__ = [
     "EvaluationItem",
     "EvaluationSampler",
     "RawClip",
-    "Sequence",
     "TrainSampler",
     "VideoClips",
-    "build",
+    "VideoSequence",
+    "build_transform",
     "choose_objects",
     "collate",
     "sample_frames",

@@ -1,4 +1,4 @@
-"""Frames of video files as image files, for whoever needs them in any order."""
+"""Decodes video files into cached image files, for random access to frames."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from voslab.video.reader import open_video
 _log = logging.getLogger(__name__)
 
 
-def decoded(video: Path, cache: Path) -> list[Path]:
-    """PNG files of a video's frames, `00000.png` on, in a folder of `cache` that holds all of them or does not exist.
+def decode_to_cache(video: Path, cache: Path) -> list[Path]:
+    """Decode a video into PNG files `00000.png`, `00001.png`, … on first use, atomically.
 
-    Made on first use; a video that has changed since (size or time) is another one.
+    Args:
+        video: The video file. A changed size or modification time makes it another video.
+        cache: Folder of the cache.
+
+    Returns:
+        Files of all frames, in order.
 
     Raises:
-        VideoError: not a video, or a damaged one.
-        WriteError: the frames cannot be written.
+        VideoError: If the file is damaged or not a video.
+        WriteError: If the frames cannot be written.
     """
     try:
         seen = video.stat()
@@ -34,7 +39,7 @@ def decoded(video: Path, cache: Path) -> list[Path]:
             _log.info("%s: decoding into %s, once", video, target)
             _decode(video, target)
     except OSError as error:
-        raise WriteError(f"{cache}: frames of {video} cannot be kept ({error.strerror or error})") from error
+        raise WriteError(f"{cache}: frames of {video} cannot be written ({error.strerror or error})") from error
     return image_files(target)
 
 
@@ -42,12 +47,12 @@ def _decode(video: Path, target: Path) -> None:
     building = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     try:
         building.mkdir(parents=True)
-        for picture in open_video(video):
-            Image.fromarray(picture.image).save(building / f"{picture.index:05}.png", compress_level=1)
+        for frame in open_video(video):
+            Image.fromarray(frame.image).save(building / f"{frame.index:05}.png", compress_level=1)
         try:
             building.rename(target)
         except OSError:
-            # Another process was first: a folder with files in it cannot be renamed over.
+            # Another process finished first: rename cannot replace a folder that has files.
             if not target.is_dir():
                 raise
     finally:

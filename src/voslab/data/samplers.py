@@ -1,4 +1,4 @@
-"""Who works on what: training indices and evaluation videos over the processes of a run."""
+"""Distributes training clips and evaluation videos over the processes of a run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from voslab.core import DataError, generator
 
 
 class TrainSampler(Sampler[tuple[int, int]]):
-    """Addresses (epoch, index) of one process, in an order keyed by (seed, epoch).
+    """Yields the addresses (epoch, index) of one process, in an order that depends on (seed, epoch).
 
-    The order of all processes together is cut into global batches of `batch * world`; each process takes its part of
-    every one, so a run on several processes sees the batches that a run on one would. What does not fill a global batch
-    is dropped, another part in every epoch.
+    The global order is cut into global batches of `batch * world` clips, and each process takes its part of every one.
+    So a run on several processes trains on the same global batches as a run on one. The incomplete last batch is
+    dropped; it holds other clips in every epoch.
 
     Args:
-        size: clips in the data set.
-        seed: of the order.
-        shuffle: else by index.
-        fixed: every epoch is epoch 0, the very same clips.
-        rank: this process.
-        world: number of processes.
-        batch: clips per process and step.
+        size: Number of clips in the data set.
+        seed: Seed of the order.
+        shuffle: Whether the order is random; otherwise it is by index.
+        fixed: Whether every epoch repeats the clips of epoch 0.
+        rank: Rank of this process.
+        world: Number of processes.
+        batch: Clips per process and step.
 
     Raises:
-        DataError: the data set does not fill one global batch.
+        DataError: If the data set does not fill one global batch.
     """
 
     def __init__(
@@ -52,25 +52,30 @@ class TrainSampler(Sampler[tuple[int, int]]):
 
     @property
     def plan(self) -> tuple[int, int, int]:
-        """What decides on the order: clips, seed, and clips in a global batch."""
+        """Parameters of the order: number of clips, seed, and clips per global batch."""
         return self._size, self._seed, self._batch * self._world
 
     @property
     def first(self) -> int:
-        """The global batch at which the next iteration starts."""
+        """Index of the global batch at which the next iteration starts."""
         epoch, batches = self._done
         return batches if epoch == self.epoch else 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
-    def leave_out(self, epoch: int, batches: int) -> None:
-        """Begin that epoch, and no other, behind so many global batches: they were trained on before."""
+    def skip_batches(self, epoch: int, batches: int) -> None:
+        """Skip the first global batches of an epoch, which were trained on before.
+
+        Args:
+            epoch: The epoch; all others are complete.
+            batches: Number of global batches to skip.
+        """
         self._done = (epoch, batches)
 
     def __len__(self) -> int:
-        """Addresses of a whole epoch, also of one that begins later."""
+        """Return the number of addresses of a whole epoch, including skipped ones."""
         return self._size // (self._batch * self._world) * self._batch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -83,23 +88,27 @@ class TrainSampler(Sampler[tuple[int, int]]):
 
 
 class EvaluationSampler(Sampler[int]):
-    """Videos of one process: over all processes each comes exactly once, none is repeated to even out the numbers.
+    """Yields the videos of one process. Every video belongs to exactly one process; none is repeated as padding.
 
-    The longest videos are dealt first, each to the process with the fewest frames so far.
+    The longest videos are assigned first, each to the process with the fewest frames so far.
 
     Args:
-        lengths: frames of every video.
-        rank: this process.
-        world: number of processes.
+        lengths: Number of frames of every video.
+        rank: Rank of this process.
+        world: Number of processes.
+
+    Example:
+        >>> [list(EvaluationSampler([5, 3, 3], rank, world=2)) for rank in (0, 1)]
+        [[0], [1, 2]]
     """
 
     def __init__(self, lengths: Sequence[int], rank: int = 0, world: int = 1) -> None:
         loads = [0] * world
         self._mine: list[int] = []
         for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-            to = loads.index(min(loads))
-            loads[to] += lengths[index]
-            if to == rank:
+            target = loads.index(min(loads))
+            loads[target] += lengths[index]
+            if target == rank:
                 self._mine.append(index)
         self._mine.sort()
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from voslab.core import DataError, atomic_path
-from voslab.data.video_sequence import Sequence as Video
+from voslab.data.video_sequence import VideoSequence
 from voslab.video import palette, read_mask
 
 _SHOWN = 10
@@ -46,7 +46,7 @@ class Fault:
         return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def write_submission(target: Path, folder: Path, videos: Sequence[Video]) -> int:
+def write_submission(target: Path, folder: Path, videos: Sequence[VideoSequence]) -> int:
     """Put the masks `folder/<sequence>/<frame>.png` into a zip, atomically; equal masks give equal bytes.
 
     Only frames that are asked for go in, as `Annotations/<sequence>/<frame>.png` where the sequences name them
@@ -63,7 +63,7 @@ def write_submission(target: Path, folder: Path, videos: Sequence[Video]) -> int
     written = 0
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for video in videos:
-            for frame in video.asked:
+            for frame in video.output_frames:
                 path = folder / video.name / f"{video.images[frame].stem}.png"
                 if path.is_file():
                     entry = zipfile.ZipInfo(_name(video, frame))  # of 1980, whenever it is made
@@ -73,7 +73,7 @@ def write_submission(target: Path, folder: Path, videos: Sequence[Video]) -> int
     return written
 
 
-def check_submission(path: Path, videos: Sequence[Video]) -> list[Fault]:
+def check_submission(path: Path, videos: Sequence[VideoSequence]) -> list[Fault]:
     """Everything that is wrong with a zip of masks for these sequences, in order; the same fault once per folder.
 
     Nothing is unpacked to disk, nothing is read that no mask asks for, and of a file no more than a mask can need.
@@ -89,8 +89,8 @@ def check_submission(path: Path, videos: Sequence[Video]) -> list[Fault]:
         return [Fault(path.name, f"no zip, or a damaged one ({error})")]
     with archive:
         files, faults = _files(archive)
-        videos = [video for video in videos if video.asked]
-        wanted = {_name(video, frame) for video in videos for frame in video.asked}
+        videos = [video for video in videos if video.output_frames]
+        wanted = {_name(video, frame) for video in videos for frame in video.output_frames}
         root = _root(videos[0]) if videos else ""
         files, moved = _rebased(files, wanted, root)
         folders = {_folder(name) for name in files}
@@ -104,11 +104,11 @@ def check_submission(path: Path, videos: Sequence[Video]) -> list[Fault]:
     return _together(faults)
 
 
-def _root(video: Video) -> str:
+def _root(video: VideoSequence) -> str:
     return "" if video.outputs is None else "Annotations/"
 
 
-def _name(video: Video, frame: int) -> str:
+def _name(video: VideoSequence, frame: int) -> str:
     return f"{_root(video)}{video.name}/{video.images[frame].stem}.png"
 
 
@@ -116,7 +116,7 @@ def _folder(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _palette_png(path: Path, video: Video) -> bytes:
+def _palette_png(path: Path, video: VideoSequence) -> bytes:
     labels = video.as_predicted(read_mask(path))
     if labels.max() > 255:
         raise DataError(f"{path}: id {labels.max()} does not fit into a palette PNG (0 to 255), which servers ask for")
@@ -158,10 +158,12 @@ def _rebased(
     return {inside.get(name, name): info for name, info in files.items()}, [fault]
 
 
-def _check_sequence(archive: zipfile.ZipFile, files: dict[str, zipfile.ZipInfo], video: Video) -> Iterator[Fault]:
+def _check_sequence(
+    archive: zipfile.ZipFile, files: dict[str, zipfile.ZipInfo], video: VideoSequence
+) -> Iterator[Fault]:
     starts = _starts(video)
-    height, width, _ = video.image(video.asked[0]).shape
-    for frame in video.asked:
+    height, width, _ = video.image(video.output_frames[0]).shape
+    for frame in video.output_frames:
         name = _name(video, frame)
         if name not in files:
             yield Fault(name, "missing")
@@ -179,10 +181,10 @@ def _check_sequence(archive: zipfile.ZipFile, files: dict[str, zipfile.ZipInfo],
             yield Fault(name, f"has id {early} before frame {given}, in which it is given", warning=True)
 
 
-def _starts(video: Video) -> dict[int, int]:
+def _starts(video: VideoSequence) -> dict[int, int]:
     if video.starts is not None:
         return dict(video.starts)
-    return {int(i): 0 for i in np.unique(video.given()[0]) if i}
+    return {int(i): 0 for i in np.unique(video.given_masks()[0]) if i}
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int]) -> NDArray[np.uint8] | str:
@@ -232,12 +234,12 @@ def _surplus(files: Iterable[str], wanted: set[str], root: str) -> Iterator[Faul
 
 def _together(faults: list[Fault]) -> list[Fault]:
     """The same fault of more files of a folder than one cares to read, as one."""
-    lookalikes = Counter((_folder(fault.place), fault.reason) for fault in faults)
+    counts = Counter((_folder(fault.place), fault.reason) for fault in faults)
     out: dict[tuple[str, str] | int, Fault] = {}
     for number, fault in enumerate(faults):
         key = (_folder(fault.place), fault.reason)
-        if lookalikes[key] <= _SHOWN:
+        if counts[key] <= _SHOWN:
             out[number] = fault
         elif key not in out:
-            out[key] = replace(fault, more=lookalikes[key] - 1)
+            out[key] = replace(fault, more=counts[key] - 1)
     return list(out.values())

@@ -1,4 +1,4 @@
-"""A loader of training batches that says how far it is and goes on from there."""
+"""Training loader that saves its position and resumes from it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from voslab.data.workers import start_worker, starting_workers
 
 
 class TrainLoader(DataLoader[Any]):
-    """Batches of one process, resumable at any of them.
+    """Loads the batches of one process and resumes at any batch.
 
-    Lightning keeps `state_dict` in checkpoints and gives it back before the first batch. Its length is that of a whole
-    epoch even where it begins later, as Lightning counts the batches before it too. `waited` are the seconds that its
-    user has waited for batches.
+    Lightning stores `state_dict` in checkpoints and restores it before the first batch. The length is that of a whole
+    epoch even if iteration starts later, because Lightning counts the skipped batches too. `wait_seconds` is the total
+    time that the caller waited for batches.
 
     Args:
-        dataset: items by (epoch, index).
-        sampler: addresses of this process.
-        batch: clips per batch.
-        num_workers: loader processes.
-        collate: makes a batch of items.
-        seed: of the workers' own seeds, which would else come from the global stream that dropout reads too.
+        dataset: Items by (epoch, index).
+        sampler: Addresses of this process.
+        batch: Clips per batch.
+        num_workers: Number of loader processes.
+        collate: Function that makes a batch from items.
+        seed: Seed of the workers' seeds, which would otherwise consume the global random stream used by dropout.
     """
 
     def __init__(
@@ -41,33 +41,36 @@ class TrainLoader(DataLoader[Any]):
             generator=torch.Generator().manual_seed(seed),
         )
         self.addresses = sampler
-        self.waited = 0.0
-        self._given = 0
+        self.wait_seconds = 0.0
+        self._yielded = 0
 
     def __iter__(self) -> Any:
-        """Batches of the sampler's epoch that were not trained on yet."""
-        self._given = self.addresses.first
+        """Yield the remaining batches of the sampler's epoch."""
+        self._yielded = self.addresses.first
         with starting_workers():
             batches = super().__iter__()
         return self._counted(batches)
 
     def _counted(self, batches: Any) -> Any:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for batch in batches:
-            self.waited += time.perf_counter() - begun
-            self._given += 1
+            self.wait_seconds += time.perf_counter() - started
+            self._yielded += 1
             yield batch
-            begun = time.perf_counter()
+            started = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, how many of its batches were given out, and what decided on their order."""
-        return {"epoch": self.addresses.epoch, "batches": self._given, "plan": list(self.addresses.plan)}
+        """Return the epoch, the number of batches yielded, and the parameters of their order."""
+        return {"epoch": self.addresses.epoch, "batches": self._yielded, "plan": list(self.addresses.plan)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin behind the batches of a state.
+        """Resume after the batches of a state.
+
+        Args:
+            state: Result of `state_dict`.
 
         Raises:
-            ConfigError: in the middle of an epoch that went through other clips, in another order or other batches.
+            ConfigError: If the state is within an epoch and the clips, their order or the batches have changed.
         """
         if 0 < state["batches"] < len(self) and state["plan"] != list(self.addresses.plan):
             kinds = ("clips an epoch", "seed", "batch_size")
@@ -77,4 +80,4 @@ class TrainLoader(DataLoader[Any]):
                 if old != new
             ]
             raise ConfigError(f"resume: the checkpoint is from the middle of an epoch and {', '.join(changed)}")
-        self.addresses.leave_out(state["epoch"], state["batches"])
+        self.addresses.skip_batches(state["epoch"], state["batches"])

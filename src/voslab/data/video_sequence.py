@@ -1,9 +1,8 @@
-"""One annotated video on disk: what every source lists, and what training and evaluation read."""
+"""An annotated video on disk, as data sets list it and training and evaluation read it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from collections.abc import Sequence as ListOf
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,22 +22,25 @@ _WHITE = 255
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """Frames and masks of one video; nothing is decoded before it is asked for.
+class VideoSequence:
+    """Frames and masks of one video. Files are decoded on access.
 
     Attributes:
-        name: unique within its data set.
-        images: one file per frame, in order.
-        masks: one file, or the runs of its objects, per frame; None where the frame is not annotated.
-        merge: all objects count as one, id 1 (DAVIS 2016).
-        void: the value that means "do not look here", where the source declares one.
-        starts: frame in which each object's mask is given, by id; None: all are given in frame 0.
-        truth: whether the masks say everything; else they hold no more than what is given, and nothing can be scored.
-        outputs: frames whose masks are asked for (submissions, scores); None: all.
-        scores_last: whether the last frame is scored; DAVIS leaves it out.
-        unseen: ids of objects whose category no training video shows (YouTube-VOS).
-        height: pictures and masks are scaled up to so many rows; None leaves them.
-        file: the video file that the images were decoded from, all of its frames; None: they are the source.
+        name: Unique name within the data set.
+        images: One file per frame, in order.
+        masks: One file, or the RLE of its objects, per frame; None for a frame without annotation.
+        merge: Whether all objects are merged into one with id 1 (DAVIS 2016).
+        void: Mask value of pixels to ignore, if the data set declares one.
+        starts: Frame in which the mask of each object is given, by id; None if all are given in frame 0.
+        truth: Whether the masks are complete ground truth. Otherwise only given masks exist and nothing can be scored.
+        outputs: Frames whose masks are submitted or scored; None for all.
+        scores_last: Whether the last frame is scored; DAVIS omits it.
+        unseen: Ids of objects whose category is not in the training split (YouTube-VOS).
+        height: Height in pixels to which images and masks are scaled up; None for the original size.
+        file: Video file from which the images were decoded, if they are all of its frames; None for image sequences.
+
+    Raises:
+        DataError: If there are no frames, or the numbers of images and masks differ.
     """
 
     name: str
@@ -58,42 +60,59 @@ class Sequence:
         if not self.images:
             raise DataError(f"sequence {self.name}: no frames")
         if len(self.images) != len(self.masks):
-            raise DataError(f"sequence {self.name}: {len(self.images)} frames but {len(self.masks)} places for masks")
+            raise DataError(f"sequence {self.name}: {len(self.images)} frames but {len(self.masks)} mask entries")
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
-    def asked(self) -> ListOf[int]:
-        """Frames whose masks are asked for."""
+    def output_frames(self) -> Sequence[int]:
+        """Indices of the frames whose masks are submitted or scored."""
         return range(len(self)) if self.outputs is None else self.outputs
 
     @property
     def source(self) -> Video | tuple[Path, ...]:
-        """What a codec's side data are read of: the video file, or the images, which have none yet.
+        """Source of codec data: the video file, or the images, which must be encoded first.
 
         Raises:
-            VideoError: the file is damaged.
-            DataError: the images are scaled up.
+            VideoError: If the file is damaged.
+            DataError: If the images are scaled up.
         """
         if self.height is not None:
-            raise DataError(f"sequence {self.name}: pictures that are scaled up are not encoded; model.encoding=null")
+            raise DataError(
+                f"sequence {self.name}: images that are scaled up cannot be encoded; set model.encoding=null"
+            )
         return self.images if self.file is None else open_video(self.file)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Frame `index`, H W 3 RGB uint8. Raises `DataError` naming the file when it is missing or damaged."""
+        """Read a frame.
+
+        Args:
+            index: Index of the frame.
+
+        Returns:
+            RGB image, H W 3 uint8.
+
+        Raises:
+            DataError: If the file is missing or damaged.
+        """
         image = read_image(self.images[index])
         size = self._scaled(image.shape[0], image.shape[1])
         return image if size is None else cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
     def labels(self, index: int) -> NDArray[np.int32] | None:
-        """Label map of frame `index`, H W int32: 0 background, object ids, `VOID` where the source declares void.
+        """Read the label map of a frame.
 
-        Where no mask holds a value but 0 and 255, in a source without void, white is one object: id 1. None: not
-        annotated.
+        If all masks of a source without void have only the values 0 and 255, white is the object with id 1.
+
+        Args:
+            index: Index of the frame.
+
+        Returns:
+            Label map, H W int32: 0 for background, object ids, and `VOID` for void; None without annotation.
 
         Raises:
-            DataError: the mask is missing, damaged, or of another size than its image.
+            DataError: If the mask is missing, damaged, or of another size than its image.
         """
         mask = self.masks[index]
         if mask is None:
@@ -110,10 +129,10 @@ class Sequence:
         if self.merge:
             labels = objects.astype(np.int32)
         elif self.void is None:
-            one = isinstance(mask, Path) and (raw == _WHITE).any() and self._white_alone
-            labels = white_is_one(raw) if one else raw
+            one = isinstance(mask, Path) and (raw == _WHITE).any() and self._masks_are_binary
+            labels = white_to_one(raw) if one else raw
         elif self.void != VOID and (raw == VOID).any():
-            raise DataError(f"{source}: id {VOID} is kept for void in a source whose void is {self.void}")
+            raise DataError(f"{source}: id {VOID} is reserved for void, but this source has void={self.void}")
         else:
             labels = raw
         labels = labels if self.void is None else np.where(raw == self.void, np.int32(VOID), labels)
@@ -123,14 +142,21 @@ class Sequence:
         )
 
     def as_predicted(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        """A mask that some tool made of this video: white on black is object 1, unless 255 is one of its objects."""
-        return white_is_one(labels) if (labels == _WHITE).any() and not self._white_given else labels
+        """Convert a predicted label map: white on black is object 1, unless 255 is an id of this video.
 
-    def given(self) -> dict[int, NDArray[np.int32]]:
-        """The masks that a semi-supervised method is given, by frame, without void, each with its new objects only.
+        Args:
+            labels: Label map, H W int32.
+        """
+        return white_to_one(labels) if (labels == _WHITE).any() and not self._has_id_255 else labels
+
+    def given_masks(self) -> dict[int, NDArray[np.int32]]:
+        """Return the masks that a semi-supervised method receives, each with only its new objects and without void.
+
+        Returns:
+            Label maps, H W int32, by frame index.
 
         Raises:
-            DataError: a frame in which an object is given is not annotated.
+            DataError: If a frame in which an object is given has no annotation.
         """
         if self.starts is None:
             return {0: self._given(0)}
@@ -141,14 +167,14 @@ class Sequence:
         return {frame: np.where(np.isin(labels, ids), labels, np.int32(0)) for frame, (labels, ids) in masks.items()}
 
     @cached_property
-    def _white_alone(self) -> bool:
-        """Whether no mask file holds a value but 0 and 255."""
+    def _masks_are_binary(self) -> bool:
+        """Whether all mask files have only the values 0 and 255."""
         return all(_is_white(read_mask(mask)) for mask in self.masks if isinstance(mask, Path))
 
     @cached_property
-    def _white_given(self) -> bool:
-        """Whether 255 is one of the objects."""
-        return any((mask == _WHITE).any() for mask in self.given().values())
+    def _has_id_255(self) -> bool:
+        """Whether 255 is the id of an object."""
+        return any((mask == _WHITE).any() for mask in self.given_masks().values())
 
     def _given(self, index: int) -> NDArray[np.int32]:
         labels = self.labels(index)
@@ -158,7 +184,7 @@ class Sequence:
         return labels if self.void is None else np.where(labels == VOID, np.int32(0), labels)
 
     def _scaled(self, height: int, width: int) -> tuple[int, int] | None:
-        """Width and height after scaling up, the width even; None where nothing is scaled."""
+        """Return the width (even) and height after scaling; None if nothing is scaled."""
         if self.height is None or self.height == height:
             return None
         return 2 * round(self.height * width / height / 2), self.height
@@ -166,32 +192,52 @@ class Sequence:
 
 @dataclass(frozen=True)
 class EvaluationItem:
-    """What an evaluation loader yields: a sequence and its place in the whole split, the same on every process."""
+    """Item of an evaluation loader: a sequence and its index in the split, equal on every process."""
 
     index: int
-    sequence: Sequence
+    sequence: VideoSequence
 
     def to(self, *_: Any, **__: Any) -> Self:
-        """Nothing to move to a device; Lightning asks, and takes apart whatever cannot answer."""
+        """Return the item unchanged. Lightning calls this instead of taking the dataclass apart."""
         return self
 
 
-def picked(names: Iterable[str], only: ListOf[str] | None, without: ListOf[str], source: object) -> tuple[str, ...]:
-    """Those of the names that are in `only` (None: all) and not in `without`.
+def select_names(
+    names: Iterable[str], only: Sequence[str] | None, without: Sequence[str], source: object
+) -> tuple[str, ...]:
+    """Select names by inclusion and exclusion.
+
+    Args:
+        names: All names.
+        only: Names to keep; None for all.
+        without: Names to drop.
+        source: Name of the data set, for the error message.
 
     Raises:
-        ConfigError: a name that is asked for and not there.
+        ConfigError: If `only` or `without` has an unknown name.
+
+    Example:
+        >>> select_names(["bear", "camel", "dog"], None, ["camel"], "DAVIS")
+        ('bear', 'dog')
     """
     names = tuple(names)
     for name in (*(only or ()), *without):
         if name not in names:
-            there = ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])
-            raise ConfigError(f"{source} has no video '{name}'{nearest(name, names)} (there are {there})")
+            known = ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])
+            raise ConfigError(f"{source} has no video '{name}'{nearest(name, names)} (it has {known})")
     return tuple(name for name in names if (only is None or name in only) and name not in without)
 
 
-def white_is_one(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """A label map whose only value but 0 is 255 is one object, id 1; any other is returned as it is."""
+def white_to_one(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Convert a label map with only the values 0 and 255 to the values 0 and 1; return any other unchanged.
+
+    Args:
+        labels: Label map, H W int32.
+
+    Example:
+        >>> white_to_one(np.array([[0, 255]], np.int32)).tolist()
+        [[0, 1]]
+    """
     return labels // _WHITE if _is_white(labels) else labels
 
 

@@ -1,4 +1,4 @@
-"""What a loader's worker process does first."""
+"""Initialises the worker processes of a loader."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import FrameType
 
 import cv2
 
-_ANSWERED = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Hold back a Ctrl-C or SIGTERM while workers start: one not yet in `start_worker` would end by it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ANSWERED)
+    """Block SIGINT and SIGTERM while workers start, which would end a worker that has not run `start_worker`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
@@ -23,17 +23,17 @@ def starting_workers() -> Iterator[None]:
 
 
 def start_worker(_: int) -> None:
-    """Set up a worker.
+    """Initialise a worker.
 
-    OpenCV gets no threads: the parent's do not survive the fork, and waiting for them would never end. A Ctrl-C or a
-    SIGTERM to the whole group is the main process's to answer: it still needs the batches of its current step. A second
-    SIGTERM, such as the loader's own to a worker that hangs, ends the worker.
+    OpenCV runs without threads: those of the parent do not survive the fork, and waiting for them would never end.
+    The worker ignores SIGINT and the first SIGTERM, because the main process handles them and still needs the batches
+    of its current step. A second SIGTERM, which the loader sends to a worker that hangs, ends the worker.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _spare_once)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ANSWERED)
+    signal.signal(signal.SIGTERM, _ignore_once)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-def _spare_once(number: int, _: FrameType | None) -> None:
+def _ignore_once(number: int, _: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)

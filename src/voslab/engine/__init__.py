@@ -6,21 +6,29 @@ for prediction in run(segmenter, pictures, {0: first_mask}, Settings(size=480)):
     show(prediction.image, prediction.ids)
 """
 
-from voslab.engine.padding import Pads, crop, pad
-from voslab.engine.runner import Prediction, Throughput, run
-from voslab.engine.settings import Settings
-from voslab.engine.sinks import OverlaySink, Sink, consume, mask_sink
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "OverlaySink",
-    "Pads",
-    "Prediction",
-    "Settings",
-    "Sink",
-    "Throughput",
-    "consume",
-    "crop",
-    "mask_sink",
-    "pad",
-    "run",
-]
+from voslab.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from voslab.engine.padding import Pads as Pads
+    from voslab.engine.padding import crop as crop
+    from voslab.engine.padding import pad as pad
+    from voslab.engine.runner import Prediction as Prediction
+    from voslab.engine.runner import Throughput as Throughput
+    from voslab.engine.runner import run as run
+    from voslab.engine.settings import Settings as Settings
+    from voslab.engine.sinks import OverlaySink as OverlaySink
+    from voslab.engine.sinks import Sink as Sink
+    from voslab.engine.sinks import consume as consume
+    from voslab.engine.sinks import mask_sink as mask_sink
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "padding": ["Pads", "crop", "pad"],
+        "runner": ["Prediction", "Throughput", "run"],
+        "settings": ["Settings"],
+        "sinks": ["OverlaySink", "Sink", "consume", "mask_sink"],
+    },
+)

@@ -1,4 +1,4 @@
-"""Codec side data that follow their frame to the working size and into its padding."""
+"""Resizes codec data together with their frame."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from voslab.core import CodecData
 
 
 def resize_codec(codec: CodecData, source: tuple[int, int], size: tuple[int, int]) -> CodecData:
-    """Side data for a frame that is resized: nearest vectors, longer as it is larger; smooth residual.
+    """Resize the codec data of a frame: motion is sampled at the nearest cell and scaled, the residual is interpolated.
 
     Args:
-        coded: fields on any grid over the whole frame; displacements are in pixels of the frame whatever their grid.
-        source: H W of the frame as it was.
-        size: H W of the frame as it is now, and of the fields.
+        codec: fields on any grid over the whole frame; displacements are in pixels of the frame.
+        source: H W of the original frame.
+        size: H W of the resized frame, and of the returned fields.
+
+    Returns:
+        Codec data B C H W at `size`.
     """
     motion, references, residual = codec.motion, codec.references, codec.residual
     if motion is not None:

@@ -1,4 +1,4 @@
-"""Where a segmenter that looks at codec side data gets its pictures from."""
+"""Provides frames with codec data."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from voslab.core import ConfigError, RawFrame
 from voslab.core.parameters import check_parameters
 from voslab.video import Video, read_image
 from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
-from voslab.video.encode import Encoding, encoded
-from voslab.video.motion.intra_fill import FILLS, Fill, with_fill
-from voslab.video.motion.optical_flow import MOTIONS, Motion, with_motion
+from voslab.video.encode import Encoding, encode_to_cache
+from voslab.video.motion.intra_fill import FILLS, Fill, fill_intra_blocks
+from voslab.video.motion.optical_flow import MOTIONS, Motion, replace_motion
 
 
 @dataclass(frozen=True)
 class CodecSource:
-    """Pictures with motion, references and residual.
+    """Source of frames with motion, references and residual.
 
     Attributes:
-        cache: folder of the files that are encoded for it.
-        encoding: of image sequences, and of video whose own vectors cannot be read.
-        motion: of B-frames: the codec's own, or what it is compared to (see `with_motion`).
-        fill: what stands in for the codec's own where it predicted from nothing (see `with_fill`).
+        cache: folder for encoded files.
+        encoding: settings for image sequences and for video whose own vectors cannot be read.
+        motion: motion of B-frames: the codec's or a replacement (see `replace_motion`).
+        fill: motion of intra blocks in B-frames (see `fill_intra_blocks`).
 
     Raises:
-        ConfigError: for a motion or a fill that is not known.
+        ConfigError: unknown motion or fill.
     """
 
     cache: Path
@@ -42,10 +42,10 @@ class CodecSource:
 
     @classmethod
     def from_plain(cls, cache: Path, values: dict[str, Any] | None) -> Self | None:
-        """From plain `encoding`, `motion` and `fill`, as configurations and checkpoints have them; None: no coding.
+        """From plain `encoding`, `motion` and `fill`, as in configurations and checkpoints; None if `values` is None.
 
         Raises:
-            ConfigError: for a name or a value that is not known.
+            ConfigError: unknown name or value.
         """
         if values is None:
             return None
@@ -55,8 +55,8 @@ class CodecSource:
         check_parameters(cls, {name: value for name, value in values.items() if name != "encoding"}, "model.")
         return cls(**{**values, "cache": cache, "encoding": Encoding(**values["encoding"])})
 
-    def pictures(self, source: Video | Sequence[Path]) -> Iterator[RawFrame]:
-        """CodecData pictures in decode order, of the source's size; side data at a quarter of it.
+    def frames(self, source: Video | Sequence[Path]) -> Iterator[RawFrame]:
+        """Yield frames in decode order at the source's size, with codec data at a quarter of it.
 
         Args:
             source: a video file that has vectors is read as it is; other files, folders and lists of image files are
@@ -67,11 +67,11 @@ class CodecSource:
             WriteError: the cache cannot be written.
         """
         size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
-        pictures = codec_frames(self.file(source), resolution="quarter", size=size)
-        return with_fill(pictures, self.fill) if self.motion == "codec" else with_motion(pictures, self.motion)
+        frames = codec_frames(self.file(source), resolution="quarter", size=size)
+        return fill_intra_blocks(frames, self.fill) if self.motion == "codec" else replace_motion(frames, self.motion)
 
     def file(self, source: Video | Sequence[Path]) -> Path:
-        """The file that `pictures` reads: the video itself, or what is encoded in the cache, once."""
+        """Return the file that `frames` reads: the video itself, or a copy that is encoded into the cache once."""
         if isinstance(source, Video) and not source.names:
             return ensure_motion_vectors(source.path, self.cache, self.encoding)
-        return encoded(source, self.cache, self.encoding)
+        return encode_to_cache(source, self.cache, self.encoding)

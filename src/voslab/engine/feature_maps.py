@@ -1,4 +1,4 @@
-"""A method's own maps, drawn over the pictures they belong to.
+"""Draws feature maps of a method over the frames.
 
 A network names them in `maps`: from a map's name to the path of a submodule that gives N C h w for the N objects of one
 frame, called for one chunk of objects after the other. What is shown is the L2 norm over channels.
@@ -6,7 +6,6 @@ frame, called for one chunk of objects after the other. What is shown is the L2 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from voslab.core.segmenter import Padding
 from voslab.engine.padding import Pads, crop, pads
 from voslab.engine.runner import Prediction
 from voslab.engine.settings import Settings
-from voslab.engine.sinks import Assembled
+from voslab.engine.sinks import CompositeSink
 from voslab.video import BackgroundWriter
 
 Map = NDArray[np.float32]
@@ -35,21 +34,18 @@ Map = NDArray[np.float32]
 class Inspector:
     """Watches a segmenter's maps while it runs; a context manager.
 
-    >>> with Inspector(segmenter) as inspector:      # doctest: +SKIP
-    ...     logits, state = segmenter.step(frame, state)
-    ...     maps = inspector.take()
+    Usage: `with Inspector(segmenter) as inspector:`, then `inspector.take()` after each `segmenter.step`.
 
     Raises:
         ConfigError: for a segmenter without maps.
     """
 
     def __init__(self, segmenter: Segmenter[Any]) -> None:
-        maps: Mapping[str, str] = getattr(segmenter, "maps", {})
-        if not maps or not isinstance(segmenter, nn.Module):
+        if not segmenter.maps:
             raise ConfigError(
                 f"inspect=true: {type(segmenter).__name__} has no maps to show as it is configured; gam has, and covos"
             )
-        self._modules = {name: segmenter.get_submodule(path) for name, path in maps.items()}
+        self._modules = {name: segmenter.get_submodule(path) for name, path in segmenter.maps.items()}
         self._chunks: dict[str, list[Tensor]] = {}
         self._stack = ExitStack()
 
@@ -79,7 +75,7 @@ class _Seen(NamedTuple):
     maps: dict[str, Map]
 
 
-class MapSink(Assembled):
+class MapSink(CompositeSink):
     """Writes `folder/<map>/<frame>.png`: the picture under each object's heat, objects side by side in slot order.
 
     A `Sink`, whose predictions are those of `run` with the same segmenter and settings. Frames on which nothing was

@@ -1,4 +1,4 @@
-"""Pictures and masks as a segmenter gets them: tensors at the working size."""
+"""Converts images and masks to tensors at the working size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voslab.engine.settings import Settings
 
 
 def working_image(image: NDArray[np.uint8], settings: Settings, device: torch.device) -> Tensor:
-    """H W 3 uint8 -> 1 3 h w, float in [0, 1]."""
+    """Convert an image H W 3, uint8, to a tensor 1 3 h w at the working size, float in [0, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device)
     tensor = tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255).contiguous()
     size = settings.working_size((tensor.shape[-2], tensor.shape[-1]))
@@ -25,7 +25,7 @@ def working_image(image: NDArray[np.uint8], settings: Settings, device: torch.de
 
 
 def working_masks(labels: NDArray[np.integer], ids: Sequence[int], settings: Settings, device: torch.device) -> Masks:
-    """Planes of the objects with these ids in a label map H W, in that order: 1 O h w, 0 or 1."""
+    """Convert a label map H W to masks 1 O h w of the objects with these ids, in their order."""
     probs = np.stack([labels == i for i in ids])[None]
     tensor = torch.from_numpy(probs).to(device, torch.float32)
     size = settings.working_size((tensor.shape[-2], tensor.shape[-1]))

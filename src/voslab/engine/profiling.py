@@ -1,10 +1,9 @@
-"""How long a frame takes and how much is remembered, over resolution x objects x frames in the memory.
+"""Measures time and memory of a frame over resolution x objects x frames in the memory.
 
-A timed frame is one whole `step` on a padded picture that is on the device already: memorising the frame before it,
-where the method's policy wants that frame, encoding, reading, decoding and aggregation; reading, resizing and writing
-pictures are left out. The timed frames are consecutive, the third of the video and on, so their mean is that of a
-long video when there are as many of them as the policy's cycle is long (5 where every 5th frame stays); with fewer,
-a policy that memorises nothing but those frames is seen without memorising.
+A timed frame is one `step` on a padded image that is already on the device: memorising the previous frame, if the
+method does so, encoding, reading, decoding and aggregation. Reading, resizing and writing images are excluded. The
+timed frames are consecutive and start at the third frame of the video. Their mean equals that of a long video if their
+number is a multiple of the memory's period (5 where every fifth frame is memorised).
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ Run = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What is measured: every combination, the last named varies fastest.
+    """Grid of measurements: every combination of its values.
 
     Attributes:
-        sizes: H, W of pictures before padding.
-        objects: how many there are, 0 is legal.
-        memory: frames that stay in the memory; methods without one are measured once per size and objects.
+        sizes: height and width of the images before padding.
+        objects: numbers of objects; 0 is legal.
+        memory: numbers of frames in the memory. Methods without a memory are measured once per size and objects.
         repeats: timed frames per point.
 
     Raises:
-        ConfigError: for a number that makes no sense.
+        ConfigError: if a value is out of range.
     """
 
     sizes: Sequence[tuple[int, int]]
@@ -64,8 +63,8 @@ class Measurement:
 
     Attributes:
         size: H, W before padding.
-        objects: how many.
-        frames: that stayed in the memory before the timed ones; None for methods without one.
+        objects: number of objects.
+        frames: number of frames in the memory; None for methods without a memory.
         seconds: mean of a step; None, like all below, when the memory of the machine was too small.
         stages: mean seconds per step in each stage, less those in stages that it calls. `rest` is what they leave.
         memory_bytes: of `state.memory`, filled as `frames` says; None for methods without one.
@@ -106,8 +105,8 @@ def sweep(
         stages: names of methods that `step` calls; None: the segmenter's own `stages`.
     """
     settings = settings or Settings()
-    stages = tuple(getattr(segmenter, "stages", ())) if stages is None else stages
-    memory = grid.memory if _remembers(segmenter, settings) else [None]
+    stages = segmenter.stages if stages is None else stages
+    memory = grid.memory if _has_memory(segmenter, settings) else [None]
     for size, objects, frames in product(grid.sizes, grid.objects, memory):
         point = Measurement((size[0], size[1]), objects, frames)
         try:
@@ -130,7 +129,7 @@ def measure(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with torch.autocast(device.type, settings.dtype, enabled=settings.precision != "fp32"):
-        frame, state = started(segmenter, point.size, point.objects)
+        frame, state = start_random_video(segmenter, point.size, point.objects)
         memory = memory_of(state)
         if memory is not None and point.frames is not None:
             memory = memory.repeat(point.frames)
@@ -157,9 +156,9 @@ def measure(
 
 @contextmanager
 def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Add up the seconds in methods of a segmenter, less those in others of them that they call.
+    """Sum up the seconds in methods of a segmenter, excluding nested calls to others of these methods.
 
-    The bound methods are shadowed on the instance until the block ends, and the device is synchronised around each:
+    The bound methods are wrap_methods on the instance until the block ends, and the device is synchronised around each:
     that is what makes the seconds those of the stage, and steps of many short kernels on CUDA a little longer.
     """
     device = device_of(segmenter)
@@ -180,13 +179,18 @@ def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str
 
         return run
 
-    with shadowed(segmenter, {name: partial(wrapped, name) for name in seconds}):
+    with wrap_methods(segmenter, {name: partial(wrapped, name) for name in seconds}):
         yield seconds
 
 
 @contextmanager
-def shadowed(thing: Any, wrappers: Mapping[str, Callable[[Run], Run]]) -> Iterator[None]:
-    """Put what a wrapper makes of each method in its place, on this object alone, until the block ends."""
+def wrap_methods(thing: Any, wrappers: Mapping[str, Callable[[Run], Run]]) -> Iterator[None]:
+    """Replace methods of one object by wrapped ones until the block ends.
+
+    Args:
+        thing: the object.
+        wrappers: function from a method to its wrapped version, per method name.
+    """
     before = {name: vars(thing)[name] for name in wrappers if name in vars(thing)}
     methods = {name: getattr(thing, name) for name in wrappers}
     try:
@@ -206,13 +210,13 @@ def memory_of(state: Any) -> Any:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is an allocator's way to say no; torch's on the CPU raises a plain `RuntimeError`."""
+    """Whether an error means that memory could not be allocated; torch raises a plain `RuntimeError` on the CPU."""
     signs = ("not enough memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED", "out of memory")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in signs)
 
 
-def started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:
-    """A random picture, padded, and the state after one step on it. The objects are vertical stripes."""
+def start_random_video(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:
+    """Return a padded random image and the state after one step on it. The objects are vertical stripes."""
     height, width = size
     device = device_of(segmenter)
     noise = generator("benchmark", height, width).random((1, 3, height, width), "float32")
@@ -227,11 +231,11 @@ def started(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> t
 
 
 @torch.no_grad()
-def _remembers(segmenter: Segmenter[Any], settings: Settings) -> bool:
-    """Found out on a small picture, as the first point of a grid may already be too large."""
+def _has_memory(segmenter: Segmenter[Any], settings: Settings) -> bool:
+    """Whether the method has a memory, tested on a small image because the grid may not fit into memory."""
     side = 4 * segmenter.stride
     with torch.autocast(device_of(segmenter).type, settings.dtype, enabled=settings.precision != "fp32"):
-        return memory_of(started(segmenter, (side, side), 1)[1]) is not None
+        return memory_of(start_random_video(segmenter, (side, side), 1)[1]) is not None
 
 
 def _at(frame: Frame, index: int) -> Frame:

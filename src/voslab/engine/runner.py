@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from voslab.core import DataError, Frame, ObjectTable, RawFrame, ReferenceBuffered, Segmenter
@@ -19,7 +19,7 @@ from voslab.core.prefetch import prefetch
 from voslab.engine.codec_resize import resize_codec
 from voslab.engine.padding import Pads, crop, pad
 from voslab.engine.preprocessing import working_image, working_masks
-from voslab.engine.schedule import Scheduled, in_order, scheduled
+from voslab.engine.schedule import ScheduledFrame, presentation_order, schedule_frames
 from voslab.engine.settings import Settings
 
 Labels = NDArray[np.integer]
@@ -35,6 +35,9 @@ class Prediction:
         ids: H W int64, the user's object ids, 0 for background; on frames where masks were given, those masks.
         seconds: time the network took, the transfer to its device included, reading and writing excluded.
         key: whether a base model had to look at it (always, for plain sources).
+        probabilities: O H W float32 in [0, 1], one map per object, at source size; None unless requested. The
+            probability of the background is 1 minus their sum. Where masks were given, they are 0 or 1.
+        object_ids: the user's id of each map in `probabilities`.
     """
 
     index: int
@@ -42,6 +45,8 @@ class Prediction:
     ids: NDArray[np.int64]
     seconds: float
     key: bool = True
+    probabilities: NDArray[np.float32] | None = None
+    object_ids: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -67,6 +72,7 @@ def run(
     pictures: Iterable[RawFrame | NDArray[np.uint8]],
     masks: Mapping[int, Labels],
     settings: Settings | None = None,
+    probabilities: bool = False,
 ) -> Iterator[Prediction]:
     """Carry masks through a video, one frame at a time; nothing of the past is kept but the segmenter's state.
 
@@ -79,6 +85,7 @@ def run(
             begins with the first; ids that are new in a later one are added there and win over older objects inside
             their mask. What a later mask says of ids already known is not looked at.
         settings: working size and precision.
+        probabilities: whether predictions have `probabilities` and `object_ids`.
 
     Yields:
         one `Prediction` per picture, in presentation order. Frames before the first mask are all background.
@@ -87,11 +94,11 @@ def run(
         DataError: when a mask's size differs from its frame's, the size changes within the video, or a mask lies
             behind the video's last frame.
     """
-    session = _Session(segmenter, settings or Settings())
+    session = _Session(segmenter, settings or Settings(), probabilities)
     named = (item if isinstance(item, RawFrame) else _plain(place, item) for place, item in enumerate(pictures))
-    turns = scheduled(prefetch(named) if _core_to_spare(session.device) else named, masks)
+    turns = schedule_frames(prefetch(named) if _core_to_spare(session.device) else named, masks)
     last = -1
-    for prediction in in_order(session.advance(turn, masks.get(turn.picture.index)) for turn in turns):
+    for prediction in presentation_order(session.advance(turn, masks.get(turn.picture.index)) for turn in turns):
         last = prediction.index
         yield prediction
     late = [index for index in masks if index > last]
@@ -114,16 +121,18 @@ def _plain(index: int, image: Any) -> RawFrame:
 class _Session:
     """One video on its way through the engine."""
 
-    def __init__(self, segmenter: Segmenter[Any], settings: Settings) -> None:
+    def __init__(self, segmenter: Segmenter[Any], settings: Settings, probabilities: bool = False) -> None:
         self.segmenter = segmenter
         self.settings = settings
+        self.keep_probabilities = probabilities
+        self.probabilities: NDArray[np.float32] | None = None
         self.device = device_of(segmenter)
         self.table = ObjectTable()
         self.starts: list[int] = []
         self.state: Any = None
         self.size: tuple[int, int] | None = None
 
-    def advance(self, turn: Scheduled, labels: Labels | None) -> Prediction:
+    def advance(self, turn: ScheduledFrame, labels: Labels | None) -> Prediction:
         picture, key, live_refs = turn
         height, width = picture.image.shape[:2]
         if self.size is not None and self.size != (height, width):
@@ -141,7 +150,8 @@ class _Session:
         if live_refs is not None and self.state is not None and isinstance(self.segmenter, ReferenceBuffered):
             self.state = self.segmenter.retain(self.state, live_refs)
         ids = self.table.to_ids(slots)
-        return Prediction(picture.index, picture.image, ids, now(self.device) - started, key)
+        probabilities, object_ids = self._take_probabilities(slots, new)
+        return Prediction(picture.index, picture.image, ids, now(self.device) - started, key, probabilities, object_ids)
 
     # Not inference mode: a method's `begin` may want gradients, which inference tensors refuse for good.
     @torch.no_grad()
@@ -179,7 +189,27 @@ class _Session:
             probabilities = F.interpolate(probabilities, self.size, mode="bilinear", align_corners=False)
         # Of equal ones the first, as with argmax, which takes 40 ms a frame at 480p on a CPU where this takes 3.
         slots: NDArray[np.integer] = probabilities[0].max(0).indices.cpu().numpy()
+        if self.keep_probabilities:
+            self.probabilities = probabilities[0, 1:].cpu().numpy()
         return slots
+
+    def _take_probabilities(
+        self, slots: NDArray[np.integer], new: list[int]
+    ) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
+        """Probabilities O H W of the last frame and the ids of their objects; those given on the frame are 0 or 1."""
+        if not self.keep_probabilities:
+            return None, ()
+        count, known = len(self.table), self.probabilities
+        if known is None or len(known) < count:
+            maps = np.zeros((count, *slots.shape), np.float32)
+            maps[: 0 if known is None else len(known)] = 0 if known is None else known
+        else:
+            maps = known
+        for slot in range(count - len(new) + 1, count + 1):
+            maps[:, slots == slot] = 0
+            maps[slot - 1, slots == slot] = 1
+        self.probabilities = None
+        return maps, tuple(self.table.ids)
 
 
 def _core_to_spare(device: torch.device) -> bool:
@@ -190,8 +220,7 @@ def _core_to_spare(device: torch.device) -> bool:
 
 def device_of(segmenter: Segmenter[Any]) -> torch.device:
     """Where its parameters are; the CPU where it has none."""
-    parameters = segmenter.parameters() if isinstance(segmenter, nn.Module) else iter(())
-    first = next(parameters, None)
+    first = next(segmenter.parameters(), None)
     return torch.device("cpu") if first is None else first.device
 
 

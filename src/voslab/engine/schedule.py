@@ -1,6 +1,6 @@
-"""In which order the pictures of coded video are segmented, and how they get back into presentation order.
+"""Computes the order in which frames of coded video are segmented, and restores presentation order.
 
-A base model looks at key frames, one after the other as they are shown; every other frame follows those it refers to.
+The base model segments key frames in presentation order. Every other frame follows the frames it refers to.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from voslab.core import RawFrame
 
-_REMEMBERED = 256  # frames; no picture refers further back
+_MAX_REFERENCE_DISTANCE = 256  # frames; no picture refers further back
 
 
 class Indexed(Protocol):
-    """Something that belongs to the picture of a presentation index."""
+    """An object with the presentation index of its frame."""
 
     @property
     def index(self) -> int:
@@ -29,7 +29,7 @@ class Indexed(Protocol):
 T = TypeVar("T", bound=Indexed)
 
 
-class Scheduled(NamedTuple):
+class ScheduledFrame(NamedTuple):
     """A picture whose turn it is.
 
     Attributes:
@@ -43,15 +43,15 @@ class Scheduled(NamedTuple):
     live_refs: frozenset[int] | None = None
 
 
-class _Held(NamedTuple):
-    """A picture that waits, and those that it refers to."""
+class _WaitingFrame(NamedTuple):
+    """A frame that waits for its turn, and the presentation indices of its references."""
 
     picture: RawFrame
     references: frozenset[int]
 
 
-class _Births:
-    """The frames in which objects appear; masks are looked into as far as that is asked."""
+class _ObjectStarts:
+    """Finds the frames in which objects appear; masks are read lazily."""
 
     def __init__(self, masks: Mapping[int, NDArray[np.integer]]) -> None:
         self._masks = masks
@@ -60,7 +60,7 @@ class _Births:
         self._found: list[int] = []
 
     def first(self, before: int, index: int) -> int | None:
-        """The first behind frame `before` up to frame `index`."""
+        """Return the first frame after `before` and up to `index` in which an object appears."""
         while self._left and self._left[-1] <= index:
             frame = self._left.pop()
             new = set(np.unique(self._masks[frame]).tolist()) - self._known
@@ -69,7 +69,7 @@ class _Births:
         return next((frame for frame in self._found if before < frame <= index), None)
 
 
-def scheduled(pictures: Iterable[RawFrame], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[Scheduled]:
+def schedule_frames(pictures: Iterable[RawFrame], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[ScheduledFrame]:
     """Order pictures that come in decode order; plain ones, and those of video without B-frames, pass through.
 
     Key frames are I- and P-frames, plain pictures, and each B-frame in whose mask an object appears with all that
@@ -81,27 +81,29 @@ def scheduled(pictures: Iterable[RawFrame], masks: Mapping[int, NDArray[np.integ
         pictures: each behind those that it refers to.
         masks: label maps by presentation index of the frame that they are given for.
     """
-    held: list[_Held] = []
+    held: list[_WaitingFrame] = []
     done: set[int] = set()
     anchors: list[int] = []
-    births = _Births(masks)
+    object_starts = _ObjectStarts(masks)
     for picture in pictures:
         live_refs = None if picture.codec is None else picture.codec.live_refs
-        held.append(_Held(picture, _references(picture)))
+        held.append(_WaitingFrame(picture, _references(picture)))
         if picture.codec is None or picture.codec.type != "B":
-            anchors = [*anchors[-_REMEMBERED:], picture.index]
-        while (ready := _ready(held, done, anchors, births)) is not None:
+            anchors = [*anchors[-_MAX_REFERENCE_DISTANCE:], picture.index]
+        while (ready := _ready(held, done, anchors, object_starts)) is not None:
             held = [one for one in held if one.picture is not ready.picture]
-            done = {index for index in done if index > ready.picture.index - _REMEMBERED} | {ready.picture.index}
+            done = {index for index in done if index > ready.picture.index - _MAX_REFERENCE_DISTANCE} | {
+                ready.picture.index
+            }
             yield ready._replace(
                 live_refs=None if live_refs is None else live_refs.union(*(one.references for one in held))
             )
-    # Whatever waits for pictures that are missing.
+    # Frames whose references are missing.
     for one in sorted(held, key=lambda one: one.picture.index):
-        yield Scheduled(one.picture, True)
+        yield ScheduledFrame(one.picture, True)
 
 
-def in_order(things: Iterable[T]) -> Iterator[T]:
+def presentation_order(things: Iterable[T]) -> Iterator[T]:
     """What was made of pictures, in presentation order, each as soon as all before it are there."""
     waiting: list[tuple[int, int, T]] = []
     following: int | None = None
@@ -116,19 +118,21 @@ def in_order(things: Iterable[T]) -> Iterator[T]:
         yield heapq.heappop(waiting)[2]
 
 
-def _ready(held: list[_Held], done: set[int], anchors: list[int], births: _Births) -> Scheduled | None:
-    """The next held picture whose turn it is."""
+def _ready(
+    held: list[_WaitingFrame], done: set[int], anchors: list[int], object_starts: _ObjectStarts
+) -> ScheduledFrame | None:
+    """Return the next waiting frame that can be segmented."""
     waiting_key = False
     for picture, references in sorted(held, key=lambda one: one.picture.index):
         index = picture.index
         before = max((anchor for anchor in anchors if anchor < index), default=-1)
-        born = births.first(before, index)
+        born = object_starts.first(before, index)
         if index in anchors or born is not None:
             if not waiting_key and done.issuperset(range(index if born is None else born, index)):
-                return Scheduled(picture, True)
+                return ScheduledFrame(picture, True)
             waiting_key = True
         elif done.issuperset(references):
-            return Scheduled(picture, False)
+            return ScheduledFrame(picture, False)
     return None
 
 

@@ -1,19 +1,20 @@
-"""How a segmenter is run; stored in checkpoints so that evaluation repeats validation."""
+"""Engine settings, which checkpoints store so that evaluation repeats validation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from voslab.core import CheckpointError, ConfigError
+from voslab.core.errors import CheckpointError, ConfigError
 from voslab.core.parameters import check_parameters
 
+if TYPE_CHECKING:
+    import torch
+
 Precision = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Settings:
             raise ConfigError(f"engine.precision={self.precision}: choose from {', '.join(_DTYPES)}")
 
     @staticmethod
-    def metadata(values: Mapping[str, Any], where: Path | str) -> Settings:
+    def from_dict(values: Mapping[str, Any], where: Path | str) -> Settings:
         """The settings in a file, which is named in errors. Raises `CheckpointError`."""
         try:
             check_parameters(Settings, values, "engine.")
@@ -50,7 +51,10 @@ class Settings:
     @property
     def dtype(self) -> torch.dtype:
         """The autocast type."""
-        return _DTYPES[self.precision]
+        import torch
+
+        dtype: torch.dtype = getattr(torch, _DTYPES[self.precision])
+        return dtype
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Source H W -> working H W, the ratio kept to the nearest pixel."""

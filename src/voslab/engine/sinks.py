@@ -1,4 +1,4 @@
-"""Where predictions go: palette PNGs and an overlay video, written in the background."""
+"""Sinks for predictions: palette PNGs and an overlay video, written in the background."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
     return BackgroundWriter(write)
 
 
-class Assembled:
-    """What sinks made of parts share: the parts are opened in order with the sink, and closed in reverse."""
+class CompositeSink:
+    """Base of sinks with several parts, which are opened in order and closed in reverse order."""
 
     def __init__(self, *parts: AbstractContextManager[Any]) -> None:
         self._parts = parts
@@ -61,7 +61,7 @@ class Assembled:
         self._stack.__exit__(kind, error, trace)
 
 
-class OverlaySink(Assembled):
+class OverlaySink(CompositeSink):
     """An mp4 of the source frames with the objects coloured: as many frames, at the same rate."""
 
     def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
@@ -82,7 +82,16 @@ def consume(
     sinks: Sequence[Sink] = (),
     each: Callable[[Prediction, Throughput], None] | None = None,
 ) -> Throughput:
-    """Run to the end: every prediction goes to every sink, and to `each` (progress, metrics) with the speed so far."""
+    """Write every prediction to every sink.
+
+    Args:
+        predictions: output of `run`.
+        sinks: opened before the first prediction and closed after the last one.
+        each: called with each prediction and the throughput so far, for progress bars and metrics.
+
+    Returns:
+        the throughput over all frames.
+    """
     throughput = Throughput()
     with ExitStack() as stack:
         for sink in sinks:

@@ -1,1 +1,1 @@
-"""One room per method. `registry` finds them; a room never imports another's."""
+"""One package per method; `registry` finds them. A method never imports another method."""

@@ -1,12 +1,10 @@
-"""Finds the methods: every folder here whose `__init__` names its parts in a `METHOD`."""
+"""Finds and builds the methods: every package in this folder, described by the `METHOD` in its `__init__`."""
 
 from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
 from typing import Any
-
-from torch import nn
 
 from voslab import methods
 from voslab.core import ConfigError, Segmenter
@@ -15,15 +13,29 @@ from voslab.core.parameters import check_parameters
 
 
 def names() -> tuple[str, ...]:
-    """Registry names of all methods, sorted."""
+    """Return the registry names of all methods, sorted.
+
+    Example:
+        >>> from voslab.methods import registry
+        >>> "stcn" in registry.names()
+        True
+    """
     return tuple(sorted(found.name for found in pkgutil.iter_modules(methods.__path__) if found.ispkg))
 
 
 def method(name: str) -> Method:
-    """Look a method up.
+    """Return the description of a method.
+
+    Args:
+        name: Registry name: the name of its package.
 
     Raises:
-        ConfigError: if there is none of that name.
+        ConfigError: If there is no such method.
+
+    Example:
+        >>> from voslab.methods import registry
+        >>> registry.method("copy_first").network_path
+        'voslab.methods.copy_first.network:CopyFirst'
     """
     if name not in names():
         raise ConfigError(f"unknown method '{name}', choose from {', '.join(names())}")
@@ -32,12 +44,23 @@ def method(name: str) -> Method:
 
 
 def build(name: str, parameters: dict[str, Any]) -> Segmenter[Any]:
-    """Construct a method's network from plain parameters.
+    """Build the network of a method from plain parameters, with random weights.
 
-    A wrapper's `base` is a method's `name` and `network` again, the latter changed by what `base_network` says.
+    Args:
+        name: Registry name of the method.
+        parameters: Arguments of the network's class. The `base` of a wrapper is a dict of `name` and `network`;
+            `base_network` replaces single parameters of the latter.
+
+    Returns:
+        The network, in training mode.
 
     Raises:
-        ConfigError: for an unknown method, or parameters its network does not take or cannot be built of.
+        ConfigError: If the method is unknown, or a parameter is unknown or has a wrong type or value.
+
+    Example:
+        >>> from voslab.methods import registry
+        >>> type(registry.build("copy_first", {})).__name__
+        'CopyFirst'
     """
     network = method(name).network()
     if not isinstance(parameters, dict):
@@ -50,17 +73,17 @@ def build(name: str, parameters: dict[str, Any]) -> Segmenter[Any]:
         parameters = {**parameters, "base": build(base["name"], base["network"])}
     try:
         built: Segmenter[Any] = network(**parameters)
-    # A negative size, or one beyond all memory, is a RuntimeError of torch.
+    # torch raises RuntimeError for negative sizes and for sizes that exceed the memory.
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         said = " ".join(str(error).replace(f"{network.__name__}.__init__()", "its network").split())
         raise ConfigError(f"model '{name}': {said}") from error
-    if isinstance(built, nn.Module) and (empty := [key for key, one in built.named_parameters() if not one.numel()]):
+    if empty := [key for key, one in built.named_parameters() if not one.numel()]:
         raise ConfigError(f"model '{name}': {empty[0]} has no values; a size in network is 0")
     return built
 
 
 def _with_changed_base(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Put `base_network` where it belongs: into the base's own parameters."""
+    """Merge `base_network` into the parameters of the base."""
     base, changes = parameters.get("base"), parameters.get("base_network", ())
     if not isinstance(changes, dict | None) or not isinstance(base, dict) or not isinstance(base.get("network"), dict):
         return parameters

@@ -1,4 +1,4 @@
-"""The ruler: region similarity J, boundary accuracy F, and what the DAVIS and YouTube-VOS protocols make of them."""
+"""Computes region similarity J, boundary accuracy F, and the scores of the DAVIS and YouTube-VOS protocols."""
 
 from voslab.metrics.boundary import boundary_f, boundary_map
 from voslab.metrics.by_size import SizeScore, score_by_size, standard_areas

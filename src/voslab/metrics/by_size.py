@@ -1,4 +1,4 @@
-"""Scores by the size of objects in a frame (CoVOS, supplement, Table 4)."""
+"""Computes scores by the size of objects in a frame (CoVOS, supplement, Table 4)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from voslab.core import DataError
 
 STANDARD = 480 * 854
-"""Pixels of the pictures in which sizes are counted: DAVIS at 480p."""
+"""Pixels of the image in which sizes are counted: DAVIS at 480p."""
 
 CLASSES = {"small": (0, 10_000), "medium": (10_000, 30_000), "large": (30_000, STANDARD + 1)}
-"""Pixels of an object, from and below: small ones have less than 10k, large ones 30k and more."""
+"""Size classes: inclusive lower and exclusive upper bound in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizeScore:
-    """Means over the masks of one class of sizes; NaN where there is none.
+    """Mean scores of the masks of one size class; NaN if there are none.
 
     Attributes:
-        name: of the class.
-        masks: how many; each object counts once in every frame.
+        name: name of the class.
+        masks: number of masks; each object counts once per frame.
         region: mean J.
         boundary: mean F.
     """
@@ -35,27 +35,53 @@ class SizeScore:
 
     @property
     def mean(self) -> float:
-        """J&F."""
+        """Mean of J and F."""
         return (self.region + self.boundary) / 2
 
 
 def standard_areas(truth: NDArray[np.integer], objects: list[int]) -> NDArray[np.float64]:
-    """Size of each object in a label map H W: pixels, as if the picture had 480 x 854 of them. O long."""
+    """Compute object sizes in pixels, scaled to an image of 480 x 854 pixels.
+
+    Args:
+        truth: label map, H x W.
+        objects: ids of O objects.
+
+    Returns:
+        Sizes, O.
+
+    Example:
+        >>> import numpy as np
+        >>> from voslab.metrics import standard_areas
+        >>> truth = np.zeros((240, 427), int)
+        >>> truth[:10, :10] = 1
+        >>> standard_areas(truth, [1, 2]).tolist()
+        [400.0, 0.0]
+    """
     areas = np.array([np.count_nonzero(truth == i) for i in objects], np.float64)
     return areas * (STANDARD / max(truth.size, 1))
 
 
 def score_by_size(scores: NDArray[np.float64], areas: NDArray[np.float64]) -> tuple[SizeScore, ...]:
-    """Mean scores of small, medium and large masks, and of all of them.
+    """Compute mean scores of small, medium and large masks, and of all masks.
 
-    The mean is over masks, as in the paper, not over objects; absent objects (of size 0) are left out.
+    The mean is over masks, as in the paper, not over objects. Absent objects (size 0) are ignored.
 
     Args:
-        scores: N x 2: J and F of an object in a frame.
-        areas: N, from `standard_areas`.
+        scores: J and F of each mask, N x 2.
+        areas: sizes from `standard_areas`, N.
+
+    Returns:
+        Scores of the classes `small`, `medium`, `large` and `all`.
 
     Raises:
-        DataError: if there is not one size to each pair of scores.
+        DataError: if the numbers of sizes and scores differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from voslab.metrics import score_by_size
+        >>> scores = np.array([[0.5, 0.7], [0.9, 0.9]])
+        >>> [(s.name, s.masks, round(s.mean, 2)) for s in score_by_size(scores, np.array([400.0, 50000.0]))]
+        [('small', 1, 0.6), ('medium', 0, nan), ('large', 1, 0.9), ('all', 2, 0.75)]
     """
     if scores.shape != (len(areas), 2):
         raise DataError(f"{len(areas)} sizes of masks, but scores of shape {scores.shape}")

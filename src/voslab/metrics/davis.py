@@ -1,7 +1,4 @@
-"""The DAVIS protocol: which frames are scored, the statistics of a series of scores, and the score of a data set.
-
-The data set score is the mean over objects, not over sequences.
-"""
+"""Computes the scores of the DAVIS protocol. The score of a data set is the mean over objects, not over sequences."""
 
 from __future__ import annotations
 
@@ -26,12 +23,12 @@ _COLUMNS = 5
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of one object's scores over time, or their mean over objects. NaN where there are no scores.
+    """Statistics of one object's scores over time, or their mean over objects; NaN if there are no scores.
 
     Attributes:
-        mean: mean score; NaN scores are left out.
-        recall: share of frames whose score is above 0.5; NaN is not above.
-        decay: mean of the first quarter minus mean of the last quarter of the frames.
+        mean: mean score; NaN scores are ignored.
+        recall: fraction of frames with a score above 0.5; NaN is not above.
+        decay: mean of the first quarter of the frames minus mean of the last quarter.
     """
 
     mean: float
@@ -41,7 +38,15 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class ObjectScore:
-    """One object of one sequence; `frames` counts its scored frames."""
+    """Scores of one object of one sequence.
+
+    Attributes:
+        sequence: number of the sequence.
+        object: id of the object.
+        frames: number of scored frames.
+        region: statistics of J.
+        boundary: statistics of F.
+    """
 
     sequence: int
     object: int
@@ -52,14 +57,20 @@ class ObjectScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTable:
-    """Scores of every object, sorted by sequence and object, and their means over objects."""
+    """Scores of a data set.
+
+    Attributes:
+        objects: scores of all objects, sorted by sequence and object.
+        region: statistics of J, mean over objects.
+        boundary: statistics of F, mean over objects.
+    """
 
     objects: tuple[ObjectScore, ...]
     region: Statistics
     boundary: Statistics
 
     def metrics(self) -> dict[str, float]:
-        """The seven numbers of the data set under their usual names."""
+        """Return the seven scores of the data set under the names of the official DAVIS tool."""
         return {
             "J&F-Mean": (self.region.mean + self.boundary.mean) / 2,
             "J-Mean": self.region.mean,
@@ -71,7 +82,11 @@ class ScoreTable:
         }
 
     def sequences(self, measure: Literal["J&F", "J", "F"] = "J&F") -> dict[int, float]:
-        """The mean of every sequence that has one, over its objects."""
+        """Return the mean score of each sequence over its objects; sequences without a finite mean are left out.
+
+        Args:
+            measure: region similarity J, boundary accuracy F, or the mean of both.
+        """
         found: dict[int, list[float]] = {}
         for row in self.objects:
             both = {"J": row.region.mean, "F": row.boundary.mean}
@@ -81,19 +96,44 @@ class ScoreTable:
 
 
 def scored_frames(count: int, first: int = 0, last: bool = False) -> range:
-    """Frames of a sequence of `count` frames that are scored, for an object whose mask is given in frame `first`.
+    """Return the frames that are scored for an object.
 
-    The given frame is not scored, nor is the last frame of the sequence unless `last` says so (YouTube-VOS).
+    The frame in which the mask is given is not scored. Neither is the last frame in DAVIS.
+
+    Args:
+        count: number of frames of the sequence.
+        first: frame in which the object's mask is given.
+        last: whether the last frame is scored (YouTube-VOS).
+
+    Returns:
+        frame indices.
+
+    Example:
+        >>> from voslab.metrics import scored_frames
+        >>> list(scored_frames(5)), list(scored_frames(5, first=2, last=True))
+        ([1, 2, 3], [3, 4])
     """
     return range(first + 1, count if last else count - 1)
 
 
 def statistics(series: Sequence[float] | NDArray[np.floating]) -> Statistics:
-    """Mean, recall and decay of the scores of consecutive frames."""
+    """Compute mean, recall and decay of the scores of consecutive frames.
+
+    Args:
+        series: scores in the order of the frames; may contain NaN.
+
+    Returns:
+        The statistics, all NaN if the series is empty.
+
+    Example:
+        >>> from voslab.metrics import statistics
+        >>> statistics([1.0, 0.75, 0.75, 0.5])
+        Statistics(mean=0.75, recall=0.75, decay=0.25)
+    """
     scores = np.asarray(series, np.float64)
     if not scores.size:
         return Statistics(np.nan, np.nan, np.nan)
-    # Neighbouring quarters share their edge frame. With 8-bit edges, as once published, series above 256 frames break.
+    # Adjacent quarters share a frame. The official tool once used 8-bit edges, which overflow above 256 frames.
     edges = np.round(np.linspace(1, scores.size, 5) + 1e-10).astype(np.int64) - 1
     first, last = scores[: edges[1] + 1], scores[edges[3] :]
     return Statistics(_mean(scores), float((scores > 0.5).mean()), _mean(first) - _mean(last))
@@ -102,10 +142,26 @@ def statistics(series: Sequence[float] | NDArray[np.floating]) -> Statistics:
 def score_frame(
     prediction_ids: NDArray[np.integer], truth_ids: NDArray[np.integer], objects: Sequence[int]
 ) -> NDArray[np.float64]:
-    """J and F of each object, O x 2, from H W label maps. Pixels of other ids are background.
+    """Compute J and F of each object in one frame. Pixels of other ids are background.
+
+    Args:
+        prediction_ids: predicted label map, H x W.
+        truth_ids: true label map, H x W.
+        objects: ids of O objects.
+
+    Returns:
+        J and F, O x 2.
 
     Raises:
-        DataError: if the label maps differ in size.
+        DataError: if the sizes of the label maps differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from voslab.metrics import score_frame
+        >>> truth = np.array([[1, 1, 0], [0, 0, 2]])
+        >>> score_frame(np.array([[1, 0, 0], [0, 0, 2]]), truth, [1, 2])
+        array([[0.5, 1. ],
+               [1. , 1. ]])
     """
     pairs = ((prediction_ids == i, truth_ids == i) for i in objects)
     scores = [(jaccard(prediction, truth), boundary_f(prediction, truth)) for prediction, truth in pairs]
@@ -113,10 +169,25 @@ def score_frame(
 
 
 def davis_score(rows: NDArray[np.float64]) -> ScoreTable:
-    """Score of a data set from N x 5 rows [sequence, object, frame, J, F], in any order.
+    """Compute the score of a data set.
+
+    Args:
+        rows: rows [sequence, object, frame, J, F] in any order, N x 5.
+
+    Returns:
+        Scores of all objects and their means.
 
     Raises:
         DataError: if a frame of an object was scored twice, or the rows have another shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from voslab.metrics import davis_score
+        >>> table = davis_score(np.array([[0, 1, 1, 0.8, 0.6], [0, 1, 2, 0.6, 0.4], [1, 1, 1, 0.3, 0.1]]))
+        >>> round(table.metrics()["J&F-Mean"], 2)
+        0.4
+        >>> {sequence: round(mean, 2) for sequence, mean in table.sequences().items()}
+        {0: 0.6, 1: 0.2}
     """
     if rows.ndim != 2 or rows.shape[1] != _COLUMNS:
         raise DataError(f"expected rows [sequence, object, frame, J, F], got an array of shape {rows.shape}")
@@ -124,18 +195,28 @@ def davis_score(rows: NDArray[np.float64]) -> ScoreTable:
     keys = rows[:, :3]
     twice = np.flatnonzero((keys[1:] == keys[:-1]).all(axis=1))
     if twice.size:
-        sequence, thing, frame = keys[twice[0]].astype(np.int64)
-        raise DataError(f"sequence {sequence}, frame {frame}, object {thing}: scored twice")
+        sequence, object_id, frame = keys[twice[0]].astype(np.int64)
+        raise DataError(f"sequence {sequence}, frame {frame}, object {object_id}: scored twice")
     starts = np.flatnonzero((keys[1:, :2] != keys[:-1, :2]).any(axis=1)) + 1
     objects = tuple(_object_score(part) for part in np.split(rows, starts) if len(part))
     return ScoreTable(objects, _over_objects([o.region for o in objects]), _over_objects([o.boundary for o in objects]))
 
 
 class DAVISScore(Metric):
-    """Collects rows [sequence, object, frame, J, F] (float64, on the CPU, whatever device or precision the model has).
+    """Accumulates scores of a data set as a torchmetrics metric.
 
-    The result depends neither on the order of the rows nor on how they are spread over processes. A process may have
-    no rows at all; but each frame of an object must be scored in one process only, or computing raises `DataError`.
+    Rows [sequence, object, frame, J, F] are kept in float64 on the CPU, whatever device or dtype the model has. The
+    result depends neither on the order of the rows nor on their distribution over processes. A process may have no rows
+    at all, but each frame of an object must be scored by one process only.
+
+    Example:
+        >>> import numpy as np
+        >>> from voslab.metrics import DAVISScore
+        >>> metric = DAVISScore()
+        >>> metric.update(0, [1, 2], [1], np.array([[[0.8, 0.6]], [[0.6, 0.4]]]))
+        >>> metric.update(1, [1], [1], np.array([[[0.3, 0.1]]]))
+        >>> round(metric.compute()["J&F-Mean"], 2)
+        0.4
     """
 
     is_differentiable = False
@@ -148,19 +229,19 @@ class DAVISScore(Metric):
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, sequence: int, frames: Sequence[int], objects: Sequence[int], scores: NDArray[np.float64]) -> None:
-        """Take the scores (T x O x 2: J, F) of the objects of T frames of a sequence, best all of them at once.
+        """Add the scores of T frames of a sequence, preferably of the whole sequence at once.
 
-        A small tensor that outlives a large picture keeps the allocator from returning the picture's memory, so frame
-        by frame a long evaluation would grow by gigabytes.
+        Small tensors that outlive a large image keep the allocator from releasing the image's memory. With one call per
+        frame, memory would grow by gigabytes over a long evaluation.
 
         Args:
             sequence: number of the sequence in the data set, the same in all processes.
-            frames: indices of the frames; frames that the protocol does not score must not be passed.
-            objects: ids of the O objects.
-            scores: what `score_frame` returns for each frame.
+            frames: indices of T frames; must not contain frames that the protocol does not score.
+            objects: ids of O objects.
+            scores: J and F from `score_frame` for each frame, T x O x 2.
 
         Raises:
-            DataError: if there is not one pair of scores for each frame and object.
+            DataError: if the scores have another shape.
         """
         if scores.shape != (len(frames), len(objects), 2):
             raise DataError(
@@ -172,11 +253,19 @@ class DAVISScore(Metric):
         self.rows.append(torch.from_numpy(rows.reshape(-1, _COLUMNS)))
 
     def compute(self) -> dict[str, float]:
-        """The seven numbers of `ScoreTable.metrics`, the same in every process. NaN without rows."""
+        """Return the seven scores of `ScoreTable.metrics`, equal in all processes; NaN without rows.
+
+        Raises:
+            DataError: if a frame of an object was scored twice.
+        """
         return davis_score(self._table()).metrics()
 
     def score(self) -> ScoreTable:
-        """The scores of every object. With several processes, all of them must call it, as with `compute`."""
+        """Return the scores of all objects. With several processes, all of them must call this, as with `compute`.
+
+        Raises:
+            DataError: if a frame of an object was scored twice.
+        """
         local = not self._is_synced
         with self.sync_context(should_sync=local and self._to_sync, should_unsync=local):
             table = self._table()
@@ -189,21 +278,21 @@ class DAVISScore(Metric):
         should_sync: bool = True,
         distributed_available: Callable[..., Any] | None = None,
     ) -> None:
-        """Gather the rows of all processes: torchmetrics' own, by a function that copes with processes without rows."""
+        """Gather the rows of all processes, some of which may have no rows. See `torchmetrics.Metric.sync`."""
         super().sync(dist_sync_fn or self._gather, process_group, should_sync, distributed_available)
 
     def _gather(self, rows: Tensor, group: Any = None) -> list[Tensor]:
-        # torchmetrics gives a process without rows a 1-D tensor of the model's type, which N x 5 float64 cannot meet.
+        # In a process without rows, torchmetrics passes a 1-D tensor of the model's dtype instead of N x 5 float64.
         rows = rows.reshape(rows.numel() // _COLUMNS, _COLUMNS)
         return gather_all_tensors(rows.to(self.device, torch.float64), group)
 
     def _table(self) -> NDArray[np.float64]:
-        # A list while the rows are local, one tensor once they are gathered; an empty list cannot be concatenated.
+        # The state is a list before gathering and a tensor after it; an empty list cannot be concatenated.
         rows = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, _COLUMNS, dtype=torch.float64)
         return rows.cpu().numpy()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Self:
-        # `module.to(torch.bfloat16)` must not round the scores, and not every device has float64.
+        # `module.to(torch.bfloat16)` must not round the scores, and some devices lack float64.
         super()._apply(fn, exclude_state=(*exclude_state, "rows"))
         return self
 
@@ -220,6 +309,6 @@ def _over_objects(parts: Sequence[Statistics]) -> Statistics:
 
 
 def _mean(scores: NDArray[np.float64]) -> float:
-    """Mean of the scores that are numbers; NaN if none is."""
+    """Return the mean of the scores that are not NaN; NaN if there are none."""
     numbers = scores[~np.isnan(scores)]
     return float(numbers.mean()) if numbers.size else float("nan")

@@ -1,1 +1,1 @@
-"""Parts that several networks share: ResNets, normalisation, aggregation over objects, clip losses."""
+"""Layers and functions that several methods share: encoders, decoders, memories, aggregation, losses."""

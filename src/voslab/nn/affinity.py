@@ -1,29 +1,32 @@
-"""Space-time attention: every position of a frame looks at every position of the memory (STM, section 3.2)."""
+"""Space-time attention: every position of a query frame reads every position of the memory (STM, section 3.2)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from voslab.nn.export_compat import exporting, in_parts
+from voslab.nn.export_compat import exporting, split_unless_exporting
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 CHUNK = 2**25
-"""Most similarities that exist at a time: 128 MiB. A frame's positions are read in as many parts as that takes."""
+"""Maximum number of similarities in memory at a time (128 MiB). Query positions are read in chunks."""
 
 Similarity = Literal["dot", "l2"]
-"""k·q, or (2 k·q - |k|²) which orders memory positions by their distance (STCN, section 4); both over √C."""
+"""`dot` is q·k/√C; `l2` is (2 q·k - |k|²)/√C, which orders memory positions by their distance (STCN, section 4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A Gaussian around the query position that suits a memory position best (KMN): it is not read far from there.
+    """A Gaussian around the best query position of each memory position (KMN), which weights its similarities.
 
     Attributes:
-        sigma: in cells.
-        columns: of the query's grid.
+        sigma: standard deviation in feature map positions.
+        columns: width of the query's feature map.
     """
 
     sigma: float
@@ -31,52 +34,58 @@ class Kernel:
 
 
 def attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    query: Float[Tensor, "b q c"],
+    keys: Float[Tensor, "b g m c"],
+    values: Float[Tensor, "b o m v"],
     top_k: int | None = None,
     similarity: Similarity = "dot",
     kernel: Kernel | None = None,
-    used: Tensor | None = None,
-) -> Tensor:
-    """Read a memory: softmax over its positions of their similarity, then the weighted sum of its values.
+    readable: Bool[Tensor, "b m"] | None = None,
+) -> Float[Tensor, "b o q v"]:
+    """Read a memory: softmax of the similarities over memory positions, then the weighted sum of the values.
 
-    Similarities and their softmax are float32 also under autocast: half precision has no digits left for them.
+    Similarities and their softmax are float32 also under autocast.
 
     Args:
-        query: B Q C, one for all objects.
-        keys: B G M C, G = O, or 1 where objects share them.
+        query: B Q C, shared by all objects.
+        keys: B G M C; G = O, or 1 if objects share the keys.
         values: B O M V.
-        top_k: only so many positions with the largest similarities take part (all where there are fewer).
+        top_k: number of positions with the largest similarities that are read; None: all.
         similarity: see `Similarity`.
-        kernel: see `Kernel`; weights the exponentials before the largest are chosen.
-        used: B M, bool: other positions are not read; None: all are.
+        kernel: see `Kernel`; applied before the top-k selection.
+        readable: B M, True at positions that may be read; None: all.
 
     Returns:
-        B O Q V, of the values' type.
+        readout B O Q V, in the dtype of the values.
+
+    Example:
+        >>> query, keys, values = torch.randn(1, 6, 8), torch.randn(1, 1, 12, 8), torch.randn(1, 2, 12, 4)
+        >>> attend(query, keys, values, top_k=5, similarity="l2").shape
+        torch.Size([1, 2, 6, 4])
     """
     with torch.autocast(query.device.type, enabled=False):
-        scaled, keys = _comparable(query.float().unsqueeze(1), keys.float(), similarity)
-        unused = None if used is None else ~used[:, None, None]
+        scaled, keys = _scale_inputs(query.float().unsqueeze(1), keys.float(), similarity)
+        masked = None if readable is None else ~readable[:, None, None]
         transposed = keys.transpose(2, 3)
-        chunks = in_parts(scaled, 2, lambda: positions_at_once(keys))
+        chunks = split_unless_exporting(scaled, 2, lambda: query_chunk_size(keys))
         step = chunks[0].shape[2]
-        peaks = None if kernel is None else _peaks(chunks, transposed, step)
+        best = None if kernel is None else _best_queries(chunks, transposed, step)
         parts = []
         for i, chunk in enumerate(chunks):
             scores = chunk @ transposed
-            if unused is not None:
-                scores = scores.masked_fill(unused, -torch.inf)
-            if kernel is not None and peaks is not None:
-                scores += _log_gaussian(peaks, i * step, chunk.shape[2], kernel)
+            if masked is not None:
+                scores = scores.masked_fill(masked, -torch.inf)
+            if kernel is not None and best is not None:
+                scores += _log_gaussian(best, i * step, chunk.shape[2], kernel)
             parts.append(_read(scores, values, top_k))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-def _comparable(query: Tensor, keys: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
-    """Queries and keys whose dot product is the similarity.
+def _scale_inputs(query: Tensor, keys: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
+    """Return queries and keys whose dot product is the similarity.
 
-    Keys get their -|k|²/√C as one more channel, queries a one: that is cheaper than to add it to all similarities.
+    For `l2`, keys get -|k|²/√C as an additional channel and queries a one, which is cheaper than a sum over all
+    similarities.
     """
     scale = query.shape[-1] ** -0.5
     if similarity == "dot":
@@ -85,65 +94,76 @@ def _comparable(query: Tensor, keys: Tensor, similarity: Similarity) -> tuple[Te
     return torch.cat([query * (2 * scale), torch.ones_like(query[..., :1])], -1), torch.cat([keys, -scale * length], -1)
 
 
-def positions_at_once(keys: Tensor) -> int:
-    """How many positions of a frame may be compared with keys B G M C at a time, at least 1."""
+def query_chunk_size(keys: Float[Tensor, "b g m c"]) -> int:
+    """Compute how many query positions are compared with the keys at a time.
+
+    Args:
+        keys: B G M C.
+
+    Returns:
+        number of positions, at least 1.
+
+    Example:
+        >>> query_chunk_size(torch.zeros(1, 1, 2**15, 64))
+        1024
+    """
     return max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
 
 
 @torch.no_grad()
-def _peaks(chunks: tuple[Tensor, ...], transposed: Tensor, step: int) -> Tensor:
-    """The query position that suits each memory position best, B G M."""
+def _best_queries(chunks: tuple[Tensor, ...], transposed: Tensor, step: int) -> Tensor:
+    """Return the query position with the largest similarity for each memory position, B G M."""
     best: Tensor | None = None
-    where: Tensor | None = None
+    index: Tensor | None = None
     for i, chunk in enumerate(chunks):
-        top, at = (chunk @ transposed).max(2)
-        at = at + i * step
-        if best is None or where is None:
-            best, where = top, at
+        chunk_best, chunk_index = (chunk @ transposed).max(2)
+        chunk_index = chunk_index + i * step
+        if best is None or index is None:
+            best, index = chunk_best, chunk_index
         else:
-            where = torch.where(top > best, at, where)
-            best = torch.maximum(top, best)
-    assert where is not None, "a query has at least one position"
-    return where
+            index = torch.where(chunk_best > best, chunk_index, index)
+            best = torch.maximum(chunk_best, best)
+    assert index is not None, "a query has at least one position"
+    return index
 
 
-def _log_gaussian(peaks: Tensor, start: int, count: int, kernel: Kernel) -> Tensor:
-    """Peaks B G M, for query positions `start`… -> B G count M."""
-    query = torch.arange(start, start + count, device=peaks.device).view(-1, 1)
-    peaks = peaks.unsqueeze(2)
-    flatten_hw = query // kernel.columns - peaks // kernel.columns
-    # Not by remainders, which exporters refuse where the grid's size is not known.
-    columns = query - peaks - flatten_hw * kernel.columns
-    return (flatten_hw.square() + columns.square()).float() / (-2 * kernel.sigma**2)
+def _log_gaussian(best: Tensor, start: int, count: int, kernel: Kernel) -> Tensor:
+    """Return B G count M for best positions B G M and the query positions from `start`."""
+    query = torch.arange(start, start + count, device=best.device).view(-1, 1)
+    best = best.unsqueeze(2)
+    rows = query // kernel.columns - best // kernel.columns
+    # Not by remainders, which exporters reject when the grid's size is not known.
+    columns = query - best - rows * kernel.columns
+    return (rows.square() + columns.square()).float() / (-2 * kernel.sigma**2)
 
 
 def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
-    """Similarities B G q M, values B O M V -> B O q V."""
+    """Read values B O M V by similarities B G q M: B O q V."""
     if top_k is not None and exporting():
         count: int = torch.sym_min(top_k, scores.shape[-1])  # type: ignore[no-untyped-call]
-        return _gathered(*scores.topk(count, -1), values)
+        return _read_gathered(*scores.topk(count, -1), values)
     if top_k is None or top_k >= scores.shape[-1]:
         return scores.softmax(-1).to(values.dtype) @ values
-    best, where = scores.topk(top_k, -1)
+    best, index = scores.topk(top_k, -1)
     weights = best.softmax(-1).to(values.dtype)
     batch, objects = values.shape[:2]
     shape = (batch, objects, *weights.shape[2:])
-    weights, where = weights.expand(shape), where.expand(shape)
+    weights, index = weights.expand(shape), index.expand(shape)
     read = [
-        torch.nn.functional.embedding_bag(where[b, o], values[b, o], mode="sum", per_sample_weights=weights[b, o])
+        torch.nn.functional.embedding_bag(index[b, o], values[b, o], mode="sum", per_sample_weights=weights[b, o])
         for b in range(batch)
         for o in range(objects)
     ]
     return torch.unflatten(torch.stack(read), 0, (batch, objects))
 
 
-def _gathered(best: Tensor, where: Tensor, values: Tensor) -> Tensor:
-    """What `_read` does of the best similarities and their positions, B G q k, in terms that graphs have.
+def _read_gathered(best: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Read values by the top-k similarities and their positions, B G q k, with exportable operators.
 
-    It takes k times the memory: the values of all chosen positions, side by side.
+    It gathers the values of all selected positions, which takes k times the memory of `_read`.
     """
     batch, objects, positions, channels = values.shape
     flat = values.reshape(-1, channels)
     first = torch.arange(batch * objects, device=values.device).view(batch, objects, 1, 1) * positions
-    chosen = torch.nn.functional.embedding(where + first, flat)
-    return (best.softmax(-1).to(values.dtype).unsqueeze(3) @ chosen).squeeze(3)
+    selected = torch.nn.functional.embedding(index + first, flat)
+    return (best.softmax(-1).to(values.dtype).unsqueeze(3) @ selected).squeeze(3)

@@ -1,75 +1,176 @@
-"""Blocks of the matching networks.
+"""Building blocks of the matching networks.
 
-Shapes: B frames, N = B O object probs (B-major), C channels. What depends on the frame alone is computed once and
-added to every object: a convolution over [own, shared] channels is the sum of one over each.
+Shapes: B frames, N = B O objects (B-major), C channels. Features of a frame are shared by its objects. A convolution
+over [object, shared] channels is the sum of one convolution over each, so the shared one is computed once per frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.nn.export_compat import in_parts
+from voslab.nn.export_compat import split_unless_exporting
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
-def per_object(own: Tensor, share: Tensor) -> Tensor:
-    """Add a frame's share B C h w to each of its objects' N C h w, in place: pass on what nobody else needs."""
-    torch.unflatten(own, 0, (share.shape[0], -1)).add_(share.unsqueeze(1))
-    return own
+def add_shared(x: Float[Tensor, "n c h w"], shared: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c h w"]:
+    """Add the features of a frame to those of each of its objects, in place.
+
+    Args:
+        x: N C h w, per object; overwritten.
+        shared: B C h w, per frame.
+
+    Returns:
+        `x`.
+
+    Example:
+        >>> add_shared(torch.zeros(6, 1, 1, 1), torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)).flatten()
+        tensor([1., 1., 1., 2., 2., 2.])
+    """
+    torch.unflatten(x, 0, (shared.shape[0], -1)).add_(shared.unsqueeze(1))
+    return x
 
 
-def repeated(share: Tensor, times: int) -> Tensor:
-    """A frame's share B C h w, once for each of its objects: N C h w."""
-    return share.unsqueeze(1).expand(-1, times, -1, -1, -1).flatten(0, 1)
+def expand_shared(shared: Float[Tensor, "b c h w"], objects: int) -> Float[Tensor, "n c h w"]:
+    """Repeat the features of each frame for each of its objects.
+
+    Args:
+        shared: B C h w, per frame.
+        objects: O.
+
+    Returns:
+        N C h w with N = B O.
+
+    Example:
+        >>> expand_shared(torch.tensor([1.0, 2.0]).view(2, 1, 1, 1), 2).flatten()
+        tensor([1., 1., 2., 2.])
+    """
+    return shared.unsqueeze(1).expand(-1, objects, -1, -1, -1).flatten(0, 1)
 
 
-def flatten_hw(x: Tensor) -> Tensor:
-    """N C h w -> N hw C, positions row-major."""
+def flatten_hw(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n hw c"]:
+    """Flatten a feature map to positions in row-major order.
+
+    Args:
+        x: N C h w.
+
+    Returns:
+        N hw C.
+
+    Example:
+        >>> flatten_hw(torch.zeros(2, 8, 3, 4)).shape
+        torch.Size([2, 12, 8])
+    """
     return x.flatten(2).transpose(1, 2)
 
 
-def unflatten_hw(readout: Tensor, like: Tensor) -> Tensor:
-    """Rows B O hw C -> B O C h w, on the grid of `like`, … h w."""
-    cells: Tensor = torch.unflatten(readout.transpose(2, 3), 3, like.shape[-2:])
-    return cells
+def unflatten_hw(x: Float[Tensor, "b o hw c"], like: Float[Tensor, "... h w"]) -> Float[Tensor, "b o c h w"]:
+    """Restore feature maps from positions in row-major order.
+
+    Args:
+        x: B O hw C.
+        like: any tensor whose last two dimensions are h and w.
+
+    Returns:
+        B O C h w.
+
+    Example:
+        >>> unflatten_hw(torch.zeros(2, 1, 12, 8), torch.zeros(3, 4)).shape
+        torch.Size([2, 1, 8, 3, 4])
+    """
+    unflattened: Tensor = torch.unflatten(x.transpose(2, 3), 3, like.shape[-2:])
+    return unflattened
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], objects: Tensor, size: int) -> Tensor:
-    """Apply a function of probs N … to B O …, `size` objects at a time: it bounds memory and changes nothing else."""
+    """Apply a function to the objects in chunks, which bounds its memory.
+
+    Args:
+        function: maps N … to N …, independently for each of the N.
+        objects: B O ….
+        size: objects per chunk.
+
+    Returns:
+        B O ….
+
+    Example:
+        >>> in_chunks(lambda x: 2 * x, torch.arange(4).view(1, 4, 1), size=3).flatten()
+        tensor([0, 2, 4, 6])
+    """
     parts = [
-        torch.unflatten(function(part.flatten(0, 1)), 0, part.shape[:2]) for part in in_parts(objects, 1, lambda: size)
+        torch.unflatten(function(part.flatten(0, 1)), 0, part.shape[:2])
+        for part in split_unless_exporting(objects, 1, lambda: size)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class SharedConv2d(nn.Conv2d):
-    """A convolution, stride 1, same size, over channels [own, shared]; `shared` may be 0."""
+    """A convolution of stride 1 and same size over channels [object, shared].
+
+    Args:
+        object_channels: input channels per object.
+        shared_channels: input channels per frame; may be 0.
+        outputs: output channels.
+        kernel: kernel size, odd.
+        dilation: dilation.
+        bias: whether there is a bias; it belongs to the shared part.
+
+    Example:
+        >>> conv = SharedConv2d(4, 3, 5)
+        >>> conv(torch.randn(6, 4, 8, 8), conv.forward_shared(torch.randn(2, 3, 8, 8))).shape
+        torch.Size([6, 5, 8, 8])
+    """
 
     def __init__(
-        self, own: int, shared: int, outputs: int, kernel: int = 3, dilation: int = 1, bias: bool = True
+        self,
+        object_channels: int,
+        shared_channels: int,
+        outputs: int,
+        kernel: int = 3,
+        dilation: int = 1,
+        bias: bool = True,
     ) -> None:
         padding = dilation * (kernel // 2)
-        super().__init__(own + shared, outputs, kernel, padding=padding, dilation=dilation, bias=bias)
-        self.own = own
+        inputs = object_channels + shared_channels
+        super().__init__(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=bias)
+        self.object_channels = object_channels
 
-    def share(self, x: Tensor) -> Tensor:
-        """The frame's share, bias included: B shared h w -> B outputs h w."""
-        return F.conv2d(x, self.weight[:, self.own :], self.bias, 1, self.padding, self.dilation)
+    def forward_shared(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Convolve the shared channels of a frame and add the bias: B shared h w -> B outputs h w."""
+        return F.conv2d(x, self.weight[:, self.object_channels :], self.bias, 1, self.padding, self.dilation)
 
-    def forward(self, own: Tensor, share: Tensor | None = None) -> Tensor:
-        """N own h w, and what `share` gave -> N outputs h w."""
-        if share is None:
-            return super().forward(own)
-        return per_object(F.conv2d(own, self.weight[:, : self.own], None, 1, self.padding, self.dilation), share)
+    def forward(
+        self, x: Float[Tensor, "n c h w"], shared: Float[Tensor, "b k h w"] | None = None
+    ) -> Float[Tensor, "n k h w"]:
+        """Convolve the channels of each object and add the shared part.
+
+        Args:
+            x: N object_channels h w.
+            shared: B outputs h w, the output of `forward_shared`; None if there are no shared channels.
+
+        Returns:
+            N outputs h w.
+        """
+        if shared is None:
+            return super().forward(x)
+        weight = self.weight[:, : self.object_channels]
+        return add_shared(F.conv2d(x, weight, None, 1, self.padding, self.dilation), shared)
 
 
 class ResBlock(nn.Module):
-    """x + conv2(relu(conv1(relu(x)))), without normalisation; a convolution in the skip where channels change.
+    """x + conv2(relu(conv1(relu(x)))), without normalisation; a convolution in the skip if the channels change.
 
-    `rectified=True` takes relu(x) for x also in the skip, as an in-place ReLU does.
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: kernel size, odd.
+        rectified: apply the ReLU to the skip connection too, as an in-place ReLU does.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, rectified: bool = False) -> None:
@@ -80,8 +181,8 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
         self.conv2 = nn.Conv2d(outputs, outputs, kernel, padding=kernel // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N inputs h w -> N outputs h w."""
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        """Map N inputs h w to N outputs h w."""
         rectified = F.relu(x)
         out: Tensor = self.conv2(F.relu(self.conv1(rectified), inplace=True))
         x = rectified if self.rectified else x
@@ -89,26 +190,40 @@ class ResBlock(nn.Module):
 
 
 class SharedResBlock(nn.Module):
-    """`ResBlock` over channels [own, shared]."""
+    """`ResBlock` over channels [object, shared].
 
-    def __init__(self, own: int, shared: int, outputs: int, kernel: int = 3) -> None:
+    Args:
+        object_channels: input channels per object.
+        shared_channels: input channels per frame.
+        outputs: output channels.
+        kernel: kernel size, odd.
+    """
+
+    def __init__(self, object_channels: int, shared_channels: int, outputs: int, kernel: int = 3) -> None:
         super().__init__()
-        self.downsample = SharedConv2d(own, shared, outputs, kernel)
-        self.conv1 = SharedConv2d(own, shared, outputs, kernel)
+        self.downsample = SharedConv2d(object_channels, shared_channels, outputs, kernel)
+        self.conv1 = SharedConv2d(object_channels, shared_channels, outputs, kernel)
         self.conv2 = nn.Conv2d(outputs, outputs, kernel, padding=kernel // 2)
 
-    def share(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The frame's share: B shared h w -> two of B outputs h w."""
-        return self.conv1.share(F.relu(x)), self.downsample.share(x)
+    def forward_shared(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
+        """Compute the shared parts of both convolutions: B shared h w -> two of B outputs h w."""
+        return self.conv1.forward_shared(F.relu(x)), self.downsample.forward_shared(x)
 
-    def forward(self, own: Tensor, share: tuple[Tensor, Tensor]) -> Tensor:
-        """N own h w, and what `share` gave -> N outputs h w."""
-        out: Tensor = self.conv2(F.relu(self.conv1(F.relu(own), share[0]), inplace=True))
-        return out.add_(self.downsample(own, share[1]))
+    def forward(
+        self, x: Float[Tensor, "n c h w"], shared: tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]
+    ) -> Float[Tensor, "n k h w"]:
+        """Map N object_channels h w, and the output of `forward_shared`, to N outputs h w."""
+        out: Tensor = self.conv2(F.relu(self.conv1(F.relu(x), shared[0]), inplace=True))
+        return out.add_(self.downsample(x, shared[1]))
 
 
 class CBAM(nn.Module):
-    """Channel, then spatial attention (Woo et al. 2018), without batch norm."""
+    """Channel attention, then spatial attention (Woo et al. 2018), without batch norm.
+
+    Args:
+        channels: C.
+        reduction: factor by which the hidden layer of the channel attention is smaller.
+    """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -116,8 +231,8 @@ class CBAM(nn.Module):
         self.channel = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N C h w -> N C h w."""
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Weight the features N C h w by channel and by position."""
         scale = self.channel(x.mean((2, 3))) + self.channel(x.amax((2, 3)))
         x = x * scale.sigmoid()[:, :, None, None]
         pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
@@ -125,19 +240,30 @@ class CBAM(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """An object's mask feature and its frame's feature become one value (STCN's fuser; `kernel=1` is a light one)."""
+    """Fuses the mask features of an object and the features of its frame to one value (STCN's fuser).
 
-    def __init__(self, own: int, shared: int, outputs: int, kernel: int = 3) -> None:
+    Args:
+        object_channels: input channels per object.
+        shared_channels: input channels per frame.
+        outputs: output channels.
+        kernel: kernel size of the residual blocks; 1 is a light fuser.
+    """
+
+    def __init__(self, object_channels: int, shared_channels: int, outputs: int, kernel: int = 3) -> None:
         super().__init__()
-        self.block1 = SharedResBlock(own, shared, outputs, kernel)
+        self.block1 = SharedResBlock(object_channels, shared_channels, outputs, kernel)
         self.attention = CBAM(outputs)
         self.block2 = ResBlock(outputs, outputs, kernel)
 
-    def share(self, f16: Tensor) -> tuple[Tensor, Tensor]:
-        """The frame's share: B shared h w -> two of B outputs h w."""
-        return self.block1.share(f16)
+    def forward_shared(
+        self, f16: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
+        """Compute the shared part: B shared h w -> two of B outputs h w."""
+        return self.block1.forward_shared(f16)
 
-    def forward(self, own: Tensor, share: tuple[Tensor, Tensor]) -> Tensor:
-        """N own h w, and what `share` gave -> N outputs h w."""
-        x = self.block1(own, share)
+    def forward(
+        self, x: Float[Tensor, "n c h w"], shared: tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]
+    ) -> Float[Tensor, "n k h w"]:
+        """Map N object_channels h w, and the output of `forward_shared`, to N outputs h w."""
+        x = self.block1(x, shared)
         return self.block2(x + self.attention(x))  # type: ignore[no-any-return]

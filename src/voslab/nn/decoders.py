@@ -1,27 +1,41 @@
-"""Decoders of STM and STCN: two refinement modules from stride 16 to 4, the frame's part of each computed once."""
+"""Decoders of STM and STCN: two refinement modules from stride 16 to 4; shared parts are computed once per frame."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.nn.blocks import ResBlock, SharedConv2d, SharedResBlock
-from voslab.nn.blocks import per_object as add
+from voslab.nn.blocks import ResBlock, SharedConv2d, SharedResBlock, add_shared
 from voslab.nn.resnet import Pyramid
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-class DecoderShare(NamedTuple):
-    """A frame's part: at stride 16 (None where nothing is shared there), 8 and 4, each B width h w."""
+
+class STMSharedFeatures(NamedTuple):
+    """Shared part of `STMDecoder`, each B width h w.
+
+    Attributes:
+        f16: at stride 16; None if no channels are shared there.
+        f8: at stride 8.
+        f4: at stride 4.
+    """
 
     f16: Tensor | None
     f8: Tensor
     f4: Tensor
 
 
-class STCNShare(NamedTuple):
-    """A frame's part: at stride 16 (`SharedResBlock.share`), 8 (B 2*width h w) and 4 (B width h w)."""
+class STCNSharedFeaturesdFeatures(NamedTuple):
+    """Shared part of `STCNDecoder`.
+
+    Attributes:
+        f16: at stride 16, see `SharedResBlock.forward_shared`.
+        f8: at stride 8, B 2*width h w.
+        f4: at stride 4, B width h w.
+    """
 
     f16: tuple[Tensor, Tensor]
     f8: Tensor
@@ -29,13 +43,13 @@ class STCNShare(NamedTuple):
 
 
 class Refine(nn.Module):
-    """Refinement module: a skip connection joins what comes from below, at twice its size.
+    """Refinement module: upsamples by 2 and adds a skip connection.
 
     Args:
         skip: channels of the frame's feature.
-        width: of what comes from below.
-        outputs: `width` where not given.
-        skip_block: whether the skip connection has a `ResBlock` behind its convolution.
+        width: channels of the input.
+        outputs: output channels; None: `width`.
+        skip_block: whether a `ResBlock` follows the convolution of the skip connection.
         rectified: see `ResBlock`.
     """
 
@@ -47,79 +61,115 @@ class Refine(nn.Module):
         self.skip_block = ResBlock(width, width, rectified=rectified) if skip_block else nn.Identity()
         self.block = ResBlock(width, outputs or width, rectified=rectified)
 
-    def share(self, skip: Tensor) -> Tensor:
-        """The frame's part, B width h w."""
+    def forward_shared(self, skip: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Compute the skip connection: B skip h w -> B width h w."""
         return self.skip_block(self.skip(skip))  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor, share: Tensor) -> Tensor:
-        """N width h/2 w/2 -> N outputs h w."""
-        return self.block(add(upsample(x, 2), share))  # type: ignore[no-any-return]
+    def forward(self, x: Float[Tensor, "n k h/2 w/2"], shared: Float[Tensor, "b k h w"]) -> Float[Tensor, "n l h w"]:
+        """Map N width h/2 w/2, and the output of `forward_shared`, to N outputs h w."""
+        return self.block(add_shared(upsample(x, 2), shared))  # type: ignore[no-any-return]
 
 
 class STMDecoder(nn.Module):
-    """Readout to log-odds.
+    """Decodes readouts to log-odds (STM, section 3.3).
 
     Args:
-        own: channels at stride 16 that belong to an object (its readout).
-        shared: channels at stride 16 that belong to the frame (its value).
+        object_channels: channels per object at stride 16 (the readout).
+        shared_channels: channels per frame at stride 16 (the value of the query frame); may be 0.
         f8: channels of the frame's feature at stride 8.
-        f4: at stride 4.
-        width: of the decoder; 256 as published.
+        f4: channels of the frame's feature at stride 4.
+        width: channels of the decoder; 256 as published.
         rectified: see `ResBlock`.
     """
 
-    def __init__(self, own: int, shared: int, f8: int, f4: int, width: int = 256, rectified: bool = False) -> None:
+    def __init__(
+        self, object_channels: int, shared_channels: int, f8: int, f4: int, width: int = 256, rectified: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = SharedConv2d(own, shared, width)
+        self.conv = SharedConv2d(object_channels, shared_channels, width)
         self.block = ResBlock(width, width, rectified=rectified)
         self.refine8 = Refine(f8, width, rectified=rectified)
         self.refine4 = Refine(f4, width, rectified=rectified)
         self.predict = nn.Conv2d(width, 2, 3, padding=1)
 
-    def share(self, value: Tensor | None, features: Pyramid) -> DecoderShare:
-        """What a frame's objects have in common, from its value B shared h w and its features."""
-        f16 = None if value is None else self.conv.share(value)
-        return DecoderShare(f16, self.refine8.share(features.f8), self.refine4.share(features.f4))
+    def forward_shared(self, value: Float[Tensor, "b c h w"] | None, features: Pyramid) -> STMSharedFeatures:
+        """Compute what the objects of a frame share.
 
-    def forward(self, own: Tensor, share: DecoderShare) -> Tensor:
-        """N own h w -> log-odds of object against background, N 1 H W."""
-        x = self.block(self.conv(own, share.f16))
-        x = self.refine4(self.refine8(x, share.f8), share.f4)
+        Args:
+            value: B shared_channels h w; None if no channels are shared.
+            features: features of the frame.
+
+        Returns:
+            the shared part, for `forward`.
+        """
+        f16 = None if value is None else self.conv.forward_shared(value)
+        f8, f4 = self.refine8.forward_shared(features.f8), self.refine4.forward_shared(features.f4)
+        return STMSharedFeatures(f16, f8, f4)
+
+    def forward(self, x: Float[Tensor, "n c h w"], shared: STMSharedFeatures) -> Float[Tensor, "n 1 H W"]:
+        """Decode N object_channels h w to log-odds of object against background, N 1 H W."""
+        x = self.block(self.conv(x, shared.f16))
+        x = self.refine4(self.refine8(x, shared.f8), shared.f4)
         scores = self.predict(F.relu(x))
         # Interpolation is linear: one difference instead of two scores.
         return upsample(scores[:, 1:] - scores[:, :1], 4)
 
 
 class STCNDecoder(nn.Module):
-    """Readout to log-odds: a residual block joins readout and frame, the width halves on the way up, one output.
+    """Decodes readouts to log-odds: a residual block fuses readout and frame, and the width halves at stride 8.
 
     Args:
-        own: channels at stride 16 that belong to an object (its readout).
-        shared: channels at stride 16 that belong to the frame.
+        object_channels: channels per object at stride 16 (the readout).
+        shared_channels: channels per frame at stride 16.
         f8: channels of the frame's feature at stride 8.
-        f4: at stride 4.
-        width: at stride 4, twice as much below; 256 as published.
-        skip_block: see `Refine`: False in STCN, True in MiVOS.
+        f4: channels of the frame's feature at stride 4.
+        width: channels at stride 4, half of those at stride 16; 256 as published.
+        skip_block: see `Refine`; False in STCN, True in MiVOS.
     """
 
-    def __init__(self, own: int, shared: int, f8: int, f4: int, width: int = 256, skip_block: bool = False) -> None:
+    def __init__(
+        self, object_channels: int, shared_channels: int, f8: int, f4: int, width: int = 256, skip_block: bool = False
+    ) -> None:
         super().__init__()
-        self.compress = SharedResBlock(own, shared, 2 * width)
+        self.compress = SharedResBlock(object_channels, shared_channels, 2 * width)
         self.refine8 = Refine(f8, 2 * width, width, skip_block)
         self.refine4 = Refine(f4, width, width, skip_block)
         self.predict = nn.Conv2d(width, 1, 3, padding=1)
 
-    def share(self, value: Tensor, features: Pyramid) -> STCNShare:
-        """What a frame's objects have in common, from its value B shared h w and its features."""
-        return STCNShare(self.compress.share(value), self.refine8.share(features.f8), self.refine4.share(features.f4))
+    def forward_shared(self, value: Float[Tensor, "b c h w"], features: Pyramid) -> STCNSharedFeaturesdFeatures:
+        """Compute what the objects of a frame share.
 
-    def forward(self, own: Tensor, share: STCNShare) -> Tensor:
-        """N own h w -> log-odds of object against background, N 1 H W."""
-        x = self.compress(own, share.f16)
-        x = self.refine4(self.refine8(x, share.f8), share.f4)
+        Args:
+            value: B shared_channels h w.
+            features: features of the frame.
+
+        Returns:
+            the shared part, for `forward`.
+        """
+        f16 = self.compress.forward_shared(value)
+        f8, f4 = self.refine8.forward_shared(features.f8), self.refine4.forward_shared(features.f4)
+        return STCNSharedFeaturesdFeatures(f16, f8, f4)
+
+    def forward(self, x: Float[Tensor, "n c h w"], shared: STCNSharedFeaturesdFeatures) -> Float[Tensor, "n 1 H W"]:
+        """Decode N object_channels h w to log-odds of object against background, N 1 H W."""
+        x = self.compress(x, shared.f16)
+        x = self.refine4(self.refine8(x, shared.f8), shared.f4)
         return upsample(self.predict(F.relu(x)), 4)
 
 
-def upsample(x: Tensor, factor: int) -> Tensor:
-    """Bilinear, pixel centres aligned as areas."""
+def upsample(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c H W"]:
+    """Upsample bilinearly without aligned corners.
+
+    Args:
+        x: N C h w.
+        factor: scale of height and width.
+
+    Returns:
+        N C factor*h factor*w.
+
+    Example:
+        >>> import torch
+        >>> upsample(torch.zeros(1, 1, 3, 4), 4).shape
+        torch.Size([1, 1, 12, 16])
+    """
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)

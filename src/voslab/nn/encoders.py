@@ -1,48 +1,85 @@
-"""Encoders of masks, and projections to keys and values."""
+"""Mask encoder, and key and value projections."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from voslab.core import Masks, Projection
-from voslab.nn.blocks import per_object
+from voslab.nn.blocks import add_shared
 from voslab.nn.key_projections import project
 from voslab.nn.resnet import Norm, ResNet
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def masks_and_others(masks: Masks, clamp: bool) -> Tensor:
-    """Each object's mask beside the sum of all other objects' masks, B O 2 H W; STM clamps the sum to [0, 1]."""
+
+def masks_with_others(masks: Masks, clamp: bool) -> Float[Tensor, "b o 2 H W"]:
+    """Stack the mask of each object and the sum of all other objects' masks.
+
+    Args:
+        masks: probs B O H W.
+        clamp: clamp the sum to [0, 1], as STM does.
+
+    Returns:
+        B O 2 H W; zero for unused slots.
+
+    Example:
+        >>> masks = Masks(torch.ones(1, 3, 4, 4), torch.tensor([[True, True, False]]))
+        >>> masks_with_others(masks, clamp=False)[0, :, :, 0, 0].tolist()
+        [[1.0, 1.0], [1.0, 1.0], [0.0, 2.0]]
+    """
     probs = masks.probs * masks.slot_mask[:, :, None, None]
     others = probs.sum(1, keepdim=True) - probs
     return torch.stack([probs, others.clamp(0, 1) if clamp else others], 2)
 
 
 class MaskEncoder(ResNet):
-    """A ResNet to stride 16 over image, mask and others; the image's share of its first layer is computed once."""
+    """A ResNet to stride 16 over image, object mask and other objects' masks.
+
+    The convolution of the image is computed once per frame and added to the convolution of the masks of each object.
+
+    Args:
+        name: see `ResNet`.
+        norm: see `ResNet`.
+        width: see `ResNet`.
+        bias: see `ResNet`.
+    """
 
     def __init__(self, name: str, norm: Norm = "batch", width: int = 64, bias: bool = False) -> None:
         super().__init__(name, norm, width, layers=3, bias=bias)
         self.conv1_mask = nn.Conv2d(2, width, 7, 2, 3, bias=False)
         nn.init.kaiming_normal_(self.conv1_mask.weight, mode="fan_out", nonlinearity="relu")
 
-    def stem(self) -> tuple[nn.Conv2d, ...]:
-        """See `ResNet.stem`."""
+    def stem_convolutions(self) -> tuple[nn.Conv2d, ...]:
+        """See `ResNet.stem_convolutions`."""
         return self.conv1, self.conv1_mask
 
-    def encode(self, stem: Tensor, masks: Tensor) -> Tensor:
-        """`conv1` of the normalised image, B width H/2 W/2, and masks N 2 H W -> features N C H/16 W/16."""
-        return self.body(per_object(self.conv1_mask(masks), stem))[-1]
+    def encode(self, stem: Float[Tensor, "b c H/2 W/2"], masks: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n f h w"]:
+        """Encode the masks of all objects.
+
+        Args:
+            stem: B width H/2 W/2, `conv1` of the normalised image.
+            masks: N 2 H W, see `masks_with_others`.
+
+        Returns:
+            features N C H/16 W/16.
+        """
+        return self.forward_stem(add_shared(self.conv1_mask(masks), stem))[-1]
 
 
 class KeyValue(nn.Module):
-    """A 3x3 projection to a key, which is compared, and one to a value, which is carried.
+    """Two 3x3 convolutions: one to the key, which is compared, one to the value, which is read.
 
     Args:
-        inputs, key, value: channels.
-        centred: keys are made of what sets a position apart from its frame's mean. Features behind a ReLU share a
-            large part at all positions; in a dot product of keys from two projections it comes to decide alone which
-            positions of a memory are read, whatever is asked, and random weights do not learn their way out.
+        inputs: input channels.
+        key: channels Ck of the key.
+        value: channels Cv of the value.
+        centred: subtract the mean over positions before the key projection. Features after a ReLU share a large
+            component at all positions. With separate query and memory projections it dominates their dot product, and
+            training from random initialisation does not recover from that.
     """
 
     def __init__(self, inputs: int, key: int, value: int, centred: bool = False) -> None:
@@ -55,10 +92,20 @@ class KeyValue(nn.Module):
             nn.init.orthogonal_(self.key.weight, 2.0)
             nn.init.zeros_(self.key.bias)
 
-    def compared(self, x: Tensor) -> Tensor:
-        """What the key is made of, … inputs h w."""
+    def key_input(self, x: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
+        """Compute the input of the key projection from features of shape (…, inputs, h, w)."""
         return x - x.mean((-2, -1), keepdim=True) if self.centred else x
 
-    def forward(self, x: Tensor, own: Projection | None = None) -> tuple[Tensor, Tensor]:
-        """N inputs h w -> key N Ck h w, by the clips' `own` projections where there are some, and value N Cv h w."""
-        return project(self.key, self.compared(x), own), self.value(x)
+    def forward(
+        self, x: Float[Tensor, "n c h w"], projection: Projection | None = None
+    ) -> tuple[Float[Tensor, "n k h w"], Float[Tensor, "n v h w"]]:
+        """Compute key and value.
+
+        Args:
+            x: N inputs h w.
+            projection: key projection per clip, used in place of the network's; None: the network's own.
+
+        Returns:
+            key N Ck h w and value N Cv h w.
+        """
+        return project(self.key, self.key_input(x), projection), self.value(x)

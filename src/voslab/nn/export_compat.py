@@ -1,4 +1,4 @@
-"""What is done otherwise where a graph is exported, as its sizes are not known before it runs."""
+"""Replaces operations that cannot be exported while their sizes are unknown."""
 
 from __future__ import annotations
 
@@ -9,17 +9,43 @@ from torch import Tensor
 
 
 def exporting() -> bool:
-    """Whether a graph is being exported; torch 2.6 does not tell."""
+    """Return whether `torch.export` is tracing; always False before torch 2.7, which cannot report it."""
     return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
 
 
-def in_parts(x: Tensor, dim: int, size: Callable[[], int]) -> tuple[Tensor, ...]:
-    """Split along an axis into parts of `size()`, which is not asked where a graph is being exported."""
+def split_unless_exporting(x: Tensor, dim: int, size: Callable[[], int]) -> tuple[Tensor, ...]:
+    """Split a tensor along an axis, or return it whole during an export.
+
+    Args:
+        x: the tensor.
+        dim: axis to split.
+        size: returns the size of a part; it is not called during an export.
+
+    Returns:
+        The parts, in order.
+
+    Example:
+        >>> [part.tolist() for part in split_unless_exporting(torch.arange(5), 0, lambda: 2)]
+        [[0, 1], [2, 3], [4]]
+    """
     return (x,) if exporting() else torch.split(x, size(), dim)
 
 
 def coord_range(count: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """So many coordinates from -1 to 1; exporters cannot do `linspace` of a size that they do not know."""
+    """Return evenly spaced coordinates from -1 to 1; exporters do not support `linspace` of an unknown size.
+
+    Args:
+        count: number of coordinates.
+        device: device of the result.
+        dtype: type of the result.
+
+    Returns:
+        Coordinates, shape (count,).
+
+    Example:
+        >>> coord_range(3, torch.device("cpu")).tolist()
+        [-1.0, 0.0, 1.0]
+    """
     if not exporting():
         return torch.linspace(-1, 1, count, device=device, dtype=dtype)
     steps = torch.arange(count, device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""A network whose weights are final, made faster: batch norm folded into convolutions, channels last in memory."""
+"""Optimises a network for inference: folds batch norm into convolutions, and uses the channels-last memory format."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ from voslab.nn.resnet import BasicBlock, Bottleneck, ResNet
 
 @torch.no_grad()
 def for_inference(network: nn.Module) -> None:
-    """Put a network into evaluation mode for good; its outputs stay the same but for rounding.
+    """Optimise a network for inference, in place. Its outputs do not change except for rounding.
 
-    Batch norms of its ResNets become part of the convolutions before them, so its state dict is no longer that of the
-    network that trains. Weights are channels-last, and so is then all that convolutions compute.
+    The batch norms of its ResNets are folded into the convolutions before them, so its state dict no longer fits the
+    network that trains. Weights become channels-last.
+
+    Args:
+        network: any network; it is in evaluation mode and needs no gradients afterwards.
+
+    Example:
+        >>> network = ResNet("resnet18", layers=1)
+        >>> for_inference(network)
+        >>> network.bn1
+        Identity()
     """
     network.eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, ResNet):
-            _fold(module, "bn1", *module.stem())
+            _fold(module, "bn1", *module.stem_convolutions())
         elif isinstance(module, (BasicBlock, Bottleneck)):
             for number in range(1, 4 if isinstance(module, Bottleneck) else 3):
                 _fold(module, f"bn{number}", module.get_submodule(f"conv{number}"))
@@ -29,7 +38,7 @@ def for_inference(network: nn.Module) -> None:
 
 
 def _fold(owner: nn.Module, name: str, *convolutions: nn.Module) -> None:
-    """Replace a batch norm by nothing; the first convolution of those whose sum it normalises takes its shift."""
+    """Fold a batch norm into the convolutions whose sum it normalises; the first of them takes the bias."""
     norm = owner.get_submodule(name)
     if not isinstance(norm, nn.BatchNorm2d):
         return

@@ -1,8 +1,9 @@
-"""Key projections that belong to a video: convolutions whose weights are its own, clip by clip."""
+"""Key projections with weights per clip, for methods that adapt keys to a video."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,40 +11,112 @@ from torch.nn import functional as F
 
 from voslab.core import Keys, Projection
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def project(layer: nn.Conv2d, x: Tensor, own: Projection | None = None) -> Tensor:
-    """A projection of x N C h w, N = B G, to N Ck h w: by the layer's weights, or by each clip's own."""
-    if own is None:
+
+def project(
+    layer: nn.Conv2d, x: Float[Tensor, "n c h w"], projection: Projection | None = None
+) -> Float[Tensor, "n k h w"]:
+    """Project features to keys.
+
+    Args:
+        layer: convolution of the network; its stride, padding and dilation always apply.
+        x: N C h w with N = B G, B-major.
+        projection: weights per clip, used in place of the layer's; None: the layer's own.
+
+    Returns:
+        keys N Ck h w.
+
+    Example:
+        >>> layer = nn.Conv2d(8, 4, 3, padding=1)
+        >>> x = torch.randn(2, 8, 5, 6)
+        >>> torch.allclose(project(layer, x), project(layer, x, copy_keys([layer], 2).query), atol=1e-6)
+        True
+    """
+    if projection is None:
         keys: Tensor = layer(x)
         return keys
-    clips, dtype = len(own.weight), layer.weight.dtype
-    each = len(x) // clips
+    clips, dtype = len(projection.weight), layer.weight.dtype
+    groups = len(x) // clips
     parts = [
         F.conv2d(part, weight.to(dtype), bias.to(dtype), layer.stride, layer.padding, layer.dilation)
-        for part, weight, bias in zip(torch.split(x, [each] * clips), own.weight, own.bias, strict=True)
+        for part, weight, bias in zip(torch.split(x, [groups] * clips), projection.weight, projection.bias, strict=True)
     ]
     return parts[0] if clips == 1 else torch.cat(parts)
 
 
 def query_proj(keys: Keys | None) -> Projection | None:
-    """A video's own projection of queries, if it has one."""
+    """Return the query projection of a video; None if it has no keys of its own.
+
+    Args:
+        keys: projections of the video; None: the network's own apply.
+
+    Returns:
+        weights and biases per clip, or None.
+
+    Example:
+        >>> query_proj(None) is None
+        True
+    """
     return None if keys is None else keys.query
 
 
 def memory_proj(keys: Keys | None) -> Projection | None:
-    """A video's own projection of what it remembers, if it has one."""
+    """Return the memory projection of a video; None if it has no keys of its own.
+
+    Args:
+        keys: projections of the video; None: the network's own apply.
+
+    Returns:
+        weights and biases per clip, or None.
+
+    Example:
+        >>> keys = copy_keys([nn.Conv2d(8, 4, 1)], clips=1)
+        >>> memory_proj(keys) is query_proj(keys)
+        True
+    """
     return None if keys is None else keys.stored
 
 
-def memory_key(layer: nn.Conv2d, x: Tensor, query: Tensor, keys: Keys | None) -> Tensor:
-    """The key that a frame x N C h w is remembered by, where a network has one for both: its `query`, as a rule."""
+def memory_key(
+    layer: nn.Conv2d, x: Float[Tensor, "n c h w"], query: Float[Tensor, "n k h w"], keys: Keys | None
+) -> Float[Tensor, "n k h w"]:
+    """Compute the memory key of a frame, for networks with one projection for query and memory.
+
+    Args:
+        layer: the projection of the network.
+        x: N C h w, features of the frame.
+        query: N Ck h w, its query key, which is also the memory key unless the video has a memory projection.
+        keys: projections of the video; None: the network's own.
+
+    Returns:
+        memory key N Ck h w.
+
+    Example:
+        >>> x, query = torch.randn(1, 8, 5, 6), torch.randn(1, 4, 5, 6)
+        >>> memory_key(nn.Conv2d(8, 4, 1), x, query, None) is query
+        True
+    """
     if keys is None or keys.memory is None:
         return query
     return project(layer, x, keys.memory)
 
 
-def own_keys(layers: Sequence[nn.Conv2d], clips: int) -> Keys:
-    """Copies of a network's key projections (of query and memory, or one for both), for each clip."""
+def copy_keys(layers: Sequence[nn.Conv2d], clips: int) -> Keys:
+    """Copy the key projections of a network, once per clip.
+
+    Args:
+        layers: the projections of query and memory, or one for both.
+        clips: B.
+
+    Returns:
+        keys without gradient.
+
+    Example:
+        >>> copy_keys([nn.Conv2d(8, 4, 3)], clips=2).query.weight.shape
+        torch.Size([2, 4, 8, 3, 3])
+    """
     copies = [_copy(layer, clips) for layer in layers]
     return Keys(copies[0], copies[1] if len(copies) == 2 else None)
 

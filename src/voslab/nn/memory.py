@@ -1,7 +1,7 @@
-"""What matching methods remember: typed values with the verbs `write`, `read` and `extend`.
+"""Memories of the matching methods, with the methods `write`, `read` and `extend`.
 
-Positions are rows: keys B G N C (G = O, or 1 where all objects share them), values B O N V, queries B Q C, readouts
-B O Q V. A memory that is passed on is consumed: without gradients its buffers are written in place.
+Shapes: keys B G N C (G = O, or 1 if all objects share them), values B O N V, queries B Q C, readouts B O Q V, where N
+and Q are positions. `write` consumes the memory: without gradients its buffers are overwritten in place.
 """
 
 from __future__ import annotations
@@ -12,92 +12,106 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from voslab.core import State, state
+from voslab.core import State, state_dataclass
 from voslab.nn.affinity import Kernel, Similarity, attend
 
 KeyNorm = Literal["softmax", "mean", "none"]
 QueryNorm = Literal["softmax", "scale", "none"]
 
 
-@state
+@state_dataclass
 class Bank(State):
-    """Frames in the memory of the objects that appeared together.
+    """The memory of the objects that appeared in the same frame.
 
     Attributes:
-        objects: how many there are.
-        keys, values: room for some frames, of which the first `filled` are read.
-        cells: positions of one frame.
-        kept: frames that stay; one more may lie behind them until the next one is written.
-        filled: frames that are read.
-        turns: frames that were to stay, ever.
+        objects: number of objects.
+        keys: key buffer B G N C; the first `readable` frames of it are read.
+        values: value buffer B O N V.
+        frame_positions: number of positions of one frame.
+        retained: number of frames that are retained. A temporary frame may follow them until the next write.
+        readable: number of frames that are read.
+        total_retained: number of retained frames ever written, including those that were overwritten.
     """
 
     objects: int
     keys: Tensor | None = None
     values: Tensor | None = None
-    cells: int = 0
-    kept: int = 0
-    filled: int = 0
-    turns: int = 0
+    frame_positions: int = 0
+    retained: int = 0
+    readable: int = 0
+    total_retained: int = 0
 
-    def write(self, key: Tensor, value: Tensor, stay: bool, bound: int | None) -> Bank:
-        """Add a frame. When `bound` frames stay already, the oldest but the first gives way."""
-        cells = key.shape[2]
-        stay = stay or self.kept == 0
-        full = stay and bound is not None and self.kept == bound
-        slot = 1 + (self.turns - self.kept) % (self.kept - 1) if full else self.kept
-        kept = self.kept + (stay and not full)
-        most = slot + 1 + slot // 2 if bound is None else min(slot + 1 + slot // 2, bound + 1)
+    def write(self, key: Tensor, value: Tensor, retain: bool, bound: int | None) -> Bank:
+        """Write a frame.
+
+        Args:
+            key: B G N C of the frame.
+            value: B O N V of the frame.
+            retain: retain the frame; otherwise the next write overwrites it. The first frame is always retained.
+            bound: maximum number of retained frames; then the oldest except the first is overwritten. None: no maximum.
+        """
+        frame_positions = key.shape[2]
+        retain = retain or self.retained == 0
+        full = retain and bound is not None and self.retained == bound
+        slot = 1 + (self.total_retained - self.retained) % (self.retained - 1) if full else self.retained
+        retained = self.retained + (retain and not full)
+        capacity = slot + 1 + slot // 2 if bound is None else min(slot + 1 + slot // 2, bound + 1)
         return Bank(
             objects=self.objects,
-            keys=place(self.keys, key, slot * cells, most * cells),
-            values=place(self.values, value, slot * cells, most * cells),
-            cells=cells,
-            kept=kept,
-            filled=kept if stay else kept + 1,
-            turns=self.turns + stay,
+            keys=write_positions(self.keys, key, slot * frame_positions, capacity * frame_positions),
+            values=write_positions(self.values, value, slot * frame_positions, capacity * frame_positions),
+            frame_positions=frame_positions,
+            retained=retained,
+            readable=retained if retain else retained + 1,
+            total_retained=self.total_retained + retain,
         )
 
     def read(self, query: Tensor, top_k: int | None, similarity: Similarity, kernel: Kernel | None) -> Tensor:
-        """Space-time attention over all frames."""
+        """Read all frames. See `attend`."""
         assert self.keys is not None, "nothing was written"
         assert self.values is not None, "nothing was written"
-        used = self.filled * self.cells
+        used = self.readable * self.frame_positions
         return attend(query, self.keys[:, :, :used], self.values[:, :, :used], top_k, similarity, kernel)
 
     def repeat(self, frames: int) -> Bank:
-        """The first frame, `frames` times."""
+        """Return a bank that holds `frames` copies of the first frame."""
         if self.keys is None or self.values is None:
             return self
-        keys, values = (x[:, :, : self.cells].repeat(1, 1, frames, 1) for x in (self.keys, self.values))
-        return Bank(self.objects, keys, values, self.cells, frames, frames, frames)
+        keys, values = (x[:, :, : self.frame_positions].repeat(1, 1, frames, 1) for x in (self.keys, self.values))
+        return Bank(self.objects, keys, values, self.frame_positions, frames, frames, frames)
 
 
-@state
+@state_dataclass
 class DenseMemory(State):
     """Keys and values of every memorised position (STM).
 
     Attributes:
-        banks: objects by the frame in which they appeared: each looks back no further than that.
-        bound: most frames that stay per object, at least 2; None: as many as are written.
-        previous: frames that don't stay are read too, each until the next one is written.
+        banks: one per frame in which objects appeared. An object reads no frame before its first one.
+        bound: maximum number of retained frames per object, at least 2; None: no maximum.
+        previous: also write frames that are not retained; each is read until the next write.
+
+    Example:
+        >>> memory = DenseMemory([]).extend(2)
+        >>> memory = memory.write(torch.randn(1, 1, 12, 8), torch.randn(1, 2, 12, 4), retain=True)
+        >>> memory.read(torch.randn(1, 6, 8)).shape
+        torch.Size([1, 2, 6, 4])
     """
 
     banks: list[Bank]
     bound: int | None = None
     previous: bool = True
 
-    def wants(self, stay: bool) -> bool:
-        """Whether a frame would be written: an object's first frame always is, and stays."""
-        return any(self._takes(bank, stay) for bank in self.banks)
+    def needs_write(self, retain: bool) -> bool:
+        """Whether `write` changes the memory. The first frame of an object is always written and retained."""
+        return any(self._needs_write(bank, retain) for bank in self.banks)
 
-    def write(self, key: Tensor, value: Tensor, stay: bool) -> DenseMemory:
-        """Add a frame, for good or until the next one is written."""
+    def write(self, key: Tensor, value: Tensor, retain: bool) -> DenseMemory:
+        """Write a frame. See `Bank.write`."""
         counts = [bank.objects for bank in self.banks]
         shared = key.shape[1] == 1
         keys = [key] * len(counts) if shared else torch.split(key, counts, 1)
         banks = [
-            bank.write(k, v, stay, self.bound) if self._takes(bank, stay) else bank
+            bank.write(k, v, retain, self.bound) if self._needs_write(bank, retain) else bank
             for bank, k, v in zip(self.banks, keys, torch.split(value, counts, 1), strict=True)
         ]
         return replace(self, banks=banks)
@@ -105,29 +119,35 @@ class DenseMemory(State):
     def read(
         self, query: Tensor, top_k: int | None = None, similarity: Similarity = "dot", kernel: Kernel | None = None
     ) -> Tensor:
-        """See `attend`."""
+        """Read all banks. See `attend`."""
         parts = [bank.read(query, top_k, similarity, kernel) for bank in self.banks]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def extend(self, objects: int) -> DenseMemory:
-        """Make room for objects that appear now."""
+        """Add objects whose first frame is the next one that is written."""
         return replace(self, banks=[*self.banks, Bank(objects)]) if objects else self
 
     def repeat(self, frames: int) -> DenseMemory:
-        """Every bank's first frame, `frames` times: a memory as large as after so many frames, to measure with."""
+        """Return a memory that holds `frames` copies of the first frame of each bank, for benchmarks."""
         return replace(self, banks=[bank.repeat(frames) for bank in self.banks])
 
-    def _takes(self, bank: Bank, stay: bool) -> bool:
-        return stay or self.previous or bank.kept == 0
+    def _needs_write(self, bank: Bank, retain: bool) -> bool:
+        return retain or self.previous or bank.retained == 0
 
 
-@state
+@state_dataclass
 class GlobalMemory(State):
-    """One C x V matrix per object, however many frames went into it (GAM, section 3.2.3).
+    """One C x V matrix per object, independent of the number of frames (GAM, section 3.2.3).
 
     Attributes:
         context: G of Eq. 2, B O C V, float32.
-        frames: T of Eq. 2, one per object: objects that appear later began later.
+        frames: T of Eq. 2, number of frames written, per object.
+
+    Example:
+        >>> memory = GlobalMemory.empty(batch=1, objects=2, key=8, value=4, device=torch.device("cpu"))
+        >>> memory = memory.write(torch.randn(1, 1, 12, 8), torch.randn(1, 2, 12, 4))
+        >>> memory.read(torch.randn(1, 6, 8)).shape, memory.frames
+        (torch.Size([1, 2, 6, 4]), [1, 1])
     """
 
     context: Tensor
@@ -135,16 +155,16 @@ class GlobalMemory(State):
 
     @classmethod
     def empty(cls, batch: int, objects: int, key: int, value: int, device: torch.device) -> GlobalMemory:
-        """Nothing written yet."""
+        """Return an empty memory for keys with `key` channels and values with `value` channels."""
         return cls(torch.zeros(batch, objects, key, value, device=device), [0] * objects)
 
-    def wants(self, stay: bool) -> bool:
-        """Whether a frame would be written: an object's first frame always is."""
-        return stay or 0 in self.frames
+    def needs_write(self, retain: bool) -> bool:
+        """Whether `write` changes the memory. The first frame of an object is always written."""
+        return retain or 0 in self.frames
 
-    def write(self, key: Tensor, value: Tensor, stay: bool = True) -> GlobalMemory:
-        """A = keyᵀ · value (Eq. 1) joins the running mean (Eq. 2). The key is normalised by `normalise_key`."""
-        due = [stay or not count for count in self.frames]
+    def write(self, key: Tensor, value: Tensor, retain: bool = True) -> GlobalMemory:
+        """Update the running mean (Eq. 2) with A = keyᵀ · value (Eq. 1). `normalise_key` has normalised the key."""
+        due = [retain or not count for count in self.frames]
         rates = [added / (count + 1) for added, count in zip(due, self.frames, strict=True)]
         with torch.autocast(key.device.type, enabled=False):
             new = key.float().transpose(2, 3) @ value.float()
@@ -152,58 +172,105 @@ class GlobalMemory(State):
         return GlobalMemory(context, [count + added for added, count in zip(due, self.frames, strict=True)])
 
     def read(self, query: Tensor) -> Tensor:
-        """D = query · G (Eq. 3), float32. The query is normalised by `normalise_query`."""
+        """Compute D = query · G (Eq. 3), float32. `normalise_query` has normalised the query."""
         with torch.autocast(query.device.type, enabled=False):
             return query.float().unsqueeze(1) @ self.context
 
     def extend(self, objects: int) -> GlobalMemory:
-        """Make room for objects that appear now."""
+        """Add objects whose first frame is the next one that is written."""
         batch, _, key, value = self.context.shape
         new = GlobalMemory.empty(batch, objects, key, value, self.context.device)
         return GlobalMemory(torch.cat([self.context, new.context], 1), self.frames + new.frames)
 
     def repeat(self, frames: int) -> GlobalMemory:
-        """As if `frames` frames had been written: nothing grows."""
+        """Return the same memory as if `frames` frames had been written, for benchmarks."""
         return replace(self, frames=[frames] * len(self.frames))
 
 
 def check_policy(every: int, bound: int | None, top_k: int | None) -> None:
-    """Refuse a dense memory, or a read of it, without room.
+    """Check the parameters of a dense memory.
+
+    Args:
+        every: interval of retained frames, at least 1.
+        bound: maximum number of retained frames, at least 2; None: no maximum.
+        top_k: number of positions per read, at least 1; None: all.
 
     Raises:
-        ValueError: naming the three numbers.
+        ValueError: if a number is too small.
+
+    Example:
+        >>> check_policy(every=5, bound=None, top_k=20)
     """
     if every < 1 or (top_k is not None and top_k < 1) or (bound is not None and bound < 2):
         given = f"memory_every={every}, top_k={top_k}, memory_bound={bound}"
         raise ValueError(f"{given}: must be at least 1, 1 and 2")
 
 
-def normalise_key(key: Tensor, how: KeyNorm) -> Tensor:
-    """Keys ... N C, float32: each channel a distribution over positions, divided by their number, or as it is."""
+def normalise_key(key: Tensor, norm: KeyNorm) -> Tensor:
+    """Normalise memory keys over positions.
+
+    Args:
+        key: … N C.
+        norm: `softmax` over positions, `mean` divides by N, `none` changes nothing.
+
+    Returns:
+        float32 keys … N C.
+
+    Example:
+        >>> normalise_key(torch.zeros(4, 2), "softmax")[0]
+        tensor([0.2500, 0.2500])
+    """
     key = key.float()
-    if how == "softmax":
+    if norm == "softmax":
         return key.softmax(-2)
-    return key / key.shape[-2] if how == "mean" else key
+    return key / key.shape[-2] if norm == "mean" else key
 
 
-def normalise_query(query: Tensor, how: QueryNorm) -> Tensor:
-    """Queries ... Q C, float32: each position a distribution over channels, divided by √C, or as it is."""
+def normalise_query(query: Tensor, norm: QueryNorm) -> Tensor:
+    """Normalise queries over channels.
+
+    Args:
+        query: … Q C.
+        norm: `softmax` over channels, `scale` divides by √C, `none` changes nothing.
+
+    Returns:
+        float32 queries … Q C.
+
+    Example:
+        >>> normalise_query(torch.ones(1, 4), "scale")
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
+    """
     query = query.float()
-    if how == "softmax":
+    if norm == "softmax":
         return query.softmax(-1)
-    return query * query.shape[-1] ** -0.5 if how == "scale" else query
+    return query * query.shape[-1] ** -0.5 if norm == "scale" else query
 
 
-def place(buffer: Tensor | None, new: Tensor, at: int, most: int) -> Tensor:
-    """Positions `at`… of a buffer B O S C replaced by `new`; it grows to `most` positions where it is too short."""
+def write_positions(buffer: Tensor | None, new: Tensor, start: int, capacity: int) -> Tensor:
+    """Overwrite positions of a buffer, in place unless gradients are enabled.
+
+    Args:
+        buffer: B O S C; None: empty.
+        new: B O N C.
+        start: first position to overwrite.
+        capacity: number of positions to allocate if the buffer is too short.
+
+    Returns:
+        the buffer, which is a new one if it had to grow.
+
+    Example:
+        >>> with torch.no_grad():
+        ...     write_positions(torch.zeros(1, 1, 3, 1), torch.ones(1, 1, 1, 1), start=1, capacity=3).flatten()
+        tensor([0., 1., 0.])
+    """
     if buffer is None:
         return new.contiguous()
-    end = at + new.shape[2]
+    end = start + new.shape[2]
     if torch.is_grad_enabled():
-        return torch.cat([buffer[:, :, :at], new, buffer[:, :, end:]], 2)
+        return torch.cat([buffer[:, :, :start], new, buffer[:, :, end:]], 2)
     if end > buffer.shape[2]:
-        grown = buffer.new_empty(*buffer.shape[:2], max(end, most), buffer.shape[3])
-        grown[:, :, :at] = buffer[:, :, :at]
+        grown = buffer.new_empty(*buffer.shape[:2], max(end, capacity), buffer.shape[3])
+        grown[:, :, :start] = buffer[:, :, :start]
         buffer = grown
-    buffer[:, :, at:end] = new
+    buffer[:, :, start:end] = new
     return buffer

@@ -1,15 +1,25 @@
-"""ImageNet normalisation inside the network, so that no caller can forget it."""
+"""ImageNet normalisation as a layer."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from voslab.core.types import IMAGENET_MEAN, IMAGENET_STD
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 class Normalise(nn.Module):
-    """(image - mean) / std with the ImageNet constants; they are no part of the state dict."""
+    """(image - mean) / std with the ImageNet constants, which are not part of the state dict.
+
+    Example:
+        >>> Normalise()(torch.zeros(1, 3, 1, 1)).flatten()
+        tensor([-2.1179, -2.0357, -1.8044])
+    """
 
     mean: Tensor
     std: Tensor
@@ -19,6 +29,13 @@ class Normalise(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """B 3 H W in [0, 1] -> normalised."""
+    def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Normalise an image.
+
+        Args:
+            image: B 3 H W, RGB in [0, 1].
+
+        Returns:
+            normalised image B 3 H W.
+        """
         return (image - self.mean) / self.std

@@ -88,14 +88,19 @@ class ResNet(nn.Module):
 
     Args:
         name: one of `DEPTHS`.
-        norm: `batch`, or `group` for training from random initialisation, where clips are few and frames alike.
-        width: channels of layer1's 3x3 convolutions; 64 is the published network, less is a small one.
+        norm: `batch`, or `group` for training from random initialisation, where batches are small.
+        width: channels of the 3x3 convolutions of layer1; 64 as published.
         dilated: layer4 at stride 16: its first block without stride or dilation, the others with dilation 2.
-        layers: how many of the four layers there are.
-        bias: biases of all convolutions, zero at first; torchvision's files have none.
+        layers: number of layers, 1 to 4.
+        bias: whether convolutions have a bias, initialised to zero; torchvision's weights have none.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: if the name is unknown.
+
+    Example:
+        >>> import torch
+        >>> [tuple(x.shape[1:]) for x in ResNet("resnet18", layers=3)(torch.zeros(1, 3, 32, 32))]
+        [(64, 8, 8), (128, 4, 4), (256, 2, 2)]
     """
 
     def __init__(
@@ -134,19 +139,22 @@ class ResNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Normalised image B 3 H W -> the layers' outputs, at strides 4, 8, 16 and 32 (16 again when dilated)."""
-        return self.body(self.conv1(x))
+        """Compute the outputs of all layers from a normalised image B 3 H W.
 
-    def stem(self) -> tuple[nn.Conv2d, ...]:
-        """The convolutions whose sum `bn1` normalises."""
+        Their strides are 4, 8, 16 and 32, or 16 for the last one if dilated.
+        """
+        return self.forward_stem(self.conv1(x))
+
+    def stem_convolutions(self) -> tuple[nn.Conv2d, ...]:
+        """Return the convolutions whose sum `bn1` normalises."""
         return (self.conv1,)
 
-    def body(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What comes behind the first convolution: B width H/2 W/2 -> the layers' outputs."""
-        return self.layers_of(self.relu(self.bn1(x)))
+    def forward_stem(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the outputs of all layers from the output B width H/2 W/2 of the first convolution."""
+        return self.forward_layers(self.relu(self.bn1(x)))
 
-    def layers_of(self, c1: Tensor) -> tuple[Tensor, ...]:
-        """What comes behind the first ReLU: B width H/2 W/2 -> the layers' outputs."""
+    def forward_layers(self, c1: Tensor) -> tuple[Tensor, ...]:
+        """Compute the outputs of all layers from the output B width H/2 W/2 of the first ReLU."""
         x = self.maxpool(c1)
         outputs = []
         for i in range(len(self.channels)):
@@ -155,15 +163,30 @@ class ResNet(nn.Module):
         return tuple(outputs)
 
 
-class Encoding(Protocol):
-    """A network with the encoder of frames that all methods have."""
+class HasEncoder(Protocol):
+    """A network with an encoder of normalised frames."""
 
     encoder: ResNet
     normalise: nn.Module
 
 
-def low_level(network: Encoding, frame: Frame) -> Tensor:
-    """What a network offers as `LowLevel.features`: its encoder's first layer, B C H/4 W/4; nothing deeper runs."""
+def low_level_features(network: HasEncoder, frame: Frame) -> Tensor:
+    """Compute `LowLevel.features`: the output of the first layer of a network's encoder.
+
+    Args:
+        network: a network with `encoder` and `normalise`.
+        frame: its image is B 3 H W, in [0, 1].
+
+    Returns:
+        features B C H/4 W/4.
+
+    Example:
+        >>> import torch
+        >>> from types import SimpleNamespace
+        >>> network = SimpleNamespace(encoder=ResNet("resnet18", width=8).eval(), normalise=nn.Identity())
+        >>> low_level_features(network, Frame(0, torch.zeros(1, 3, 32, 48))).shape
+        torch.Size([1, 8, 8, 12])
+    """
     encoder = network.encoder
     first = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(network.normalise(frame.image)))))
     features: Tensor = encoder.get_submodule("layer1")(first)

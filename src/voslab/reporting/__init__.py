@@ -1,1 +1,1 @@
-"""What was measured, as pages: records of runs in, a README with tables and figures out."""
+"""Writes the pages of experiments from run records: tables, figures and a README per study."""

@@ -1,4 +1,4 @@
-"""Curves of a training, as the CSV logger writes them: a row per time something was logged, empty where it was not."""
+"""Reads training curves from the files of the CSV logger."""
 
 from __future__ import annotations
 
@@ -10,27 +10,41 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 POINTS = 60
-"""Most points of a curve that is drawn: more are averaged in as many equal parts."""
+"""Maximum number of points of a drawn curve; longer curves are averaged over equal parts."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a csv file. Raises `OSError`, or `ValueError` for what is no text."""
+    """Read the rows of a CSV file.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is not text.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def points(rows: list[dict[str, str]], name: str) -> tuple[Values, Values]:
-    """Steps at which a metric was logged, and its values.
+    """Return the steps at which a metric was logged, and its values.
+
+    Args:
+        rows: rows of a CSV file; the cell of a metric is empty in rows where it was not logged.
+        name: the metric.
 
     Raises:
-        KeyError: the file has no such column, or none of steps.
-        ValueError: something in it is no number.
+        KeyError: if the file has no column of that name, or no column `step`.
+        ValueError: if a cell is not a number.
     """
     pairs = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
     return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
 
 
-def thinned(values: Values, count: int = POINTS) -> Values:
-    """Means of consecutive parts, `count` of them; as they are where there are fewer."""
+def downsample(values: Values, count: int = POINTS) -> Values:
+    """Average a curve over `count` consecutive parts; a shorter curve is returned unchanged.
+
+    Example:
+        >>> downsample(np.array([1.0, 3.0, 5.0, 7.0]), 2).tolist()
+        [2.0, 6.0]
+    """
     parts = np.array_split(values, max(1, min(count, len(values))))
     return np.array([part.mean() for part in parts if len(part)])

@@ -1,4 +1,4 @@
-"""Figures of a study, drawn with Matplotlib from its records and the curves beside them."""
+"""Draws the figures of a study with Matplotlib, from its records and curves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from voslab.core import ConfigError, atomic_path
-from voslab.reporting.curves import points, read_table, thinned
+from voslab.reporting.curves import downsample, points, read_table
 from voslab.reporting.page import column
-from voslab.reporting.records import sequence_scores, summarise
 from voslab.reporting.study import Figure, Study
+from voslab.reporting.summary import sequence_scores, summarise
 
 
 def curves(study: Study, figure: Figure) -> Canvas:
-    """Training loss, and J&F of held-out sequences where there is some, over optimiser steps: a colour per file.
+    """Plot training loss, and J&F of held-out sequences if there is any, over optimiser steps, one colour per file.
 
     Files have columns step, train/loss and val/J&F-Mean, as the CSV logger writes them.
     """
@@ -27,7 +27,7 @@ def curves(study: Study, figure: Figure) -> Canvas:
     (loss, *others) = canvas.subplots(1, count, squeeze=False)[0]
     for label, rows in files.items():
         steps, losses = points(rows, "train/loss")
-        (line,) = loss.plot(thinned(steps), thinned(losses), label=label)
+        (line,) = loss.plot(downsample(steps), downsample(losses), label=label)
         for score in others:
             steps, values = scores[label]
             score.plot(steps, 100 * values, "o-", color=line.get_color(), label=label)
@@ -41,18 +41,19 @@ def curves(study: Study, figure: Figure) -> Canvas:
 
 
 def sequences(study: Study, figure: Figure) -> Canvas:
-    """J&F of every sequence, a bar per row, sorted by the first row that is shown."""
+    """Plot J&F of every sequence, one bar per row, sorted by the first row."""
     names = figure.rows or list(study.rows)
     found = {name: sequence_scores(study.runs(name)) for name in names}
     if empty := [name for name, scores in found.items() if not scores]:
-        raise ConfigError(f"{study.folder / 'study.yaml'}: the record of '{empty[0]}' holds no sequences")
+        raise ConfigError(f"{study.folder / 'study.yaml'}: the record of '{empty[0]}' has no scores per sequence")
     order = sorted(found[names[0]], key=lambda sequence: found[names[0]][sequence])
     canvas = Canvas(figsize=(9, 1 + 0.22 * len(order) * max(1, len(names) / 2)), layout="constrained")
     axes = canvas.subplots()
     height = 0.8 / len(names)
     for i, name in enumerate(names):
-        at = np.arange(len(order)) + 0.4 - height * (i + 0.5)
-        axes.barh(at, [100 * found[name].get(one, np.nan) for one in order], height, label=_plain(study, name))
+        positions = np.arange(len(order)) + 0.4 - height * (i + 0.5)
+        values = [100 * found[name].get(sequence, np.nan) for sequence in order]
+        axes.barh(positions, values, height, label=_plain(study, name))
     axes.set(
         yticks=np.arange(len(order)), yticklabels=order, xlim=(0, 100), xlabel="J&F", ylim=(-0.6, len(order) - 0.4)
     )
@@ -62,7 +63,7 @@ def sequences(study: Study, figure: Figure) -> Canvas:
 
 
 def bubbles(study: Study, figure: Figure) -> Canvas:
-    """J&F against frames per second; the area of a bubble is peak memory."""
+    """Plot J&F over frames per second; the area of a bubble is peak memory."""
     canvas = Canvas(figsize=(7, 4), layout="constrained")
     axes = canvas.subplots()
     for name in figure.rows or study.rows:
@@ -80,17 +81,17 @@ def bubbles(study: Study, figure: Figure) -> Canvas:
 
 
 def lines(study: Study, figure: Figure) -> Canvas:
-    """One metric against another or a setting: a point per row, lines from left to right, and marked points."""
-    across, up = figure.axes
+    """Plot one metric over another metric or setting: a point per row, joined from left to right, and marked points."""
+    x_metric, y_metric = figure.axes
     canvas = Canvas(figsize=(7, 4.4), layout="constrained")
     axes = canvas.subplots()
     for label, rows in figure.lines.items():
-        places = sorted(tuple(_on_page(study, row, metric) for metric in (across, up)) for row in rows)
-        axes.plot(*zip(*places, strict=True), "o-" if len(places) > 1 else "o", label=label)
+        coords = sorted(tuple(_page_value(study, row, metric) for metric in (x_metric, y_metric)) for row in rows)
+        axes.plot(*zip(*coords, strict=True), "o-" if len(coords) > 1 else "o", label=label)
     for label, (x, y) in figure.marks.items():
         axes.plot(x, y, "*", color="black", markersize=9, label=f"_{label}")
         axes.annotate(label, (x, y), (0, -12), textcoords="offset points", fontsize="x-small", ha="center")
-    axes.set(xlabel=column(across).heading, ylabel=column(up).heading)
+    axes.set(xlabel=column(x_metric).heading, ylabel=column(y_metric).heading)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return canvas
@@ -102,17 +103,24 @@ KINDS: dict[str, Callable[[Study, Figure], Canvas]] = {
     "bubbles": bubbles,
     "lines": lines,
 }
-"""What can be drawn; `file` stands for a picture that is there already."""
+"""Kinds of drawn figures; `file` is an existing image."""
 
 
 def draw(study: Study, name: str) -> Path:
-    """Write `figures/<name>.png`, or see that it is there.
+    """Write `figures/<name>.png`, or check that an existing image is present.
+
+    Args:
+        study: the study.
+        name: name of one of its figures.
+
+    Returns:
+        Path of the image.
 
     Raises:
-        ConfigError: for an unknown kind, or a file that is missing or has no such columns.
+        ConfigError: if the kind is unknown, or a file is missing or lacks a column.
     """
     figure = study.figures[name]
-    path = study.folder / figure.place(name)
+    path = study.folder / figure.image_path(name)
     where = f"{study.folder / 'study.yaml'}: figures.{name}"
     if figure.kind == "file":
         if not path.is_file():
@@ -125,15 +133,15 @@ def draw(study: Study, name: str) -> Path:
     except (OSError, KeyError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
     with atomic_path(path) as temporary:
-        # Without the library's version in it, the same numbers give the same file.
+        # Without the library's version in the file, the same numbers give the same bytes.
         canvas.savefig(temporary, dpi=110, metadata={"Software": None})
     return path
 
 
-def _on_page(study: Study, row: str, name: str) -> float:
-    """A metric in the unit of the page, or a number of the configuration as it is."""
+def _page_value(study: Study, row: str, name: str) -> float:
+    """Return a metric in the unit of the page, or a number of the configuration."""
     runs = study.runs(row)
-    if name in runs[0].content["metrics"]:
+    if name in runs[0].metrics:
         return summarise(runs, name).mean * column(name).scale
     return runs[0].setting(name)
 

@@ -1,4 +1,4 @@
-"""A study's page: the question, tables with the papers' numbers beside ours, figures, and how each row was made."""
+"""Renders the page of a study: question, tables with the papers' numbers, figures, and the commands of each row."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from itertools import groupby
 
 from voslab.core import ConfigError
 from voslab.reporting.claims import claims_table
-from voslab.reporting.records import Record, summarise
-from voslab.reporting.study import Study, Table, place
+from voslab.reporting.run_record import RunRecord
+from voslab.reporting.study import Study, Table, record_path
+from voslab.reporting.summary import summarise
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How a metric is shown: its heading, what it is multiplied with, and digits after the point."""
+    """Format of a metric.
+
+    Attributes:
+        heading: heading of the column.
+        scale: factor applied to the value.
+        digits: digits after the decimal point.
+    """
 
     heading: str
     scale: float = 1.0
@@ -31,9 +38,9 @@ COLUMNS = {
     "G-Mean": Column("G", 100),
     **{name: Column(heading, 100) for name, heading in _SCORES.items()},
     "frames_per_second": Column("frames/s", 1, 1),
-    "begin_seconds": Column("s to begin a video", 1, 2),
+    "first_frame_seconds": Column("s for the first frame", 1, 2),
     "peak_memory_mb": Column("MiB", 1, 0),
-    "parameters_m": Column("M parameters", 1, 1),
+    "params_millions": Column("M parameters", 1, 1),
     "training_steps": Column("steps", 1, 0),
     "training_minutes": Column("minutes", 1, 0),
     "seconds": Column("seconds a frame", 1, 2),
@@ -50,16 +57,16 @@ COLUMNS = {
     "J&F-B-all": Column("all of B-frames", 100),
     "J&F-all": Column("all frames", 100),
 }
-"""Metrics that have a heading of their own; others go by their name."""
+"""Formats by metric; other metrics are headed by their name."""
 
 
 def column(metric: str) -> Column:
-    """How a metric is shown."""
+    """Return the format of a metric."""
     return COLUMNS.get(metric, Column(metric.replace("_", " "), 1, 2))
 
 
-def shown(study: Study, row: str, metric: str) -> str:
-    """A number of a row as it stands in the table: mean, and ± standard deviation of several runs."""
+def format_value(study: Study, row: str, metric: str) -> str:
+    """Format a metric of a row: the mean, and ± standard deviation if there are several runs."""
     kind, summary = column(metric), summarise(study.runs(row), metric)
     if math.isnan(summary.mean):
         return "-"
@@ -68,7 +75,7 @@ def shown(study: Study, row: str, metric: str) -> str:
 
 
 def page(study: Study) -> str:
-    """The whole README, markdown."""
+    """Render the README in Markdown."""
     blocks = [
         "<!-- written by `python -m src.report` from study.yaml, notes.md and records/; edit those -->",
         f"# {study.title}",
@@ -79,7 +86,7 @@ def page(study: Study) -> str:
             for one in study.all_tables()
         ),
         *([claims_table(study)] if study.claims else []),
-        *(f"![{one.caption}]({one.place(name)})\n\n*{one.caption}*" for name, one in study.figures.items()),
+        *(f"![{one.caption}]({one.image_path(name)})\n\n*{one.caption}*" for name, one in study.figures.items()),
         *([notes(study)] if study.notes else []),
         "## How each row was made",
         *_provenance(study),
@@ -88,7 +95,7 @@ def page(study: Study) -> str:
 
 
 def table(study: Study, one: Table) -> str:
-    """Markdown: a line per row; where a paper has a number, it follows ours with the difference."""
+    """Render a table in Markdown, with the paper's number and the difference in brackets."""
     lines = [["row", *(column(metric).heading for metric in one.columns)]]
     lines.append(["---"] * len(lines[0]))
     for name in one.rows:
@@ -97,7 +104,7 @@ def table(study: Study, one: Table) -> str:
 
 
 def table_csv(study: Study) -> str:
-    """The same numbers unrounded: row, metric, runs, mean, deviation, paper."""
+    """Render all numbers unrounded as CSV with columns row, metric, runs, mean, deviation, paper."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "metric", "runs", "mean", "deviation", "paper"])
@@ -109,10 +116,10 @@ def table_csv(study: Study) -> str:
 
 
 def notes(study: Study) -> str:
-    """`notes.md` with its numbers in place.
+    """Return `notes.md` with numbers filled in.
 
     Raises:
-        ConfigError: it names a row or a metric that has no record.
+        ConfigError: if it names a row or a metric without a record.
     """
     try:
         return study.notes.format_map({name: _Numbers(study, name) for name in study.rows})
@@ -121,19 +128,19 @@ def notes(study: Study) -> str:
 
 
 class _Numbers:
-    """A row's numbers, for `{row[metric]}`."""
+    """Formats the numbers of a row for `{row[metric]}`."""
 
     def __init__(self, study: Study, row: str) -> None:
         self._study, self._row = study, row
 
     def __getitem__(self, metric: str) -> str:
-        if any(metric not in run.content["metrics"] for run in self._study.runs(self._row)):
+        if any(metric not in run.metrics for run in self._study.runs(self._row)):
             raise KeyError(f"{self._row}[{metric}]")
-        return shown(self._study, self._row, metric)
+        return format_value(self._study, self._row, metric)
 
 
 def _cell(study: Study, name: str, metric: str) -> str:
-    ours, paper = shown(study, name, metric), study.rows[name].paper.get(metric)
+    ours, paper = format_value(study, name, metric), study.rows[name].paper.get(metric)
     if paper is None or ours == "-":
         return ours
     difference = summarise(study.runs(name), metric).mean * column(metric).scale - paper
@@ -141,7 +148,7 @@ def _cell(study: Study, name: str, metric: str) -> str:
 
 
 def _provenance(study: Study) -> list[str]:
-    """Commands and circumstances, neighbours of the same circumstances together."""
+    """Return commands and circumstances of all rows; consecutive rows of equal circumstances share a block."""
     blocks = []
     for circumstances, group in groupby(study.rows, partial(_circumstances, study)):
         lines: list[str] = []
@@ -149,35 +156,35 @@ def _provenance(study: Study) -> list[str]:
         for commands, names in groupby(group, partial(_commands, study)):
             for name in names:
                 lines.append(f"# {study.rows[name].label}")
-                records += map(_told, study.rows[name].records, study.runs(name))
+                records += map(_record_link, study.rows[name].records, study.runs(name))
             lines += commands
         blocks += ["\n".join(("```", *lines, "```")), f"{circumstances}; records {', '.join(dict.fromkeys(records))}"]
     return blocks
 
 
 def _commands(study: Study, name: str) -> list[str]:
-    return [*study.rows[name].before, *dict.fromkeys(run.command for run in study.runs(name))]
+    return [*study.rows[name].before, *dict.fromkeys(run.command_line for run in study.runs(name))]
 
 
-def _told(key: str, run: Record) -> str:
-    """A record, and the hash of the masks that it scored, where it has one."""
-    masks = run.content.get("masks")
-    return f"[{run.name.split('@')[0]}]({place(key)})" + (f" (masks `{masks[:16]}`)" if masks else "")
+def _record_link(key: str, run: RunRecord) -> str:
+    """Return a link to a record, and the hash of its masks if it has one."""
+    masks = run.masks
+    return f"[{run.name.split('@')[0]}]({record_path(key)})" + (f" (masks `{masks[:16]}`)" if masks else "")
 
 
 def _circumstances(study: Study, name: str) -> str:
     runs = study.runs(name)
     facts = [
-        f"commit {_all([_commit(run.content['commit']) for run in runs])}",
+        f"commit {_all([_commit(run.commit) for run in runs])}",
         f"seed {_all([str(run.seed) for run in runs if run.seed is not None]) or 'none'}",
-        _all([_data(run.content["data"]) for run in runs]),
-        _all([_hardware(run.content["hardware"]) for run in runs]),
+        _all([_data(run.data) for run in runs]),
+        _all([_hardware(run.hardware) for run in runs]),
     ]
     return "; ".join(facts)
 
 
 def _commit(full: str) -> str:
-    """Ten digits, and the `+` of a checkout that had changes."""
+    """Shorten a commit hash to ten digits, keeping the `+` of a modified checkout."""
     return full[:10] + "+" * full.endswith("+")
 
 
@@ -187,7 +194,7 @@ def _all(values: Sequence[str]) -> str:
 
 def _data(seen: dict[str, object] | None) -> str:
     if seen is None:
-        return "no data but generated pictures"
+        return "generated videos only"
     return f"{seen['sequences']} sequences, {seen['frames']} frames, fingerprint {seen['fingerprint']}"
 
 

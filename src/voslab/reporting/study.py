@@ -1,7 +1,7 @@
-"""A study: what `experiments/<name>/study.yaml` asks, and the records that answer it.
+"""Reads studies: `study.yaml`, `notes.md` and the run records that they name.
 
-The yaml names rows, columns and figures, never a number of ours: those come from records, and so do the numbers in
-`notes.md`, which names them as `{row[metric]}`.
+The YAML names rows, columns and figures. Our own numbers come from records only, including those in `notes.md`, which
+are written as `{row[metric]}`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from yaml import YAMLError
 
 from voslab.core import ConfigError, DataError
 from voslab.core.parameters import check_parameters
-from voslab.reporting.records import Record, read_records
+from voslab.reporting.run_record import RunRecord, read_records
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table.
+    """A row of a table.
 
     Attributes:
-        label: what it is, in markdown.
-        records: names of the runs, see `Record`; several differ in their seed alone and are averaged.
-        before: further commands that its numbers need, such as the training; shown as they are.
-        paper: what the paper, or `Study.source`, says, by metric, in the unit of the page.
+        label: label in Markdown.
+        records: names of the runs, see `RunRecord`; several runs differ only in their seed and are averaged.
+        before: commands to run first, such as the training; shown unchanged.
+        paper: numbers of the paper, or of `Study.source`, by metric, in the unit of the page.
     """
 
     label: str
@@ -41,16 +41,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture.
+    """A figure.
 
     Attributes:
-        kind: one of `voslab.reporting.figures.KINDS`, or `file` for a picture that lies in the folder.
-        caption: below it.
-        rows: names of the rows it shows; all where empty.
-        files: what it is drawn from where that is no record: csv files of curves; the picture itself.
-        axes: of `lines`, across and up: metrics, or numbers of the configuration by their dotted names.
-        lines: names of rows that a line joins, by its label.
-        marks: points in the units of the axes, by label.
+        kind: one of `voslab.reporting.figures.KINDS`, or `file` for an existing image in the study's folder.
+        caption: text below the figure.
+        rows: names of the rows shown; empty for all rows.
+        files: for `curves`, CSV files; for `file`, the image.
+        axes: for `lines`, the x and the y axis: metrics, or dotted names of numbers of the configuration.
+        lines: for `lines`, the names of the rows that a line joins, by label.
+        marks: for `lines`, extra points in the units of the axes, by label.
     """
 
     kind: str
@@ -61,19 +61,19 @@ class Figure:
     lines: dict[str, list[str]] = field(default_factory=dict)
     marks: dict[str, list[float]] = field(default_factory=dict)
 
-    def place(self, name: str) -> str:
-        """Where the picture of that name lies in the study's folder."""
+    def image_path(self, name: str) -> str:
+        """Return the path of the figure's image, relative to the study's folder."""
         return self.files[0] if self.kind == "file" and self.files else f"figures/{name}.png"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A further table, of rows that are measured otherwise.
+    """An additional table.
 
     Attributes:
-        caption: above it.
-        columns: its metrics.
-        rows: names of those it shows, which the first table then leaves out.
+        caption: text above the table.
+        columns: metrics.
+        rows: names of the rows shown, which the first table leaves out.
     """
 
     caption: str
@@ -83,14 +83,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A statement of a paper that two rows decide, by J&F.
+    """A claim of a paper, tested by J&F of two rows.
 
     Attributes:
-        text: the statement.
-        better: name of the row that it says is better;
-        worse: than this one,
-        margin: by more than so many points; negative where it may lose a little.
-        caveat: what the verdict does not cover.
+        text: the claim.
+        better: name of the row that is better according to the claim.
+        worse: name of the row it is compared with.
+        margin: the difference must exceed this many points; a negative margin permits a small loss.
+        caveat: limitation of the verdict.
     """
 
     text: str
@@ -102,21 +102,21 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What a page is made of.
+    """The content of a page.
 
     Attributes:
-        folder: where it lies.
-        title: the page's heading.
-        question: that it answers.
-        limits: of data or budget, the page's first line; empty where there are none.
-        source: what the numbers beside ours are from.
+        folder: the study's folder.
+        title: heading of the page.
+        question: the question that the study answers.
+        limits: limits of data or budget, the first line of the page; may be empty.
+        source: source of the reference numbers.
         columns: metrics of the first table.
-        rows: by name, of all tables.
-        tables: further ones, by name.
-        claims: by name.
-        figures: by name, the name of their file.
-        records: of the folder, by name, and those of others that rows name as `study/record`.
-        notes: text with `{row[metric]}` for numbers.
+        rows: rows of all tables, by name.
+        tables: additional tables, by name.
+        claims: tested claims, by name.
+        figures: figures, by name of their file.
+        records: records of this study, by name, and of other studies that rows name as `study/record`.
+        notes: Markdown with `{row[metric]}` for numbers.
     """
 
     folder: Path
@@ -129,27 +129,35 @@ class Study:
     tables: dict[str, Table]
     claims: dict[str, Claim]
     figures: dict[str, Figure]
-    records: dict[str, Record]
+    records: dict[str, RunRecord]
     notes: str
 
-    def runs(self, name: str) -> list[Record]:
-        """The records of a row."""
+    def runs(self, name: str) -> list[RunRecord]:
+        """Return the records of a row."""
         return [self.records[record] for record in self.rows[name].records]
 
     def all_tables(self) -> list[Table]:
-        """The first, without a caption, of the rows that no other shows; and the others."""
+        """Return all tables. The first has no caption and holds the rows that no other table shows."""
         elsewhere = {name for table in self.tables.values() for name in table.rows}
         return [Table("", self.columns, [name for name in self.rows if name not in elsewhere]), *self.tables.values()]
 
 
-def place(record: str) -> str:
-    """Where a record lies, seen from the study's folder, by the name that a row gives it."""
+def record_path(record: str) -> str:
+    """Return the path of a record relative to the study's folder.
+
+    Args:
+        record: name of the record as a row gives it.
+
+    Example:
+        >>> record_path("a"), record_path("other/b@480x854-1-20")
+        ('records/a.json', '../other/records/b.json')
+    """
     *study, name = record.split("@")[0].split("/")
     return "/".join([*(("..", study[0]) if study else ()), "records", f"{name}.json"])
 
 
 def study_folders(root: Path) -> list[Path]:
-    """Folders below `root` that hold a study."""
+    """Return the folders in `root` that contain a study."""
     return sorted(path.parent for path in root.glob("*/study.yaml"))
 
 
@@ -157,7 +165,8 @@ def read_study(folder: Path) -> Study:
     """Read a study and its records.
 
     Raises:
-        ConfigError: for a yaml that does not say what a study is, or names a record or row that does not exist.
+        ConfigError: if the YAML is not a valid study, or names a record or row that does not exist.
+        DataError: if a record cannot be read or lacks a metric.
     """
     path = folder / "study.yaml"
     try:
@@ -169,7 +178,7 @@ def read_study(folder: Path) -> Study:
     rows, tables = _named(Row, content, "rows", path), _named(Table, content, "tables", path)
     claims, figures = _named(Claim, content, "claims", path), _named(Figure, content, "figures", path)
     notes = folder / "notes.md"
-    study = _made(
+    study = _build(
         Study,
         {"limits": "", "source": "paper", **content},
         str(path),
@@ -185,8 +194,8 @@ def read_study(folder: Path) -> Study:
     return study
 
 
-def _records(folder: Path, rows: Mapping[str, Row]) -> dict[str, Record]:
-    """The folder's own, and those of other studies that rows name."""
+def _records(folder: Path, rows: Mapping[str, Row]) -> dict[str, RunRecord]:
+    """Read the study's own records, and those of other studies that rows name."""
     others = {name.split("/")[0] for row in rows.values() for name in row.records if "/" in name}
     found = read_records(folder)
     for other in sorted(others):
@@ -195,17 +204,17 @@ def _records(folder: Path, rows: Mapping[str, Row]) -> dict[str, Record]:
 
 
 def _named(kind: type[T], content: dict[Any, Any], key: str, path: Path) -> dict[str, T]:
-    """Take what stands under a key of the yaml: things of one kind by name."""
+    """Remove a key from the YAML content, and return its entries by name."""
     values = content.pop(key, {})
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: {key}: expected names and what they stand for")
-    return {name: _made(kind, value, f"{path}: {key}.{name}") for name, value in values.items()}
+        raise ConfigError(f"{path}: {key}: expected a mapping of names to entries")
+    return {name: _build(kind, value, f"{path}: {key}.{name}") for name, value in values.items()}
 
 
-def _made(kind: type[T], values: Any, where: str, **parts: Any) -> T:
-    """One of the classes above from what the yaml says, and parts that it does not."""
+def _build(kind: type[T], values: Any, where: str, **parts: Any) -> T:
+    """Build one of the dataclasses above from YAML values and further fields."""
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: expected names and values")
+        raise ConfigError(f"{where}: expected a mapping")
     check_parameters(kind, values, f"{where}.")
     try:
         return kind(**values, **parts)
@@ -218,7 +227,7 @@ def _check(study: Study) -> None:
     for name, row in study.rows.items():
         for record in row.records:
             if record not in study.records:
-                raise ConfigError(f"{path}: rows.{name}: there is no {place(record)}")
+                raise ConfigError(f"{path}: rows.{name}: there is no {record_path(record)}")
     for name, figure in study.figures.items():
         for shown in (*figure.rows, *(row for line in figure.lines.values() for row in line)):
             if shown not in study.rows:
@@ -228,11 +237,11 @@ def _check(study: Study) -> None:
             if named not in study.rows:
                 raise ConfigError(f"{path}: claims.{name}: there is no row '{named}'")
     for name, table in study.tables.items():
-        if lost := [row for row in table.rows if row not in study.rows]:
-            raise ConfigError(f"{path}: tables.{name}: there is no row '{lost[0]}'")
+        if missing := [row for row in table.rows if row not in study.rows]:
+            raise ConfigError(f"{path}: tables.{name}: there is no row '{missing[0]}'")
     for table in study.all_tables():
         for name in table.rows:
             for column in table.columns:
                 for run in study.runs(name):
-                    if column not in run.content["metrics"]:
+                    if column not in run.metrics:
                         raise DataError(f"{path}: rows.{name}: {run.name} has no '{column}'")

@@ -1,1 +1,1 @@
-"""What every method's LightningModule shares: evaluation with the engine, training by unrolling clips."""
+"""Trains and evaluates methods with Lightning: modules, callbacks, loggers and checkpoints."""

@@ -1,4 +1,4 @@
-"""What a finished training leaves in W&B beside its curves: a table of sequences, its model, its results."""
+"""Uploads the results of a finished training to W&B: a table of sequences, the model and result files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ RESULTS = ("metrics.json", "per_sequence.csv", "gallery")
 
 @rank_zero_only
 def publish(loggers: Iterable[Logger], folder: Path, checkpoint: Path) -> None:
-    """Log `test/per_sequence`, and the artifacts `model-<id>` and `results-<id>`; offline they wait in the run folder.
+    """Log `test/per_sequence` and the artifacts `model-<id>` and `results-<id>`; offline they stay in the run folder.
 
     Args:
-        loggers: of the trainer; only those of W&B are concerned.
-        folder: of the run. What is not there is left out.
-        checkpoint: the model.
+        loggers: loggers of the trainer; only W&B loggers are used.
+        folder: run folder; missing files are skipped.
+        checkpoint: checkpoint of the model.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -38,7 +38,7 @@ def _publish(run: Any, folder: Path, checkpoint: Path) -> None:
         run.log({"test/per_sequence": wandb.Table(columns=head, data=values)})
     if checkpoint.is_file():
         model = wandb.Artifact(f"model-{run.id}", "model")
-        # Nobody writes it any more: it is sent from where it lies, and not copied.
+        # The file does not change any more, so it is uploaded without a copy.
         model.add_file(str(checkpoint), policy="immutable", skip_cache=True)
         run.log_artifact(model, aliases=[checkpoint.stem])
     results = wandb.Artifact(f"results-{run.id}", "results")

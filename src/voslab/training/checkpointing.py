@@ -1,4 +1,4 @@
-"""Activation checkpointing of one step, with batch norm counted once; and checkpoint files that are never half."""
+"""Recomputes activations of a step in the backward pass, and writes checkpoint files atomically."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ Step = Callable[[Frame, Any], tuple[Tensor, Any]]
 
 
 def recompute(segmenter: Segmenter[Any]) -> Step:
-    """The segmenter's `step`, keeping only its inputs for the backward pass, which runs it again.
+    """Return the segmenter's `step` with activation checkpointing: only its inputs are kept for the backward pass.
 
-    A second run would also count twice in the running statistics of batch norm, so there they rest.
+    The second run in the backward pass does not update the running statistics of batch norm, so each step counts once.
+
+    Args:
+        segmenter: the network.
     """
-    assert isinstance(segmenter, nn.Module)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _resting_statistics(segmenter)
+        return nullcontext(), _frozen_statistics(segmenter)
 
     def step(frame: Frame, state: Any) -> tuple[Tensor, Any]:
         result: tuple[Tensor, Any] = checkpoint(
@@ -37,7 +39,7 @@ def recompute(segmenter: Segmenter[Any]) -> Step:
 
 
 @contextmanager
-def _resting_statistics(network: nn.Module) -> Iterator[None]:
+def _frozen_statistics(network: nn.Module) -> Iterator[None]:
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
@@ -52,9 +54,13 @@ def _resting_statistics(network: nn.Module) -> Iterator[None]:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a full disk or a kill leaves the previous checkpoint intact."""
+    """Writes to a temporary file and renames it, so that a full disk or a kill keeps the previous checkpoint intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """See `TorchCheckpointIO.save_checkpoint`. Raises `WriteError` when the file cannot be written."""
+        """See `TorchCheckpointIO.save_checkpoint`.
+
+        Raises:
+            WriteError: if the file cannot be written.
+        """
         with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)

@@ -1,4 +1,4 @@
-"""Scores a segmenter, or masks that exist, on whole sequences. Training validates with the same code."""
+"""Scores a segmenter, or existing masks, on whole sequences. Validation uses the same code."""
 
 from __future__ import annotations
 
@@ -15,37 +15,52 @@ from torchmetrics import SumMetric
 
 from voslab.core import DataError, Segmenter
 from voslab.core.prefetch import prefetch_map
-from voslab.data import EvaluationItem
-from voslab.data import Sequence as Video
+from voslab.data import EvaluationItem, VideoSequence
 from voslab.engine import Prediction, Settings, Sink, Throughput, consume, mask_sink, run
 from voslab.engine.codec_source import CodecSource
 from voslab.metrics import DAVISScore, davis_score, score_frame, scored_frames
 from voslab.video import read_mask
 
-Predict = Callable[[Video], Iterable[Prediction]]
-Sinks = Callable[[Video], Sequence[Sink]]
+Predict = Callable[[VideoSequence], Iterable[Prediction]]
+Sinks = Callable[[VideoSequence], Sequence[Sink]]
 
 
-def segmented(
-    segmenter: Segmenter[Any], settings: Settings, video: Video, codec_source: CodecSource | None = None
+def segment_video(
+    segmenter: Segmenter[Any], settings: Settings, video: VideoSequence, codec_source: CodecSource | None = None
 ) -> Iterator[Prediction]:
-    """Run a segmenter over a sequence from the masks it is given, with `coding` on its frames as a codec has them.
+    """Segment a sequence from its given masks.
+
+    Args:
+        segmenter: the network.
+        settings: settings of the engine.
+        video: the sequence.
+        codec_source: source of codec side data; None for a method that uses images only.
+
+    Returns:
+        Predictions in the order of the frames.
 
     Raises:
-        DataError: coded pictures of a sequence that is scaled up.
+        DataError: if codec side data is requested for a sequence that is scaled up.
     """
     if codec_source is None:
-        return run(segmenter, (video.image(i) for i in range(len(video))), video.given(), settings)
-    return run(segmenter, codec_source.pictures(video.source), video.given(), settings)
+        return run(segmenter, (video.image(i) for i in range(len(video))), video.given_masks(), settings)
+    return run(segmenter, codec_source.frames(video.source), video.given_masks(), settings)
 
 
-def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
-    """Masks that any tool wrote as `folder/<sequence>/<frame>.png`; white on black is object 1.
+def read_predictions(folder: Path, video: VideoSequence) -> Iterator[Prediction]:
+    """Read existing masks `folder/<sequence>/<frame>.png`, written by any tool; white on black is object 1.
 
-    Only those of frames that are asked for are needed and read.
+    Only masks of frames that the data set asks for are required and read.
+
+    Args:
+        folder: folder of the masks of all sequences.
+        video: the sequence.
+
+    Returns:
+        Predictions in the order of the frames.
 
     Raises:
-        DataError: naming the first mask that is missing.
+        DataError: for the first missing mask.
     """
     empty = np.zeros((0, 0, 3), np.uint8)
 
@@ -55,11 +70,11 @@ def from_files(folder: Path, video: Video) -> Iterator[Prediction]:
             raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
         return Prediction(index, empty, video.as_predicted(read_mask(path)).astype(np.int64), 0.0)
 
-    return prefetch_map(read, video.asked)
+    return prefetch_map(read, video.output_frames)
 
 
-def no_sinks(video: Video) -> Sequence[Sink]:
-    """Predictions go nowhere but to the metric."""
+def no_sinks(video: VideoSequence) -> Sequence[Sink]:
+    """Return no sinks: predictions are scored only."""
     return ()
 
 
@@ -67,9 +82,9 @@ class EvaluationModule(L.LightningModule):
     """Scores sequences, one per batch.
 
     Args:
-        predict: gives the predictions of a sequence.
-        sinks: where the predictions of a sequence go besides the metric.
-        segmenter: what predicts, so that it moves to the trainer's device; None where nothing has parameters.
+        predict: returns the predictions of a sequence.
+        sinks: returns the sinks that receive the predictions of a sequence.
+        segmenter: the network that predicts, which is moved to the trainer's device; None if masks are read.
     """
 
     def __init__(self, predict: Predict, sinks: Sinks = no_sinks, segmenter: Segmenter[Any] | None = None) -> None:
@@ -80,35 +95,35 @@ class EvaluationModule(L.LightningModule):
         self.score = DAVISScore()
         self.frames = SumMetric()
         self.seconds = SumMetric()
-        self.begin = SumMetric()
+        self.first_frame = SumMetric()
         self.videos = SumMetric()
         self.results: dict[str, float] = {}
         self.table = davis_score(np.zeros((0, 5)))
 
     def evaluate_item(self, item: EvaluationItem) -> Throughput:
-        """Predict one sequence, and score it where it has truth: each object behind the frame in which it is given."""
-        # What has no number stands in for work in a process that has none.
-        throughput, begin = (Throughput(), 0.0) if item.index < 0 else self._evaluate(item.index, item.sequence)
-        self.begin.update(begin)
+        """Predict one sequence, and score each object in the frames after the one in which it is given."""
+        # A negative index is a placeholder in a process without sequences.
+        throughput, first_frame = (Throughput(), 0.0) if item.index < 0 else self._evaluate(item.index, item.sequence)
+        self.first_frame.update(first_frame)
         self.videos.update(float(item.index >= 0))
         self.frames.update(throughput.frames)
         self.seconds.update(throughput.seconds)
         return throughput
 
-    def _evaluate(self, index: int, video: Video) -> tuple[Throughput, float]:
-        """The speed over all frames, and the seconds of the first that shows an object."""
-        starts = {int(i): frame for frame, labels in video.given().items() for i in np.unique(labels) if i}
+    def _evaluate(self, index: int, video: VideoSequence) -> tuple[Throughput, float]:
+        """Return the throughput over all frames, and the seconds of the first frame with an object."""
+        starts = {int(i): frame for frame, labels in video.given_masks().items() for i in np.unique(labels) if i}
         objects = sorted(starts, key=lambda i: (starts[i], i))
         first = min(starts.values(), default=0)
         scored = scored_frames(len(video), first, video.scores_last)
-        wanted = set(scored).intersection(video.asked) if video.truth else set()
+        wanted = set(scored).intersection(video.output_frames) if video.truth else set()
         scores: dict[int, NDArray[np.float64]] = {}
-        begin = 0.0
+        first_frame = 0.0
 
         def score(prediction: Prediction, _: Throughput) -> None:
-            nonlocal begin
+            nonlocal first_frame
             if prediction.index == first:
-                begin = prediction.seconds
+                first_frame = prediction.seconds
             if prediction.index in wanted and (truth := video.labels(prediction.index)) is not None:
                 known = [i for i in objects if starts[i] < prediction.index]
                 ids = _fit(prediction.ids, truth.shape, video, prediction.index)
@@ -116,50 +131,54 @@ class EvaluationModule(L.LightningModule):
 
         throughput = consume(self.predict_video(video), self.sinks(video), score)
         for start in sorted(set(starts.values())):
-            places = [place for place, i in enumerate(objects) if starts[i] == start]
+            slots = [slot for slot, i in enumerate(objects) if starts[i] == start]
             frames = [frame for frame in scores if frame > start]
             if frames:
-                together = np.stack([scores[frame][places] for frame in frames])
-                self.score.update(index, frames, [objects[place] for place in places], together)
-        return throughput, begin
+                together = np.stack([scores[frame][slots] for frame in frames])
+                self.score.update(index, frames, [objects[slot] for slot in slots], together)
+        return throughput, first_frame
 
     def conclude(self) -> dict[str, float]:
-        """Gather from all processes (all must call it): `results` under the official names with the speed, `table`."""
+        """Gather the scores of all processes, which must all call this, and set `results` and `table`.
+
+        Returns:
+            `results`: scores under the names of the official DAVIS tool, speed and memory.
+        """
         self.table = self.score.score()
         seconds = float(self.seconds.compute())
         speed = float(self.frames.compute()) / seconds if seconds > 0 else 0.0
         memory = peak_memory_mb(self.device)
-        # What a method does once per video, such as tuning itself, is in the first frame with an object.
-        begin = float(self.begin.compute()) / max(1.0, float(self.videos.compute()))
-        measured = {"frames_per_second": speed, "begin_seconds": begin, "peak_memory_mb": memory}
+        # Work that a method does once per video, such as tuning, is part of the first frame with an object.
+        first_frame = float(self.first_frame.compute()) / max(1.0, float(self.videos.compute()))
+        measured = {"frames_per_second": speed, "first_frame_seconds": first_frame, "peak_memory_mb": memory}
         self.results = {**self.table.metrics(), **measured}
         return self.results
 
     def reset_metrics(self) -> None:
-        """Forget what was scored."""
-        for metric in (self.score, self.frames, self.seconds, self.begin, self.videos):
+        """Reset all metrics."""
+        for metric in (self.score, self.frames, self.seconds, self.first_frame, self.videos):
             metric.reset()
 
     def on_test_epoch_start(self) -> None:
-        """Start from nothing; a GPU's memory of a training before is no part of it."""
+        """Reset all metrics, including the peak memory of a preceding training."""
         self.reset_metrics()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def test_step(self, item: EvaluationItem) -> None:
-        """One sequence."""
+        """Predict and score one sequence."""
         self.evaluate_item(item)
 
     def on_test_epoch_end(self) -> None:
-        """Log under `test/`."""
+        """Log the results under `test/`."""
         self.log_dict({f"test/{key}": value for key, value in self.conclude().items()}, sync_dist=True)
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory held so far, in MiB: the accelerator's, or this process's resident set on the CPU."""
+    """Return peak memory in MiB: of the accelerator, or the resident set of this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    # Not on Windows.
+    # The module `resource` is missing on Windows.
     with suppress(ImportError):
         import resource
         import sys
@@ -170,15 +189,15 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def mask_sinks(output: Path) -> Sinks:
-    """Sinks that write `output/masks/<sequence>/<frame>.png`, of the frames that are asked for."""
+    """Return sinks that write `output/masks/<sequence>/<frame>.png` for the frames that the data set asks for."""
 
-    def sinks(video: Video) -> Sequence[Sink]:
-        return (mask_sink(output / "masks" / video.name, {i: video.images[i].stem for i in video.asked}),)
+    def sinks(video: VideoSequence) -> Sequence[Sink]:
+        return (mask_sink(output / "masks" / video.name, {i: video.images[i].stem for i in video.output_frames}),)
 
     return sinks
 
 
-def _fit(ids: NDArray[np.int64], size: tuple[int, ...], video: Video, index: int) -> NDArray[np.int64]:
+def _fit(ids: NDArray[np.int64], size: tuple[int, ...], video: VideoSequence, index: int) -> NDArray[np.int64]:
     if ids.shape != size:
         raise DataError(f"{video.images[index]}: its mask is {size}, the prediction {ids.shape}")
     return ids

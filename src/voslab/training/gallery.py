@@ -1,4 +1,4 @@
-"""A gallery of validation masks: prediction | truth | error, as PNGs in the run folder and in W&B."""
+"""Writes a gallery of validation masks (prediction | truth | error) to the run folder and to W&B."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from voslab.core import VOID, atomic_path
-from voslab.data import Sequence as Video
+from voslab.data import VideoSequence
 from voslab.engine import Prediction, Sink
 from voslab.training.evaluation import EvaluationModule, no_sinks
 from voslab.video import overlay
 
 
 class Gallery(L.Callback):
-    """Keeps the picture two thirds into each of the first validation sequences, anew every epoch.
+    """Draws one frame, two thirds into the sequence, of each of the first validation sequences.
 
     Args:
-        folder: `<sequence>.png` is written here.
-        sequences: how many.
-        height: pictures higher than this many pixels are reduced by a whole factor.
+        folder: folder of `<sequence>.png`, rewritten at every validation.
+        sequences: number of sequences.
+        height: higher images are reduced to about this height in pixels by an integer factor.
     """
 
     def __init__(self, folder: str, sequences: int = 4, height: int = 270) -> None:
@@ -36,13 +36,13 @@ class Gallery(L.Callback):
         self._panels: dict[str, NDArray[np.uint8]] = {}
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen to the predictions."""
+        """Attach to the predictions."""
         self._panels.clear()
         if isinstance(pl_module, EvaluationModule) and trainer.is_global_zero:
             pl_module.sinks = self._sinks
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write and log, and listen no more: a test has sequences of its own."""
+        """Write and log the images, and detach: a test has other sequences."""
         if isinstance(pl_module, EvaluationModule):
             pl_module.sinks = no_sinks
         if not self._panels:
@@ -55,13 +55,13 @@ class Gallery(L.Callback):
                 captions = [f"{name}: prediction | truth | error" for name in self._panels]
                 logger.log_image("val/gallery", list(self._panels.values()), caption=captions)
 
-    def _sinks(self, video: Video) -> Sequence[Sink]:
+    def _sinks(self, video: VideoSequence) -> Sequence[Sink]:
         if len(self._panels) >= self.sequences or video.name in self._panels:
             return ()
         return (_Panel(self, video),)
 
-    def keep(self, video: Video, prediction: Prediction) -> None:
-        """Make one panel."""
+    def add(self, video: VideoSequence, prediction: Prediction) -> None:
+        """Draw the frame of one sequence."""
         truth = video.labels(prediction.index)
         if truth is not None:
             panel = comparison(prediction.image, prediction.ids, truth)
@@ -70,9 +70,9 @@ class Gallery(L.Callback):
 
 
 class _Panel:
-    """The sink that waits for its frame."""
+    """Passes one frame of a sequence to the gallery."""
 
-    def __init__(self, gallery: Gallery, video: Video) -> None:
+    def __init__(self, gallery: Gallery, video: VideoSequence) -> None:
         self._gallery = gallery
         self._video = video
         self._index = 2 * (len(video) - 1) // 3
@@ -88,11 +88,22 @@ class _Panel:
     def put(self, prediction: Prediction) -> None:
         """See `Sink.put`."""
         if prediction.index == self._index:
-            self._gallery.keep(self._video, prediction)
+            self._gallery.add(self._video, prediction)
 
 
 def comparison(image: NDArray[np.uint8], ids: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Prediction, truth, and error side by side: H 3W 3. Red: object missed or confused; blue: background claimed."""
+    """Draw prediction, truth and error side by side.
+
+    In the error image, missed or confused objects are red, and background predicted as object is blue.
+
+    Args:
+        image: RGB image, H x W x 3.
+        ids: predicted label map, H x W.
+        truth: true label map, H x W; void pixels are no error.
+
+    Returns:
+        RGB image, H x 3W x 3.
+    """
     void = truth == VOID
     shown = np.where(void, 0, truth)
     grey = np.repeat(image.mean(-1, keepdims=True), 3, -1)

@@ -1,4 +1,4 @@
-"""Weights & Biases, offline unless the user is logged in; curves as CSV. A resumed run continues both."""
+"""Creates loggers for W&B (offline unless the user is logged in) and CSV that continue with a resumed run."""
 
 from __future__ import annotations
 
@@ -17,39 +17,46 @@ from lightning.pytorch.utilities import rank_zero_only
 from voslab.core import atomic_write
 
 RUN_ID = Path("wandb", "run_id")
-"""In a run's folder: its name in W&B's addresses."""
+"""File in a run folder with the id of its W&B run."""
 
 
 def wandb_logger(
     project: str, name: str, folder: str, resume: str | None = None, group: str | None = None, **settings: Any
 ) -> WandbLogger:
-    """A W&B logger that needs neither account nor network.
+    """Create a W&B logger that needs neither account nor network.
 
     Args:
         project: W&B project.
-        name: of the run.
-        folder: where W&B keeps its files; made when missing.
-        resume: folder of the run that goes on, as the same run in W&B; `auto`: this folder's, if it has one.
-        group: of runs; None: the folder of the sweep that has started this run, if one has.
+        name: name of the run.
+        folder: folder for W&B's files; created if missing.
+        resume: run folder to continue, as the same run in W&B; `auto`: this folder, if it has a run.
+        group: group of runs; None: the folder of the sweep that started this run, if any.
         settings: further `wandb.init` settings (entity, tags, notes).
+
+    Returns:
+        The logger.
     """
     import wandb
 
-    place = Path(folder)
-    (place / "wandb").mkdir(parents=True, exist_ok=True)
-    if group is None and (place / "job.json").is_file():
-        group = place.absolute().parent.name
+    root = Path(folder)
+    (root / "wandb").mkdir(parents=True, exist_ok=True)
+    if group is None and (root / "job.json").is_file():
+        group = root.absolute().parent.name
     chosen = os.environ.get("WANDB_MODE")
     online = chosen == "online" or (chosen is None and wandb.login(prompt=False, verify=False))
     mode = chosen or ("online" if online else "offline")
-    run: dict[str, Any] = {"id": run_id(place, resume), "resume": "allow", "group": group, "mode": mode}
+    run: dict[str, Any] = {"id": run_id(root, resume), "resume": "allow", "group": group, "mode": mode}
     return WandbLogger(project=project, name=name, save_dir=folder, offline=not online, **run, **settings)
 
 
 def run_id(folder: Path, resume: str | None) -> str:
-    """The id of a W&B run: that of the run which goes on, else what the agent of a W&B sweep says, else a new one.
+    """Return the id of a W&B run: of the resumed run, else from the agent of a W&B sweep, else a new one.
 
-    A new one is a hash of where and when the run began. It is kept in the folder, by the first process alone.
+    A new id is a hash of host, folder and time. Process 0 writes the id to the folder.
+
+    Args:
+        folder: run folder.
+        resume: run folder to continue, or `auto` for this folder.
     """
     earlier = (folder if resume == "auto" else Path(resume)) / RUN_ID if resume is not None else None
     if earlier is not None and earlier.is_file():
@@ -62,17 +69,22 @@ def run_id(folder: Path, resume: str | None) -> str:
 
 
 class Curves(CSVLogger):
-    """`CSVLogger` of a run that may be resumed."""
+    """CSV logger that continues the curves of a resumed run."""
 
-    def go_on(self, run: Path, step: int) -> None:
-        """Take over the rows of an earlier folder, or this one, up to the step from which training goes on."""
+    def resume(self, run: Path, step: int) -> None:
+        """Copy the rows of an earlier run up to the step at which training continues.
+
+        Args:
+            run: run folder, which may be this run's own.
+            step: global step of the checkpoint.
+        """
         earlier = run / Path(self.log_dir).relative_to(self.save_dir) / "metrics.csv"
         if not earlier.is_file():
             return
         with earlier.open(newline="", encoding="utf-8") as file:
             rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
         with warnings.catch_warnings():
-            # That the folder is not empty is what we want.
+            # The logger warns that the folder is not empty, as intended here.
             warnings.simplefilter("ignore")
             writer = self.experiment
         writer.metrics += [row for row in rows if int(row["step"]) < step]

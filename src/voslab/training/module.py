@@ -1,28 +1,30 @@
-"""The LightningModule the methods share: unroll a clip along the one contract, put a loss on what comes out."""
+"""The LightningModule that all methods share: unrolls clips with the segmenter and computes the loss."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import time
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from voslab.core import CheckpointError, Clip, ConfigError, Frame, Masks, Segmenter
+from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
 from voslab.data import EvaluationItem
 from voslab.data.datamodule import VOSDataModule
 from voslab.engine import Settings, crop, pad
 from voslab.engine.codec_source import CodecSource
 from voslab.nn.inference import for_inference
-from voslab.nn.losses import bootstrap_share, bootstrapped_nll, dice, nll
+from voslab.nn.losses import bootstrap_ratio, bootstrapped_nll, dice, nll
 from voslab.training.checkpointing import recompute
-from voslab.training.cost import Cost
-from voslab.training.evaluation import EvaluationModule, peak_memory_mb, segmented
+from voslab.training.evaluation import EvaluationModule, peak_memory_mb, segment_video
 from voslab.training.recipe import Recipe
+from voslab.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -31,34 +33,31 @@ class VOSModule(EvaluationModule):
     """Trains a segmenter on clips, and validates it with J&F on whole sequences.
 
     Args:
-        segmenter: the network; it alone is the state dict.
-        recipe: training choices.
-        settings: how validation runs the engine; stored in checkpoints.
-        identity: what rebuilds the segmenter: registry name and plain parameters; stored in checkpoints.
-        pretrained: whether weights were loaded, of encoders or more; freezing and the recipe's learning rate hold
-            only then.
+        segmenter: the network; the state dict contains nothing else.
+        recipe: training settings.
+        settings: settings of the engine in validation; stored in checkpoints.
+        metadata: method and parameters from which the segmenter is rebuilt; stored in checkpoints.
+        pretrained: whether weights were loaded. Only then are parts frozen and the optimiser's own learning rate used.
+        codec_source: source of frames with codec data for validation; None if the method reads plain images.
     """
-
-    FORMAT: ClassVar[int] = 1
 
     def __init__(
         self,
         segmenter: Segmenter[Any],
         recipe: Recipe,
         settings: Settings,
-        identity: dict[str, Any],
+        metadata: CheckpointMetadata,
         pretrained: bool,
+        codec_source: CodecSource | None = None,
     ) -> None:
-        super().__init__(partial(segmented, segmenter, settings), segmenter=segmenter)
+        super().__init__(partial(segment_video, segmenter, settings), segmenter=segmenter)
         self.recipe = recipe
         self.settings = settings
-        self.codec_source: CodecSource | None = (
-            None  # of pictures, where the method looks at it; set by who builds the module
-        )
-        self.identity = identity
+        self.codec_source = codec_source
+        self.metadata = metadata
         self.pretrained = pretrained
         self._started: float | None = None
-        self.cost = Cost()
+        self.stopwatch = Stopwatch()
         self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.segmenter.to(memory_format=self.memory_format)
         if pretrained:
@@ -66,14 +65,22 @@ class VOSModule(EvaluationModule):
                 module.requires_grad_(False)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of one frame from aggregated logits B (O+1) H W and labels B H W (void included); see `nll`."""
+        """Compute the loss of one frame; see `nll`.
+
+        Args:
+            logits: aggregated logits, B x (O+1) x H x W.
+            labels: labels, B x H x W; may contain void.
+        """
         return nll(logits, labels)
 
     def unroll(self, clip: Clip) -> Tensor:
-        """Segment frames 1..T-1 from the masks of frame 0, feeding the network its own predictions.
+        """Segment frames 1..T-1 from the masks of frame 0, with the network's own predictions in its memory.
+
+        Args:
+            clip: a batch of clips of T frames.
 
         Returns:
-            logits B T-1 (O+1) H W.
+            Logits, B x (T-1) x (O+1) x H x W.
         """
         masks = Masks.from_labels(clip.labels[:, 0], clip.slot_mask)
         stride, padding = self.segmenter.stride, self.segmenter.padding
@@ -90,7 +97,7 @@ class VOSModule(EvaluationModule):
         return torch.stack(outputs, 1)
 
     def training_step(self, clip: Clip) -> Tensor:
-        """Mean loss over the predicted frames."""
+        """Compute the mean loss over the predicted frames."""
         logits = self.unroll(clip)
         pairs = list(zip(logits.unbind(1), clip.labels[:, 1:].unbind(1), strict=True))
         loss = torch.stack([self.loss(frame, labels) for frame, labels in pairs]).mean()
@@ -100,12 +107,12 @@ class VOSModule(EvaluationModule):
         return loss
 
     def on_train_start(self) -> None:
-        """Start the clocks."""
+        """Start measuring time."""
         self._started = time.perf_counter()
-        self.cost.go_on()
+        self.stopwatch.start()
 
     def on_train_batch_end(self, outputs: Any, batch: Clip, batch_idx: int) -> None:
-        """After the first batch, say what a step and an epoch will cost."""
+        """After the first batch, log how long a step and an epoch will take."""
         if self._started is None:
             return
         seconds, self._started = time.perf_counter() - self._started, None
@@ -120,35 +127,35 @@ class VOSModule(EvaluationModule):
         )
 
     def on_train_end(self) -> None:
-        """Stop the clock."""
-        self.cost.pause()
+        """Stop measuring time."""
+        self.stopwatch.pause()
 
     def on_validation_start(self) -> None:
-        """Validation is no training."""
-        self.cost.pause()
+        """Exclude validation from the training time."""
+        self.stopwatch.pause()
 
     def on_validation_end(self) -> None:
-        """Training goes on."""
-        self.cost.go_on()
+        """Continue measuring time."""
+        self.stopwatch.start()
 
     def on_validation_epoch_start(self) -> None:
-        """Start from nothing, with the network as it is now."""
+        """Reset the scores, and predict with a copy of the present weights."""
         self.reset_metrics()
-        self._take_final()
+        self._predict_with_copy()
 
     def on_test_epoch_start(self) -> None:
-        """The same."""
+        """Reset the scores, and predict with a copy of the present weights."""
         super().on_test_epoch_start()
-        self._take_final()
+        self._predict_with_copy()
 
     def validation_step(self, item: EvaluationItem) -> None:
-        """One sequence."""
+        """Predict and score one sequence."""
         self.evaluate_item(item)
 
     def on_validation_epoch_end(self) -> None:
-        """Log under `val/`, J&F on the progress bar; of each sequence under `val/sequences/`, `val/J/` and `val/F/`."""
+        """Log scores under `val/`, and those of each sequence under `val/sequences/`, `val/J/` and `val/F/`."""
         metrics = {f"val/{key}": value for key, value in self.conclude().items()}
-        # Equal in all processes already; averaging them keeps Lightning quiet.
+        # The values are equal in all processes; averaging them only avoids a warning of Lightning.
         self.log("val/J&F-Mean", metrics.pop("val/J&F-Mean"), prog_bar=True, sync_dist=True)
         self.log_dict(metrics, sync_dist=True)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -158,12 +165,12 @@ class VOSModule(EvaluationModule):
                 "J": self.table.sequences("J"),
                 "F": self.table.sequences("F"),
             }
-            for place, means in tables.items():
-                named = {f"val/{place}/{data.val_videos[index].name}": mean for index, mean in means.items()}
+            for group, means in tables.items():
+                named = {f"val/{group}/{data.val_videos[index].name}": mean for index, mean in means.items()}
                 self.log_dict(named, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam or whatever the recipe says, over what is not frozen."""
+        """Create the recipe's optimiser for all parameters that are not frozen, and its scheduler."""
         optimizer = self._optimizer()
         if not self.pretrained:
             for group in optimizer.param_groups:
@@ -176,7 +183,7 @@ class VOSModule(EvaluationModule):
         }
 
     def on_fit_start(self) -> None:
-        """Say in one line what trains."""
+        """Log in one line which parameters train."""
         trained = sum(p.numel() for p in self.segmenter.parameters() if p.requires_grad)
         if self.pretrained:
             frozen = ", ".join(self.recipe.freeze) or "nothing"
@@ -189,29 +196,33 @@ class VOSModule(EvaluationModule):
             )
 
     def train(self, mode: bool = True) -> VOSModule:
-        """Training mode, but frozen normalisation keeps its statistics."""
+        """Set training mode; frozen batch norm keeps its statistics."""
         super().train(mode)
         if mode and self.pretrained:
-            for module in [self.segmenter] if self.recipe.fixed_norm else self._submodules(self.recipe.freeze):
+            for module in [self.segmenter] if self.recipe.freeze_bn else self._submodules(self.recipe.freeze):
                 for child in module.modules():
                     if isinstance(child, nn.modules.batchnorm._BatchNorm):
                         child.eval()
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the segmenter and how it was validated, in plain types."""
+        """Add the metadata from which the segmenter is rebuilt, in plain types."""
         engine = {"size": self.settings.size, "precision": self.settings.precision}
-        training = {"steps": self.global_step, "minutes": self.cost.minutes()}
-        checkpoint["vos"] = {"format": self.FORMAT, "engine": engine, "training": training, **self.identity}
+        training = {"steps": self.global_step, "minutes": self.stopwatch.minutes()}
+        checkpoint[METADATA_KEY] = replace(self.metadata, engine=engine, training=training).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting. Raises `CheckpointError` where the run began with another optimizer."""
+        """Restore the training time.
+
+        Raises:
+            CheckpointError: if the run was started with another optimiser or other frozen parts.
+        """
         if states := checkpoint.get("optimizer_states"):
             self._check_optimizer(states)
-        self.cost = Cost(checkpoint["vos"].get("training", {}).get("minutes", 0.0) * 60)
+        self.stopwatch = Stopwatch(checkpoint[METADATA_KEY].get("training", {}).get("minutes", 0.0) * 60)
 
     def conclude(self) -> dict[str, float]:
-        """As for any evaluation; the copy that predicted is let go."""
+        """Compute the results as any evaluation does, and release the copy that predicted."""
         results = super().conclude()
         self._predict_with(self.segmenter)
         return results
@@ -225,18 +236,18 @@ class VOSModule(EvaluationModule):
     def _check_optimizer(self, states: list[dict[str, Any]]) -> None:
         [now] = self._optimizer().param_groups
         for before in (group for state in states for group in state["param_groups"]):
-            # A scheduler adds where it began.
+            # A scheduler adds its initial learning rate.
             if set(before) - {"initial_lr"} != set(now) or len(before["params"]) != len(now["params"]):
-                raise CheckpointError("resume: the run began with another optimizer, or with other parts frozen")
+                raise CheckpointError("resume: the run was started with another optimizer, or with other frozen parts")
 
-    def _take_final(self) -> None:
-        """Predict with a copy that is made ready as `src.evaluate` makes it, so that both give the same bits."""
-        final = copy.deepcopy(self.segmenter)
-        for_inference(final)
-        self._predict_with(final)
+    def _predict_with_copy(self) -> None:
+        """Predict with a copy prepared for inference as in `src.evaluate`, so that both give identical results."""
+        prepared = copy.deepcopy(self.segmenter)
+        for_inference(prepared)
+        self._predict_with(prepared)
 
     def _predict_with(self, segmenter: Segmenter[Any]) -> None:
-        self.predict_video = partial(segmented, segmenter, self.settings, codec_source=self.codec_source)
+        self.predict_video = partial(segment_video, segmenter, self.settings, codec_source=self.codec_source)
 
     def _submodules(self, names: tuple[str, ...]) -> list[nn.Module]:
         found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in names]
@@ -244,8 +255,8 @@ class VOSModule(EvaluationModule):
 
 
 class BootstrappedModule(VOSModule):
-    """The longer it has trained, the fewer and harder pixels count (STCN, section 5)."""
+    """Trains with bootstrapped cross-entropy: over time the loss uses fewer and harder pixels (STCN, section 5)."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See `bootstrapped_nll` and `bootstrap_share`."""
-        return bootstrapped_nll(logits, labels, bootstrap_share(self.global_step))
+        """See `bootstrapped_nll` and `bootstrap_ratio`."""
+        return bootstrapped_nll(logits, labels, bootstrap_ratio(self.global_step))

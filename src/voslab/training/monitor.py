@@ -1,4 +1,4 @@
-"""What a training costs, step by step, and a line per epoch on the terminal."""
+"""Logs speed and memory of every training step, and prints a line per epoch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from voslab.training.evaluation import peak_memory_mb
 
 
 class Monitor(L.Callback):
-    """Logs cost at every step, and says how each epoch went and how long the rest will take.
+    """Logs speed and memory of every step, and prints loss, score and remaining time of every epoch.
 
-    Logged are `train/gradient_norm` (of all parameters that train, before clipping), `train/data_wait` (the share of
-    the time since the step before in which this process waited for its batch), `train/clips_per_second` (of all
-    processes) and `train/peak_memory_mb` (of this process or its GPU).
+    Logged metrics: `train/gradient_norm` (all trained parameters, before clipping), `train/data_wait` (fraction of the
+    step's time in which this process waited for its batch), `train/clips_per_second` (all processes) and
+    `train/peak_memory_mb` (this process or its GPU).
     """
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class Monitor(L.Callback):
         self._from = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of the run."""
+        """Start timing the run."""
         self._began, self._from = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of the epoch."""
+        """Start timing the epoch."""
         self._epoch = self._step = time.perf_counter()
         self._waited = self._waiting = 0.0
         self._loss, self._batches, self._validated = None, 0, False
@@ -44,16 +44,16 @@ class Monitor(L.Callback):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Take the norm of the gradients; there are none in a step that is left out."""
+        """Compute the norm of the gradients; a skipped step has none."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         self._norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log."""
+        """Log speed and memory of the step."""
         now, loader = time.perf_counter(), trainer.train_dataloader
-        waited = loader.waited if isinstance(loader, TrainLoader) else 0.0
+        waited = loader.wait_seconds if isinstance(loader, TrainLoader) else 0.0
         seconds = max(now - self._step, 1e-9)
         clips = len(batch.names) * trainer.world_size
         cost: dict[str, Any] = {
@@ -72,11 +72,11 @@ class Monitor(L.Callback):
         self._batches += 1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the time of validation out of the next step's."""
+        """Exclude validation from the time of the next step."""
         self._step, self._validated = time.perf_counter(), True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the line; all processes must come here, as they average their losses."""
+        """Print the line of the epoch; all processes take part, because the loss is averaged over them."""
         if self._loss is None:
             return
         loss = float(trainer.strategy.reduce(self._loss / self._batches, reduce_op="mean"))
@@ -99,10 +99,14 @@ class Monitor(L.Callback):
 
 
 def duration(seconds: float) -> str:
-    """A time, to about two digits.
+    """Format a time with about two digits.
 
-    >>> duration(7.24), duration(95), duration(4000), duration(200000)
-    ('7.2 s', '95 s', '67 min', '55.6 h')
+    Args:
+        seconds: the time.
+
+    Example:
+        >>> duration(7.24), duration(95), duration(4000), duration(200000)
+        ('7.2 s', '95 s', '67 min', '55.6 h')
     """
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

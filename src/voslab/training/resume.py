@@ -1,4 +1,4 @@
-"""What makes a run that was killed at any step go on as though nothing had happened."""
+"""Callbacks with which a run killed at any step resumes with identical results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class StepSeed(L.Callback):
-    """Seeds torch's global stream, which dropout reads, for every batch anew: a resumed run draws the same numbers.
+    """Seeds torch's global generator for every batch, so that dropout draws the same numbers in a resumed run.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -33,23 +33,23 @@ class StepSeed(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed by (seed, epoch, batch, process)."""
+        """Seed with (seed, epoch, batch, process)."""
         key = (self.seed, "dropout", trainer.current_epoch, batch_idx, trainer.global_rank)
         torch.manual_seed(int(generator(*key).integers(2**63)))
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`, and stops on SIGTERM or Ctrl-C as soon as it is written, with exit code 128 + signal.
+    """Writes `last.ckpt`; on SIGTERM or Ctrl-C writes it and stops with exit code 128 + signal.
 
-    It is written at steps, at the end of an epoch, and before the batch behind which validation runs: between that
-    batch and the end of validation a resumed run could not tell whether validation is still to come, so nothing is
-    written there, and a run that is stopped there repeats that batch.
+    The checkpoint is written every few steps, at the end of an epoch, and before the batch that is followed by
+    validation. Nothing is written between that batch and the end of validation, because a resumed run could not tell
+    whether validation has run. A run that is stopped there repeats that batch.
 
-    Under SLURM, SIGUSR1 (`sbatch --signal=SIGUSR1@120`) does the same and puts the job back into the queue.
+    Under SLURM, SIGUSR1 (`sbatch --signal=SIGUSR1@120`) does the same and requeues the job.
 
     Args:
         dirpath: folder of `last.ckpt`.
-        every_n_train_steps: how often it is written within an epoch; None: not.
+        every_n_train_steps: interval within an epoch, in optimiser steps; None: only at the other times.
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: int | None = None) -> None:
@@ -66,24 +66,24 @@ class LastCheckpoint(Checkpoint):
         self.signals.install(numbers, children(trainer))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen for signals."""
+        """Install signal handlers."""
         self._listen(trainer)
         loop = trainer.fit_loop
         if loop.restarted_on_epoch_end:
-            # Where `max_steps` is set, Lightning takes the end of an epoch for its middle and leaves the next one out.
+            # With `max_steps`, Lightning mistakes the end of an epoch for its middle and skips the next epoch.
             loop.epoch_progress.increment_completed()
             loop.reset_restart_stage()
             loop._restarting = False
             loop.epoch_loop.restarting = False
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen for signals."""
+        """Install signal handlers."""
         self._listen(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Stop, now that the loggers have the step before as well."""
+        """Stop if requested; the loggers now have the previous step."""
         if self._stopping:
             self._stop(trainer)
         if self._saved == trainer.global_step:
@@ -93,31 +93,31 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write where that is due, and all processes stop when one has been told to."""
+        """Write the checkpoint if it is due, and agree with the other processes whether to stop."""
         if trainer.fit_loop._should_accumulate():
             return
         done, step = batch_idx + 1, trainer.global_step
-        metadata = self.signals.received is not None
-        self._stopping = trainer.strategy.reduce_boolean_decision(metadata, all=False)
-        if _validates_behind(trainer, done):
+        received = self.signals.received is not None
+        self._stopping = trainer.strategy.reduce_boolean_decision(received, all=False)
+        if _validates_after(trainer, done):
             if self._stopping:
                 self._stop(trainer)
         elif done < trainer.num_training_batches:
-            following = min(done + trainer.accumulate_grad_batches, int(trainer.num_training_batches))
+            upcoming = min(done + trainer.accumulate_grad_batches, int(trainer.num_training_batches))
             due = self.every is not None and step % self.every == 0
-            if due or self._stopping or step == trainer.max_steps or _validates_behind(trainer, following):
+            if due or self._stopping or step == trainer.max_steps or _validates_after(trainer, upcoming):
                 self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write, after validation."""
+        """Write the checkpoint after validation."""
         if self._saved != trainer.global_step:
             self._save(trainer)
-        metadata = self.signals.received is not None or self._stopping
-        if trainer.strategy.reduce_boolean_decision(metadata, all=False):
+        stopping = self.signals.received is not None or self._stopping
+        if trainer.strategy.reduce_boolean_decision(stopping, all=False):
             self._stop(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
-        """Stop; every process by itself, as they have different numbers of videos."""
+        """Stop if requested; without communication, because processes have different numbers of videos."""
         if self.signals.received is not None:
             self._stop(trainer)
 
@@ -126,7 +126,7 @@ class LastCheckpoint(Checkpoint):
         self.on_validation_batch_end(trainer)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Where a run goes on in another folder, that has a checkpoint from the start."""
+        """Copy the checkpoint if the run continues in another folder, so that it has one from the start."""
         if trainer.training and trainer.ckpt_path is not None:
             _copy(trainer, Path(trainer.ckpt_path), self.path)
             self._saved = checkpoint["global_step"]
@@ -148,10 +148,10 @@ class LastCheckpoint(Checkpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`ModelCheckpoint` whose best so far comes along when a run goes on in another folder."""
+    """`ModelCheckpoint` that keeps the best checkpoint when a run continues in another folder."""
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Copy the best so far from beside the checkpoint that is resumed, and take it for our own."""
+        """Copy the best checkpoint from the folder of the resumed one, and adopt it."""
         state = checkpoint.get("callbacks", {}).get(self.state_key)
         if state is None or not trainer.training or trainer.ckpt_path is None or self.dirpath is None:
             return
@@ -174,8 +174,8 @@ def _copy(trainer: L.Trainer, source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def _validates_behind(trainer: L.Trainer, batches: int) -> bool:
-    """Whether validation runs behind so many batches of this epoch."""
+def _validates_after(trainer: L.Trainer, batches: int) -> bool:
+    """Return whether validation runs after the given number of batches of this epoch."""
     every = trainer.check_val_every_n_epoch
     if not trainer.enable_validation or not trainer.val_check_batch:
         return False

@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and SLURM's warning become a question that training asks when it is safe to stop."""
+"""Records SIGTERM, Ctrl-C and SLURM's warning signal until it is safe to stop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class Signals:
-    """Notes the first signal; a second Ctrl-C interrupts at once.
+    """Records the first signal; a second Ctrl-C interrupts immediately.
 
-    Lightning's own handlers talk to the other processes from within the handler, whatever these are doing; installed
-    behind them, these here replace them.
+    Lightning's handlers communicate with the other processes from within the handler, which is unsafe. These handlers
+    are installed later and replace them.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,17 @@ class Signals:
         self._children: Sequence[subprocess.Popen[Any]] = ()
 
     def install(self, numbers: Sequence[int], children: Sequence[subprocess.Popen[Any]] = ()) -> None:
-        """Listen for these signals; `children` hear of them as a SIGTERM."""
+        """Install the handlers.
+
+        Args:
+            numbers: signals to record.
+            children: processes that get a SIGTERM when a signal arrives.
+        """
         self._children = children
         for number in numbers:
-            signal.signal(number, self._note)
+            signal.signal(number, self._record)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _record(self, number: int, _: FrameType | None) -> None:
         if self.received is not None:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Pictures and masks from files and folders, and back into them."""
+"""Reads and writes videos, images and masks."""
 
 from voslab.video.background_writer import BackgroundWriter
 from voslab.video.images import image_files, read_image, read_mask

@@ -23,7 +23,7 @@ DEFAULT_RATE = Fraction(24)
 """Frames per second of sources that do not say."""
 
 BOUNDS = {"max_pixels": "100000000"}
-"""Options of every decoder: a damaged header may ask for pictures of any size."""
+"""Options of every decoder: a damaged header may ask for frames of any size."""
 # A play list or a concat script could name other files, and FFmpeg "plays" text and single images too.
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ivf,flv,asf,ogg,gif,mxf,yuv4mpegpipe"
 # PyAV's own errors are `FFmpegError`; the others leak from its parsing of damaged headers.

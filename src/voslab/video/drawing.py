@@ -1,4 +1,4 @@
-"""Panels of an inspection: pictures with tinted areas, arrows and captions, put side by side."""
+"""Draws panels of an inspection video: frames with tinted areas, arrows and captions, put side by side."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ SPACING = 20
 
 
 def panel_size(size: tuple[int, int], shorter: int = 480) -> tuple[int, int]:
-    """H W of a panel that shows pictures of H W: both even, the shorter side `shorter` at most."""
+    """H W of a panel that shows frames of H W: both even, the shorter side `shorter` at most."""
     scale = min(1.0, shorter / min(size))
     height, width = (max(2, 2 * round(extent * scale / 2)) for extent in size)
     return height, width
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:
-    """A picture H W 3 at another size."""
+    """A frame H W 3 at another size."""
     found: Image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return found
 
 
 def dimmed(image: Image) -> Image:
-    """The picture in a darker grey, H W 3, for something to be drawn on."""
+    """The frame in a darker grey, H W 3, for something to be drawn on."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     dark: Image = np.repeat((grey // 2 + 20).astype(np.uint8)[..., None], 3, axis=2)
     return dark
 
 
 def tint(image: Image, where: NDArray[np.bool_], colour: Colour, alpha: float = 0.7) -> Image:
-    """The picture H W 3 with a colour mixed in where H W says so."""
+    """The frame H W 3 with a colour mixed in where H W says so."""
     mixed = cv2.addWeighted(image, 1 - alpha, np.full_like(image, colour), alpha, 0)
     drawn: Image = np.where(where[..., None], mixed, image).astype(np.uint8, copy=False)
     return drawn
@@ -54,7 +54,7 @@ def arrows(image: Image, motion: NDArray[np.floating], used: NDArray[np.bool_], 
     """
     rows, columns = used[SPACING // 2 :: SPACING, SPACING // 2 :: SPACING].nonzero()
     rows, columns = SPACING * rows + SPACING // 2, SPACING * columns + SPACING // 2
-    # Whatever leads further would only leave the picture.
+    # Whatever leads further would only leave the frame.
     reach = max(image.shape)
     shifts = np.clip(np.rint(motion[:, rows, columns].astype(np.float64)), -reach, reach).astype(int).T.tolist()
     for y, x, (right, down) in zip(rows.tolist(), columns.tolist(), shifts, strict=True):
@@ -66,7 +66,7 @@ def arrows(image: Image, motion: NDArray[np.floating], used: NDArray[np.bool_], 
 
 
 def caption(image: Image, *parts: str | tuple[str, Colour]) -> None:
-    """Write a line into the upper left corner of a picture H W 3, which is changed; white where no colour is said.
+    """Write a line into the upper left corner of a frame H W 3, which is changed; white where no colour is said.
 
     It is made smaller where it would not fit.
     """

@@ -1,4 +1,4 @@
-"""Image sequences as H.264 whose motion vectors name their references, and a cache of such files."""
+"""Encodes videos and image sequences as H.264 with known references, and caches the files."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Encoding:
     """Settings of x264; what is None is the preset's own.
 
     The defaults pin the references: one past key frame and one future one, so that the direction of a vector names its
-    picture. `refs=None, b_pyramid=None, weightp=None` is a stream as others make it.
+    frame. `refs=None, b_pyramid=None, weightp=None` is a stream as others make it.
 
     Attributes:
         preset: speed of the encoder, `"ultrafast"` to `"placebo"`.
         crf: quality, 0 (lossless) to 51; 23 is x264's own.
         bframes: most B-frames in a row.
         b_adapt: how their number is chosen: 0 always the most, 1 fast, 2 best.
-        refs: reference pictures.
+        refs: reference frames.
         b_pyramid: B-frames as references: `"none"`, `"strict"` or `"normal"`.
         weightp: weighted prediction of P-frames, 0, 1 or 2.
         weightb: bi-predictions weighted by distance.
@@ -124,7 +124,7 @@ def encode(frames: Iterable[NDArray[np.uint8]], path: Path | str, settings: Enco
     """Write an H.264 mp4 (yuv420p), atomically.
 
     An odd height or width is padded to even by repeating the last row or column, as yuv420p knows no odd sizes; give
-    `coded_pictures` the source's `size` to get rid of it again.
+    `codec_frames` the source's `size` to get rid of it again.
 
     Args:
         frames: H W 3, RGB, all of one size.
@@ -144,7 +144,7 @@ def encode(frames: Iterable[NDArray[np.uint8]], path: Path | str, settings: Enco
             video.write(image)
 
 
-def encoded(source: Video | Sequence[Path], folder: Path | str, settings: Encoding = PINNED) -> Path:
+def encode_to_cache(source: Video | Sequence[Path], folder: Path | str, settings: Encoding = PINNED) -> Path:
     """The source as an H.264 file in `folder`, encoded if it is not there yet.
 
     Args:
@@ -158,7 +158,7 @@ def encoded(source: Video | Sequence[Path], folder: Path | str, settings: Encodi
     """
     if isinstance(source, Video):
         files = image_files(source.path) if source.path.is_dir() else [source.path]
-        images: Iterator[NDArray[np.uint8]] = (picture.image for picture in source)
+        images: Iterator[NDArray[np.uint8]] = (frame.image for frame in source)
         rate, name = source.rate, source.path.stem
     else:
         files = [Path(file) for file in source]
@@ -187,10 +187,10 @@ def _of_one_size(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
         yield image
 
 
-def transcoded(path: Path | str, folder: Path | str, settings: Encoding = PINNED) -> Path:
-    """A video file, whatever its codec, as upright H.264 with pinned references. Says so; else like `encoded`."""
+def transcode_to_cache(path: Path | str, folder: Path | str, settings: Encoding = PINNED) -> Path:
+    """Transcode a video file to upright H.264 with pinned references, with a warning; see `encode_to_cache`."""
     _log.warning("%s: read as a copy that is encoded as H.264, for motion vectors; its frames change a little", path)
-    return encoded(open_video(path), folder, settings)
+    return encode_to_cache(open_video(path), folder, settings)
 
 
 def _key(files: Sequence[Path], settings: Encoding) -> str:

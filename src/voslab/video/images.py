@@ -28,7 +28,7 @@ _LOSSY = {".jpg", ".jpeg"}
 _NEARLY = 64
 """Grey levels from black or white that a JPEG of a black and white mask stays within, but for its edges."""
 _BETWEEN = 0.02
-"""Share of the picture that those may take."""
+"""Share of the frame that those may take."""
 # A real mask may hold this many objects that are too small to have an inside; more of them are an anti-aliased edge.
 _THIN_IDS = 8
 # What Pillow's decoders raise on damaged files, besides OSError; found by flipping bits.
@@ -170,7 +170,7 @@ def _black_and_white(path: Path | str, grey: NDArray[np.uint8]) -> NDArray[np.in
 
 
 def _refuse_swapped(path: Path | str, image: Image.Image, labels: NDArray[np.integer]) -> None:
-    """A picture that a program gave a palette of its own: background is where it is black, whatever its entry."""
+    """A frame that a program gave a palette of its own: background is where it is black, whatever its entry."""
     colours = np.array(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
     black = [int(i) for i in np.unique(labels) if i < len(colours) and not colours[i].any()]
     if colours[0].any() and black:

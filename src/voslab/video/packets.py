@@ -1,4 +1,4 @@
-"""The packets of a coded video file in decoding order, each with the picture that comes of it."""
+"""Reads the packets of a video file in decoding order, each with its decoded frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
 _TYPES = {1: "I", 2: "P", 3: "B"}
 _REORDERED = 18
-"""No H.264 decoder holds more than 16 pictures back: where more wait for one, it is lost."""
+"""No H.264 decoder holds more than 16 frames back: where more wait for one, it is lost."""
 
 
 class NoVectorsError(VideoError):
@@ -32,7 +32,7 @@ class NoVectorsError(VideoError):
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrame:
-    """A decoded picture, free of the decoder's memory."""
+    """A decoded frame, free of the decoder's memory."""
 
     index: int
     type: str
@@ -43,14 +43,14 @@ class DecodedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet: its slice headers (none for other codecs than H.264), and its picture if that is shown."""
+    """A packet: its slice headers (none for other codecs than H.264), and its frame if that is shown."""
 
     slices: tuple[Slice, ...]
-    shown: DecodedFrame | None
+    decoded: DecodedFrame | None
 
 
 def read_packets(path: Path) -> Iterator[Packet]:
-    """Each packet with its picture, as soon as all before it have come. Damage is raised behind what came before it."""
+    """Each packet with its frame, as soon as all before it have come. Damage is raised behind what came before it."""
     slices: dict[int, tuple[Slice, ...]] = {}
     waiting: dict[int, DecodedFrame] = {}
     following, damage = 0, None
@@ -78,7 +78,7 @@ def read_packets(path: Path) -> Iterator[Packet]:
 
 
 def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
-    """Each packet's number and slices (None: no picture), and the pictures, by packet, that it brought out."""
+    """Each packet's number and slices (None: no frame), and the frames, by packet, that it brought out."""
     header, reformatter = read_header(path), VideoReformatter()
     index, size, last = 0, None, None
     with readable(path) as (container, stream):
@@ -92,7 +92,7 @@ def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[i
             shown = {}
             for frame in frames:
                 with damage_at(path, index):
-                    number, picture = _shown(path, frame, index, reformatter)
+                    number, picture = _decode_frame(path, frame, index, reformatter)
                 if number in shown or number > order:
                     raise NoVectorsError(f"{path}: frame {index} does not come from one packet")
                 height, width = picture.luma.shape
@@ -152,7 +152,9 @@ def numbered_packets(
         yield order, slices if pictured else None, packet, seconds
 
 
-def _shown(path: Path, frame: av.VideoFrame, index: int, reformatter: VideoReformatter) -> tuple[int, DecodedFrame]:
+def _decode_frame(
+    path: Path, frame: av.VideoFrame, index: int, reformatter: VideoReformatter
+) -> tuple[int, DecodedFrame]:
     kind = _TYPES.get(int(frame.pict_type))
     if frame.is_corrupt or frame.pts is None:
         raise VideoError(f"{path}: damaged, frame {index} is incomplete")

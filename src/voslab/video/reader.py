@@ -1,4 +1,4 @@
-"""Pictures of a video, one at a time, from a video file or a folder of images."""
+"""Reads frames from a video file or a folder of images."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Video:
-    """A source of pictures. Each iteration starts anew, decodes lazily and holds no more than the codec's own delay.
+    """A source of frames. Each iteration starts anew, decodes lazily and holds no more than the codec's own delay.
 
     Iterating yields `RawFrame`s in presentation order, all of one size, without codec side data. At its end a warning
     counts the frames that are missing, and those of which the decoder had to guess a part; once per video.
 
     Attributes:
         path: the file or folder.
-        size: H, W of every picture, upright.
+        size: H, W of every frame, upright.
         rate: frames per second; the average where it varies, 24 for folders.
-        count: number of pictures, exact for folders; the container's word, or an estimate, for files.
+        count: number of frames, exact for folders; the container's word, or an estimate, for files.
         names: the files' stems for folders, None for files.
 
     Raises:
-        VideoError: while iterating, after the pictures before the damage.
+        VideoError: while iterating, after the frames before the damage.
         DataError: while iterating a folder: a damaged image, or one of another size.
     """
 
@@ -41,16 +41,16 @@ class Video:
     rate: Fraction
     count: int | None
     names: tuple[str, ...] | None
-    pictures: Callable[[], Iterator[RawFrame]] = field(repr=False, compare=False)
+    decode: Callable[[], Iterator[RawFrame]] = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[RawFrame]:
-        return self.pictures()
+        return self.decode()
 
 
 def open_video(path: Path | str) -> Video:
     """Open a video file (mp4, mov, mkv, webm, avi, …) or a folder of images (in natural order of their names).
 
-    The first picture is decoded to learn the size.
+    The first frame is decoded to learn the size.
 
     Raises:
         VideoError: no such path, not a video, or no frame in it can be decoded.
@@ -64,7 +64,7 @@ def _open_file(path: Path) -> Video:
     header = read_header(path)
     warned: list[int] = []
 
-    def pictures() -> Iterator[RawFrame]:
+    def decode() -> Iterator[RawFrame]:
         reformatter = VideoReformatter()
         index, size = -1, None
         guessed: list[int] = []
@@ -94,15 +94,15 @@ def _open_file(path: Path) -> Video:
                 guessed[0],
             )
 
-    height, width = next(pictures()).image.shape[:2]
-    return Video(path, (height, width), header.rate, header.count, None, pictures)
+    height, width = next(decode()).image.shape[:2]
+    return Video(path, (height, width), header.rate, header.count, None, decode)
 
 
 def _open_folder(folder: Path) -> Video:
     files = image_files(folder)
     height, width = read_image(files[0]).shape[:2]
 
-    def pictures() -> Iterator[RawFrame]:
+    def decode() -> Iterator[RawFrame]:
         for index, file in enumerate(files):
             image = read_image(file)
             if image.shape[:2] != (height, width):
@@ -110,7 +110,7 @@ def _open_folder(folder: Path) -> Video:
             yield RawFrame(index, image)
 
     names = tuple(file.stem for file in files)
-    return Video(folder, (height, width), DEFAULT_RATE, len(files), names, pictures)
+    return Video(folder, (height, width), DEFAULT_RATE, len(files), names, decode)
 
 
 def _by(size: tuple[int, ...]) -> str:

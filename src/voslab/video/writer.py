@@ -1,4 +1,4 @@
-"""What is written: masks as PNG, pictures as H.264 video, and objects drawn over a picture."""
+"""Writes masks as PNG and frames as H.264 video, and draws objects over an image."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def overlay(image: NDArray[np.uint8], ids: NDArray[np.integer], alpha: float = 0
         alpha: weight of the colours, 0 to 1. The line is always opaque.
 
     Returns:
-        a new H W 3 picture.
+        a new H W 3 frame.
     """
     inside = ids != 0
     mixed = cv2.addWeighted(image, 1 - alpha, colour(ids), alpha, 0)
@@ -70,14 +70,14 @@ class VideoWriter:
     width is padded to even by repeating the last row or column, as yuv420p knows no odd sizes.
 
     Raises:
-        WriteError: on entry, `write` or exit: unwritable, full disk, codec failure, a picture of another size, or no
-            picture at all.
+        WriteError: on entry, `write` or exit: unwritable, full disk, codec failure, a frame of another size, or no
+            frame at all.
     """
 
     def __init__(
         self, path: Path | str, rate: Fraction | int, size: tuple[int, int], options: dict[str, str] | None = None
     ) -> None:
-        """`rate` in frames per second, kept exactly; `size` is H, W of every picture; `options` of libx264."""
+        """`rate` in frames per second, kept exactly; `size` is H, W of every frame; `options` of libx264."""
         self._path, self._rate, self._size = Path(path), Fraction(rate), size
         self._encoder = _encoder(self._path, self._rate, size, options or {"preset": "veryfast", "crf": "18"})
         self._reformatter = VideoReformatter()
@@ -88,7 +88,7 @@ class VideoWriter:
         return self
 
     def write(self, image: NDArray[np.uint8]) -> None:
-        """Append a picture, H W 3 RGB."""
+        """Append a frame, H W 3 RGB."""
         height, width = self._size
         if image.shape != (height, width, 3):
             raise WriteError(f"{self._path}: frame {self._written} has shape {image.shape}, not {(height, width, 3)}")

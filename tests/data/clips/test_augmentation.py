@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from voslab.core import VOID, ConfigError
-from voslab.data import Augmentation, build
+from voslab.data import Augmentation, build_transform
 from voslab.data.clips.augmentation import MEAN
 
 SIZE = (40, 64)
@@ -37,7 +37,7 @@ def test_switched_off_is_byte_exact(fit: Any) -> None:
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (3, *SIZE, 3), dtype=np.uint8))
     labels = list(rng.integers(0, 256, (3, *SIZE), dtype=np.uint8))
-    out_images, out_labels = build(Augmentation(SIZE, fit=fit, flip=0))(images, labels, 5)
+    out_images, out_labels = build_transform(Augmentation(SIZE, fit=fit, flip=0))(images, labels, 5)
     np.testing.assert_array_equal(out_images, images)
     np.testing.assert_array_equal(out_labels, labels)
 
@@ -47,7 +47,9 @@ def test_switched_off_is_byte_exact(fit: Any) -> None:
 @settings(max_examples=25, deadline=None)
 def test_ids_are_exact_and_all_frames_alike(fit: Any, seed: int) -> None:
     images, labels = clip()
-    out_images, out_labels = build(Augmentation((32, 48), fit=fit, **STRONG, jitter=0.2))(images, labels, seed)
+    out_images, out_labels = build_transform(Augmentation((32, 48), fit=fit, **STRONG, jitter=0.2))(
+        images, labels, seed
+    )
     assert (out_images.shape, out_labels.shape) == ((4, 32, 48, 3), (4, 32, 48))
     assert (out_images.dtype, out_labels.dtype) == (np.uint8, np.uint8)
     assert set(np.unique(out_labels)) <= set(np.unique(labels[0]))
@@ -59,7 +61,7 @@ def test_ids_are_exact_and_all_frames_alike(fit: Any, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_masks_move_with_their_images(seed: int) -> None:
     images, labels = clip()
-    out_images, out_labels = build(Augmentation(SIZE, fit="crop", **STRONG))(images, labels, seed)
+    out_images, out_labels = build_transform(Augmentation(SIZE, fit="crop", **STRONG))(images, labels, seed)
     uncovered = (abs(out_images.astype(int) - MEAN) < 3).all(-1)
     bright = out_images[..., 0] > 180
     assert ((out_labels > 0) == bright)[~uncovered].mean() > 0.9
@@ -67,9 +69,9 @@ def test_masks_move_with_their_images(seed: int) -> None:
 
 def test_border_has_the_mean_colour_in_every_frame() -> None:
     images, labels = clip()
-    out, _ = build(Augmentation(SIZE, flip=0, scale=(0.5, 0.5)))(images, labels, 0)
+    out, _ = build_transform(Augmentation(SIZE, flip=0, scale=(0.5, 0.5)))(images, labels, 0)
     np.testing.assert_array_equal(out[:, :4, :4], np.broadcast_to(MEAN, (4, 4, 4, 3)))
-    padded, padded_labels = build(Augmentation((60, 80), fit="crop", flip=0))(images, labels, 0)
+    padded, padded_labels = build_transform(Augmentation((60, 80), fit="crop", flip=0))(images, labels, 0)
     np.testing.assert_array_equal(padded[:, 0, 0], np.broadcast_to(MEAN, (4, 3)))
     np.testing.assert_array_equal(padded_labels[:, 10:50, 8:72], labels)
     assert not padded_labels[:, :10].any()
@@ -78,7 +80,7 @@ def test_border_has_the_mean_colour_in_every_frame() -> None:
 def test_same_seed_same_result_whatever_came_before() -> None:
     images, labels = clip()
     augmentation = Augmentation((32, 32), fit="crop", **STRONG, jitter=0.3)
-    used, fresh = build(augmentation), pickle.loads(pickle.dumps(build(augmentation)))
+    used, fresh = build_transform(augmentation), pickle.loads(pickle.dumps(build_transform(augmentation)))
     used(images, labels, 1)
     used(images[:1], labels[:1], 2)
     for seed in range(4):
@@ -93,7 +95,7 @@ def test_flips_do_not_decide_angles() -> None:
     labels = np.zeros((65, 65), np.uint8)
     labels[4:32, 32] = 1
     labels[32, 32:44] = 2
-    transform = build(Augmentation((65, 65), flip=0.5, rotate=40))
+    transform = build_transform(Augmentation((65, 65), flip=0.5, rotate=40))
     outcomes = set()
     for seed in range(40):
         (out,) = transform([np.zeros((65, 65, 3), np.uint8)], [labels], seed)[1]
@@ -104,11 +106,11 @@ def test_flips_do_not_decide_angles() -> None:
 
 def test_flip_probability_and_crops_that_move() -> None:
     images, labels = clip(1)
-    flip = build(Augmentation(SIZE, flip=0.5))
+    flip = build_transform(Augmentation(SIZE, flip=0.5))
     mirrored = labels[0][:, ::-1]
     flips = sum(bool((flip(images, labels, seed)[1][0] == mirrored).all()) for seed in range(200))
     assert 70 < flips < 130
-    crop = build(Augmentation((16, 16), fit="crop", flip=0))
+    crop = build_transform(Augmentation((16, 16), fit="crop", flip=0))
     assert len({crop(images, labels, seed)[0].tobytes() for seed in range(30)}) > 15
 
 
@@ -117,7 +119,7 @@ def test_crops_look_for_the_first_frames_objects_not_for_void() -> None:
     first[2:6, 2:6] = 1
     first[60:, 60:] = VOID
     later[90:, 90:] = 1
-    transform = build(Augmentation((24, 24), fit="crop", flip=0))
+    transform = build_transform(Augmentation((24, 24), fit="crop", flip=0))
     for seed in range(20):
         _, out = transform([np.zeros((100, 100, 3), np.uint8)] * 2, [first, later], seed)
         assert (out[0] == 1).any()
@@ -128,7 +130,7 @@ def test_crops_look_for_the_first_frames_objects_not_for_void() -> None:
 def test_the_shorter_side_is_set_first(short: int) -> None:
     images, labels = clip()
     size = (short, short * 64 // 40)
-    out_images, out_labels = build(Augmentation(size, short=short, fit="crop", flip=0))(images, labels, 0)
+    out_images, out_labels = build_transform(Augmentation(size, short=short, fit="crop", flip=0))(images, labels, 0)
     assert out_images.shape == (4, *size, 3)
     assert set(np.unique(out_labels)) == set(np.unique(labels[0]))
     assert (out_labels > 0).mean() == pytest.approx((labels[0] > 0).mean(), abs=0.02)
@@ -138,7 +140,7 @@ def test_the_shorter_side_is_set_first(short: int) -> None:
 def test_jitter_changes_colours_only() -> None:
     images, labels = clip()
     images = [np.full_like(images[0], (200, 80, 40))] * 4
-    out, out_labels = build(Augmentation(SIZE, flip=0, jitter=0.4))(images, labels, 3)
+    out, out_labels = build_transform(Augmentation(SIZE, flip=0, jitter=0.4))(images, labels, 3)
     assert same_in_all_frames(out)
     assert (out != images[0]).any()
     np.testing.assert_array_equal(out_labels, labels)

@@ -10,15 +10,15 @@ from PIL import Image
 from tests.data.test_datamodule import attached
 from tests.data.tree import video
 from voslab.core import ConfigError, DataError
-from voslab.data import Augmentation, ClipSettings, Sequence
-from voslab.data.clips.bad_samples import Skipped, listed
+from voslab.data import Augmentation, ClipSettings, VideoSequence
+from voslab.data.clips.bad_samples import BadSampleCounter, listed
 from voslab.data.datamodule import VOSDataModule
 
 SETTINGS = ClipSettings(Augmentation((24, 40), fit="crop"), frames=3, min_area=4)
 
 
 @pytest.fixture
-def videos(tmp_path: Path) -> tuple[Sequence, ...]:
+def videos(tmp_path: Path) -> tuple[VideoSequence, ...]:
     return tuple(video(tmp_path / f"v{number}", frames=3) for number in range(12))
 
 
@@ -35,13 +35,13 @@ def drawn(module: VOSDataModule, epoch: int = 0) -> list[tuple[tuple[str, ...], 
     ]
 
 
-def opened(videos: tuple[Sequence, ...], **options: Any) -> VOSDataModule:
+def opened(videos: tuple[VideoSequence, ...], **options: Any) -> VOSDataModule:
     module = VOSDataModule(SETTINGS, videos, batch_size=3, **{"num_workers": 0, **options})
     module.setup("fit")
     return module
 
 
-def damage(videos: tuple[Sequence, ...], kind: str) -> str:
+def damage(videos: tuple[VideoSequence, ...], kind: str) -> str:
     """Make video 5 unreadable; gives what the reason names."""
     image, mask = videos[5].images[1], videos[5].masks[0]
     assert isinstance(mask, Path)
@@ -63,7 +63,7 @@ def damage(videos: tuple[Sequence, ...], kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["image", "mask", "empty", "missing"])
 def test_another_clip_stands_in_and_the_reason_is_kept(
-    videos: tuple[Sequence, ...], kind: str, caplog: pytest.LogCaptureFixture
+    videos: tuple[VideoSequence, ...], kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     named = damage(videos, kind)
     with caplog.at_level(logging.WARNING):
@@ -76,7 +76,7 @@ def test_another_clip_stands_in_and_the_reason_is_kept(
     assert "v5" not in names
 
 
-def test_workers_and_a_later_start_find_the_same_replacement(videos: tuple[Sequence, ...]) -> None:
+def test_workers_and_a_later_start_find_the_same_replacement(videos: tuple[VideoSequence, ...]) -> None:
     damage(videos, "image")
     damage(videos[1:], "mask")
     whole = drawn(opened(videos, skip_limit=0.5))
@@ -87,7 +87,7 @@ def test_workers_and_a_later_start_find_the_same_replacement(videos: tuple[Seque
     assert [(clip.names, clip.skipped) for clip in loader] == whole[2:]
 
 
-def test_too_many_end_the_training_with_the_list(videos: tuple[Sequence, ...]) -> None:
+def test_too_many_end_the_training_with_the_list(videos: tuple[VideoSequence, ...]) -> None:
     named = damage(videos, "image")
     with pytest.raises(
         DataError, match=r"1 of the 12 clips of epoch 0 cannot be read, more than skip_limit=0\.01"
@@ -101,7 +101,7 @@ def test_too_many_end_the_training_with_the_list(videos: tuple[Sequence, ...]) -
         drawn(opened(videos, skip_limit=1))
 
 
-def test_each_process_has_its_share_of_what_may_be_skipped(videos: tuple[Sequence, ...]) -> None:
+def test_each_process_has_its_share_of_what_may_be_skipped(videos: tuple[VideoSequence, ...]) -> None:
     damage(videos, "image")
     assert len(drawn(opened(videos, skip_limit=1 / 12))) == 4
     shares = [attached(opened(videos, skip_limit=1 / 12), 3, rank) for rank in range(3)]
@@ -111,10 +111,10 @@ def test_each_process_has_its_share_of_what_may_be_skipped(videos: tuple[Sequenc
 
 
 def test_the_count_is_of_an_epoch_and_goes_on_after_a_resume() -> None:
-    count = Skipped(0.1)
+    count = BadSampleCounter(0.1)
     count.add(0, 20, ["a", "b"])
     count.add(1, 20, ["c"])
-    again = Skipped(0.1)
+    again = BadSampleCounter(0.1)
     again.load_state_dict(count.state_dict())
     again.add(1, 20, ["d"])
     with pytest.raises(DataError, match=r"3 of the 20 clips of epoch 1 .* c; d; e$"):
@@ -122,7 +122,7 @@ def test_the_count_is_of_an_epoch_and_goes_on_after_a_resume() -> None:
     assert listed([str(i) for i in range(25)]).endswith("19; and 5 more")
 
 
-def test_a_few_short_videos_are_left_out(tmp_path: Path, videos: tuple[Sequence, ...]) -> None:
+def test_a_few_short_videos_are_left_out(tmp_path: Path, videos: tuple[VideoSequence, ...]) -> None:
     short = video(tmp_path / "short", frames=2)
     with pytest.raises(DataError, match="sequence short: 2 frames, too short for clips of 3"):
         opened((*videos, short))

@@ -10,15 +10,24 @@ import torch
 
 from tests.data.tree import image, labels, save_image, save_mask, video
 from voslab.core import VOID, ConfigError, DataError
-from voslab.data import Augmentation, ClipDataset, ClipSettings, Curriculum, Sequence, VideoClips, build, collate
+from voslab.data import (
+    Augmentation,
+    ClipDataset,
+    ClipSettings,
+    Curriculum,
+    VideoClips,
+    VideoSequence,
+    build_transform,
+    collate,
+)
 
 SIZE = (24, 40)
 PLAIN = ClipSettings(Augmentation(SIZE, flip=0), frames=3, max_objects=2, min_area=4)
 
 
-def dataset(*sources: tuple[Sequence, ...], settings: ClipSettings = PLAIN, seed: int = 0) -> ClipDataset:
+def dataset(*sources: tuple[VideoSequence, ...], settings: ClipSettings = PLAIN, seed: int = 0) -> ClipDataset:
     clips = tuple(VideoClips(source, settings) for source in sources)
-    return ClipDataset(clips, build(settings.augmentation), seed)
+    return ClipDataset(clips, build_transform(settings.augmentation), seed)
 
 
 def frames_of(name: str) -> list[int]:
@@ -122,7 +131,7 @@ def test_void_is_void_only_where_declared(tmp_path: Path) -> None:
     assert np.unique(plain.labels).tolist() == [0, 1, 2]
 
 
-def corner(folder: Path, empty: tuple[int, ...], area: int = 2) -> Sequence:
+def corner(folder: Path, empty: tuple[int, ...], area: int = 2) -> VideoSequence:
     """A large picture with one small object, which some frames lack."""
     for t in range(6):
         mask = np.zeros((48, 80), np.uint8)
@@ -131,7 +140,7 @@ def corner(folder: Path, empty: tuple[int, ...], area: int = 2) -> Sequence:
         save_image(folder / f"{t}.png", image(t, (48, 80)))
         save_mask(folder / "masks" / f"{t}.png", mask)
     names = [f"{t}.png" for t in range(6)]
-    return Sequence("corner", tuple(folder / n for n in names), tuple(folder / "masks" / n for n in names))
+    return VideoSequence("corner", tuple(folder / n for n in names), tuple(folder / "masks" / n for n in names))
 
 
 def test_draws_without_a_target_are_repeated(tmp_path: Path) -> None:

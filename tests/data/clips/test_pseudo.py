@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from voslab.core import ConfigError, DataError, generator
-from voslab.data import Augmentation, ClipDataset, ClipSettings, build
+from voslab.data import Augmentation, ClipDataset, ClipSettings, build_transform
 from voslab.data.clips.pseudo import PseudoClips, StillClips
 from voslab.data.clips.random_motion import RandomMotion
 from voslab.data.sources.stills import VOID_STILL, Still
@@ -40,8 +40,8 @@ class Painted:
 
 
 def source(stills: Painted | None = None, **how: object) -> StillClips:
-    build_once = PseudoClips(stills or Painted, size=SIZE, **{"light": 0.0, **how})  # type: ignore[arg-type]
-    return replace(build_once, stills=lambda: stills or Painted()).clips(SETTINGS)
+    repeated = PseudoClips(stills or Painted, size=SIZE, **{"light": 0.0, **how})  # type: ignore[arg-type]
+    return replace(repeated, stills=lambda: stills or Painted()).clips(SETTINGS)
 
 
 def core(mask: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def core(mask: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_masks_follow_their_pixels_whatever_moves(seed: int) -> None:
-    clip = source(walk=LIVELY, paste_walk=LIVELY, paste=(2, 2)).draw(seed % 3, 0, generator(seed))
+    clip = source(motion=LIVELY, paste_motion=LIVELY, paste=(2, 2)).draw(seed % 3, 0, generator(seed))
     assert len(clip.images) == len(clip.labels) == 4
     colours = {0: 40, 1: 100, 2: 160}
     seen = 0
@@ -79,11 +79,11 @@ def test_ids_are_the_same_in_all_frames_and_pasted_ones_new() -> None:
 
 
 def test_what_lies_in_front_hides_what_lies_behind() -> None:
-    plain = source(paste=(0, 0), walk=REST).draw(0, 0, generator(3)).labels[0]
+    plain = source(paste=(0, 0), motion=REST).draw(0, 0, generator(3)).labels[0]
     hidden = 0
     for seed in range(8):
-        pasted = source(paste=(2, 2), walk=REST, zoom=(1.0, 1.0)).draw(0, 0, generator(seed)).labels[0]
-        own = source(paste=(0, 0), walk=REST, zoom=(1.0, 1.0)).draw(0, 0, generator(seed)).labels[0]
+        pasted = source(paste=(2, 2), motion=REST, zoom=(1.0, 1.0)).draw(0, 0, generator(seed)).labels[0]
+        own = source(paste=(0, 0), motion=REST, zoom=(1.0, 1.0)).draw(0, 0, generator(seed)).labels[0]
         front = pasted > 2
         np.testing.assert_array_equal(pasted[~front], own[~front])
         hidden += int((front & (own > 0)).sum())
@@ -92,7 +92,7 @@ def test_what_lies_in_front_hides_what_lies_behind() -> None:
 
 
 def test_pasted_objects_move_on_their_own() -> None:
-    still = source(walk=REST, paste=(1, 1), paste_walk=RandomMotion(shift=0.1, rotate=0, scale=0, shear=0))
+    still = source(motion=REST, paste=(1, 1), paste_motion=RandomMotion(shift=0.1, rotate=0, scale=0, shear=0))
     moved = 0
     for seed in range(4):
         clip = still.draw(0, 0, generator(seed))
@@ -105,20 +105,20 @@ def test_pasted_objects_move_on_their_own() -> None:
 
 def test_the_still_fills_the_first_frame() -> None:
     for seed in range(5):
-        clip = source(paste=(0, 0), walk=LIVELY if seed else REST).draw(seed % 3, 0, generator(seed))
+        clip = source(paste=(0, 0), motion=LIVELY if seed else REST).draw(seed % 3, 0, generator(seed))
         if not seed:
             assert set(np.unique(clip.images[0])) <= set(range(38, 163))
         assert (clip.labels[0] > 0).any()
 
 
 def test_groups_stay_void() -> None:
-    clip = source(Painted(void=True), walk=REST, paste=(0, 0), zoom=(1.0, 1.0)).draw(0, 0, generator(0))
+    clip = source(Painted(void=True), motion=REST, paste=(0, 0), zoom=(1.0, 1.0)).draw(0, 0, generator(0))
     assert clip.void == VOID_STILL
     assert (clip.labels[0] == VOID_STILL).any()
 
 
 def test_light_changes_pixels_and_no_label() -> None:
-    dark, plain = (source(light=light, paste=(0, 0), walk=REST).draw(0, 0, generator(0)) for light in (0.3, 0.0))
+    dark, plain = (source(light=light, paste=(0, 0), motion=REST).draw(0, 0, generator(0)) for light in (0.3, 0.0))
     np.testing.assert_array_equal(dark.labels, plain.labels)
     means = [float(image.mean()) for image in dark.images]
     assert np.ptp(means) > 3
@@ -126,15 +126,15 @@ def test_light_changes_pixels_and_no_label() -> None:
 
 
 def test_the_generator_alone_decides() -> None:
-    build_once = source(walk=LIVELY)
-    build_once.draw(2, 0, generator(9))
-    one, two = build_once.draw(1, 0, generator(4)), source(walk=LIVELY).draw(1, 0, generator(4))
+    repeated = source(motion=LIVELY)
+    repeated.draw(2, 0, generator(9))
+    one, two = repeated.draw(1, 0, generator(4)), source(motion=LIVELY).draw(1, 0, generator(4))
     np.testing.assert_array_equal(one.images, two.images)
     np.testing.assert_array_equal(one.labels, two.labels)
 
 
 def test_clips_come_out_relabelled_by_their_first_frame() -> None:
-    data = ClipDataset((source(paste=(1, 2)),), build(SETTINGS.augmentation))
+    data = ClipDataset((source(paste=(1, 2)),), build_transform(SETTINGS.augmentation))
     for epoch in range(4):
         item = data[epoch, 1]
         first = set(np.unique(item.labels[0])) - {0}
@@ -145,7 +145,7 @@ def test_clips_come_out_relabelled_by_their_first_frame() -> None:
 
 def test_a_set_without_objects_is_named() -> None:
     with pytest.raises(DataError, match="still still0: no object"):
-        ClipDataset((source(Painted(objects=0), paste=(0, 0)),), build(SETTINGS.augmentation))[0, 0]
+        ClipDataset((source(Painted(objects=0), paste=(0, 0)),), build_transform(SETTINGS.augmentation))[0, 0]
 
 
 @pytest.mark.parametrize(

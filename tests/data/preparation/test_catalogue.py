@@ -6,15 +6,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from voslab.cli.entry import CONFIGS, plain
-from voslab.data.preparation.catalogue import everything, needed
-from voslab.data.preparation.layout import Annotated, Videos
+from voslab.data.preparation.catalogue import all_data_sets, configured_data_sets
+from voslab.data.preparation.layout import AnnotatedImages, VideoFolders
 
 NAMES = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
 
 
 def titles(name: str, *overrides: str) -> list[str]:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return [one.title for one in needed(plain(compose("prepare", [f"data={name}", *overrides]).data))]
+        return [one.title for one in configured_data_sets(plain(compose("prepare", [f"data={name}", *overrides]).data))]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,11 +45,11 @@ def test_splits_of_a_data_set_come_together_and_roots_are_the_configurations() -
         "other": {**source, "root": "/b", "split": "val"},
         "model": {"_target_": "voslab.data.clips.sampling.Curriculum", "root": "/c"},
     }
-    first, second = needed(config)
+    first, second = configured_data_sets(config)
     assert (first.root, second.root) == (Path("/a/DAVIS"), Path("/b"))
-    [part] = first.parts
-    assert isinstance(part, Videos)
-    assert [names.places for names in part.lists] == [
+    [part] = first.components
+    assert isinstance(part, VideoFolders)
+    assert [names.paths for names in part.lists] == [
         ("ImageSets/2016/train.txt", "ImageSets/480p/train.txt"),
         ("ImageSets/2016/val.txt", "ImageSets/480p/val.txt"),
     ]
@@ -87,14 +87,14 @@ PLACES = [
 
 @pytest.mark.parametrize(("name", "archive", "member", "place"), PLACES)
 def test_where_members_of_official_archives_go(name: str, archive: str, member: str, place: str | None) -> None:
-    [kind] = [one for one in everything(Path("data"), Path("cache"))[name].archives if one.name == archive]
-    assert kind.place(member) == place
+    [kind] = [one for one in all_data_sets(Path("data"), Path("cache"))[name].archives if one.name == archive]
+    assert kind.destination(member) == place
     if place is not None:
-        assert place.startswith(kind.gives)
+        assert place.startswith(kind.provides)
 
 
 def test_every_data_set_says_where_it_comes_from() -> None:
-    for name, data_set in everything(Path("data"), Path("cache")).items():
+    for name, data_set in all_data_sets(Path("data"), Path("cache")).items():
         assert name in NAMES
         if name not in {"folder", "generated"}:
             assert data_set.page.startswith("http")
@@ -105,18 +105,18 @@ def test_every_data_set_says_where_it_comes_from() -> None:
 @pytest.mark.parametrize("split", ["train", "train_all_frames"])
 def test_youtube_vos_of_a_year(split: str, tmp_path: Path) -> None:
     source = {"_target_": "voslab.data.sources.youtube_vos.youtube_vos", "root": str(tmp_path), "split": split}
-    assert needed(source)[0].root == tmp_path
+    assert configured_data_sets(source)[0].root == tmp_path
     (tmp_path / "2019" / split).mkdir(parents=True)
-    assert needed(source)[0].root == tmp_path / "2019"
-    assert needed({**source, "year": 2018})[0].root == tmp_path / "2018"
+    assert configured_data_sets(source)[0].root == tmp_path / "2019"
+    assert configured_data_sets({**source, "year": 2018})[0].root == tmp_path / "2018"
     (tmp_path / split).mkdir()
-    assert needed({**source, "year": None})[0].root == tmp_path
+    assert configured_data_sets({**source, "year": None})[0].root == tmp_path
 
 
 def test_a_subset_of_coco_may_be_asked_for() -> None:
-    [data_set] = needed(
+    [data_set] = configured_data_sets(
         {"_target_": "voslab.data.sources.coco.coco", "root": "COCO", "split": "val2017", "subset": True}
     )
-    [part] = data_set.parts
-    assert isinstance(part, Annotated)
+    [part] = data_set.components
+    assert isinstance(part, AnnotatedImages)
     assert (part.folders, part.official, part.subset) == (("val2017",), 5000, True)

@@ -13,7 +13,7 @@ from tests.data.youtube_tree import youtube_tree
 from voslab.cli.prepare import recipes
 from voslab.core import DataError
 from voslab.data.preparation.catalogue import coco, davis, ovis, youtube_vos
-from voslab.data.preparation.completion import misplaced, next_step, unpack_found, unpack_given
+from voslab.data.preparation.completion import find_misplaced, next_step, unpack_found, unpack_given
 from voslab.data.preparation.layout import DataSet
 from voslab.data.preparation.tree import check
 
@@ -40,11 +40,11 @@ def test_official_archives_are_found_and_unpacked_once(place: str, tmp_path: Pat
     source, data = davis_tree(tmp_path / "source"), tmp_path / "data"
     archive = packed(source, data / place / "DAVIS-2017-trainval-480p.zip", "DAVIS/")
     data_set = davis(data / "DAVIS", ("train",))
-    assert run(data_set, data) == (21, [f"{archive}: 21 files unpacked into {data_set.root}, 0 were there"])
+    assert run(data_set, data) == (21, [f"{archive}: 21 files unpacked into {data_set.root}, 0 existed already"])
     assert check(data_set).complete
     assert run(data_set, data) == (0, [f"{archive}: nothing to unpack, DAVIS 2017 is complete"])
     (data_set.root / "JPEGImages/480p/bear/00001.jpg").unlink()
-    assert run(data_set, data) == (1, [f"{archive}: 1 files unpacked into {data_set.root}, 20 were there"])
+    assert run(data_set, data) == (1, [f"{archive}: 1 files unpacked into {data_set.root}, 20 existed already"])
 
 
 def test_what_is_all_there_and_yet_incomplete_is_not_unpacked_again(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_what_is_all_there_and_yet_incomplete_is_not_unpacked_again(tmp_path: Pa
     archive = packed(source, data / "DAVIS-2017-trainval-480p.zip", "DAVIS/")
     data_set = davis(data / "DAVIS", ("train",))
     run(data_set, data)
-    assert run(data_set, data) == (0, [f"{archive}: nothing to unpack, all of it is in {data_set.root}"])
+    assert run(data_set, data) == (0, [f"{archive}: nothing to unpack, all its files are in {data_set.root}"])
 
 
 def test_files_that_differ_are_counted_and_kept(tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ def test_files_that_differ_are_counted_and_kept(tmp_path: Path) -> None:
     before = (old / "Annotations/480p/bear/00000.png").read_bytes()
     _, (_, text) = run(davis(old, ("train",)), data)
     assert "10 files in" in text
-    assert "differ and were left alone" in text
+    assert "differ and were not changed" in text
     assert (old / "Annotations/480p/bear/00000.png").read_bytes() == before
-    assert "as of DAVIS 2016" in check(davis(old, ("train",))).faults[0]
+    assert "as in DAVIS 2016" in check(davis(old, ("train",))).faults[0]
 
 
 def test_train_zip_is_told_by_its_content(tmp_path: Path) -> None:
@@ -88,7 +88,9 @@ def test_releases_of_youtube_vos_do_not_mix(tmp_path: Path) -> None:
     archive = packed(tree / "valid", data / "YouTube-VOS/valid.zip", "valid/")
     run(data_set, data)
     (data_set.root / "valid/meta.json").write_text(json.dumps({"videos": {"other": {"objects": {}}}}))
-    with pytest.raises(DataError, match=r"valid\.zip: of another release than .*meta\.json; put it into .*/2018/ or"):
+    with pytest.raises(
+        DataError, match=r"valid\.zip: belongs to another release than .*meta\.json; put it into .*/2018/ or"
+    ):
         run(data_set, data)
     (data_set.root / "2019").mkdir()
     archive.rename(data_set.root / "2019/valid.zip")
@@ -104,7 +106,7 @@ def test_a_named_archive_goes_by_its_content(tmp_path: Path) -> None:
     assert run(data_set, tmp_path, packed(pictures.parent / "annotations", tmp_path / "a.zip"))[0] == 1
     assert check(data_set).complete
     other = packed(davis_tree(tmp_path / "davis"), tmp_path / "davis.zip")
-    with pytest.raises(DataError, match=r"davis\.zip: holds nothing of COCO 2017; its first member is 'Anno"):
+    with pytest.raises(DataError, match=r"davis\.zip: has no file of COCO 2017; its first member is 'Anno"):
         run(data_set, tmp_path, other)
     with pytest.raises(DataError, match="no such archive"):
         run(data_set, tmp_path, tmp_path / "none.zip")
@@ -127,7 +129,7 @@ def test_misplaced_folders_get_commands_that_put_them_right(place: str, tmp_path
         davis_tree(data / "DAVIS/2017/test-dev", names=("other",))
         (data / "DAVIS/2017/test-dev/ImageSets/2017/train.txt").unlink()
     data_set = davis(data / "DAVIS", ("train",))
-    moves = misplaced(data_set, check(data_set), data)
+    moves = find_misplaced(data_set, check(data_set), data)
     assert moves
     step = next_step(data_set, check(data_set), moves, data)
     subprocess.run(step.replace("; ", " && "), shell=True, check=True)
@@ -146,7 +148,7 @@ def test_misplaced_folders_of_other_sets(place: str, tmp_path: Path) -> None:
         data_set = coco(coco_tree(tmp_path / "COCO"), ("train2017",))
         (tmp_path / "COCO/images").mkdir()
         (tmp_path / "COCO/train2017").rename(tmp_path / "COCO/images/train2017")
-    for move in misplaced(data_set, check(data_set), tmp_path):
+    for move in find_misplaced(data_set, check(data_set), tmp_path):
         subprocess.run(move.command, shell=True, check=True)
     assert check(data_set).complete
 
@@ -154,7 +156,7 @@ def test_misplaced_folders_of_other_sets(place: str, tmp_path: Path) -> None:
 def test_another_data_set_is_not_taken_for_a_misplaced_one(tmp_path: Path) -> None:
     youtube_tree(tmp_path / "YouTube-VOS")
     data_set = ovis(tmp_path / "OVIS", ("train",))
-    assert misplaced(data_set, check(data_set), tmp_path) == ()
+    assert find_misplaced(data_set, check(data_set), tmp_path) == ()
 
 
 def test_the_next_step_names_file_source_and_place(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_the_next_step_names_file_source_and_place(tmp_path: Path) -> None:
     assert f"put it at {tmp_path}/OVIS/annotations_train.json" in step(ovis(tmp_path / "OVIS", ("train",)))
     damaged = davis_tree(tmp_path / "damaged")
     save_mask(damaged / "Annotations/480p/bear/7.png", labels(0))
-    assert step(davis(damaged, ("train",))).startswith("delete what is damaged")
+    assert step(davis(damaged, ("train",))).startswith("delete damaged files")
 
 
 def test_recipes_are_those_of_the_configurations() -> None:

@@ -10,12 +10,12 @@ from tests.data.tree import davis_tree, image, labels, save_image, save_mask
 from tests.data.youtube_tree import youtube_tree
 from voslab.core import DataError
 from voslab.data.preparation.catalogue import coco, davis, folder, generated, ovis, stills, youtube_vos
-from voslab.data.preparation.layout import Found, State
+from voslab.data.preparation.layout import CheckResult, State
 from voslab.data.preparation.tree import check
 
 
-def texts(found: Found) -> dict[str, tuple[str, str]]:
-    return {line.path: (line.state.value, line.text) for line in found.lines}
+def texts(found: CheckResult) -> dict[str, tuple[str, str]]:
+    return {line.path: (line.state.value, line.text) for line in found.entries}
 
 
 FRAMES, MASKS = "JPEGImages/480p/<sequence>/*.jpg", "Annotations/480p/<sequence>/*.png"
@@ -25,9 +25,9 @@ def test_davis_as_released(tmp_path: Path) -> None:
     found = check(davis(davis_tree(tmp_path), ("train",)))
     assert found.complete
     assert texts(found) == {
-        "ImageSets/2017/train.txt": ("there", "2 sequences, officially 60"),
-        FRAMES: ("there", "10 frames, 2 of 2 sequences"),
-        MASKS: ("there", "10 masks, 2 of 2 sequences"),
+        "ImageSets/2017/train.txt": ("present", "2 sequences, officially 60"),
+        FRAMES: ("present", "10 frames, 2 of 2 sequences"),
+        MASKS: ("present", "10 masks, 2 of 2 sequences"),
     }
     assert check(davis(davis_tree(tmp_path / "old", year=2016), ("train",), 2016)).complete
 
@@ -42,7 +42,7 @@ def test_official_numbers_are_those_of_all_sequences(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     found = check(davis(tmp_path / "none", ("train", "val")))
     assert found.absent
-    assert {line.state for line in found.lines} == {State.MISSING}
+    assert {line.state for line in found.entries} == {State.MISSING}
     assert found.missing == (
         *("ImageSets/2017/train.txt", "ImageSets/2017/val.txt"),
         *("JPEGImages/480p", "Annotations/480p"),
@@ -82,7 +82,7 @@ def test_masks_of_2016_are_not_those_of_2017(tmp_path: Path) -> None:
     (root / "ImageSets/2017").mkdir()
     (root / "ImageSets/2017/train.txt").write_text("bear\ncamel\n")
     [fault] = check(davis(root, ("train",))).faults
-    assert "Annotations/480p: black and white masks, as of DAVIS 2016, in 2 sequences (bear/00000.png" in fault
+    assert "Annotations/480p: black and white masks, as in DAVIS 2016, in 2 sequences (bear/00000.png" in fault
     assert check(davis(root, ("train",), 2016)).complete
 
 
@@ -98,7 +98,7 @@ def test_damaged_lists(text: str, fault: str, tmp_path: Path) -> None:
 def test_without_lists_nobody_knows_what_is_needed(tmp_path: Path) -> None:
     root = davis_tree(tmp_path)
     found = check(davis(root, ("val",)))
-    assert texts(found)[FRAMES] == ("partial", "2 sequences there; the lists say which are needed")
+    assert texts(found)[FRAMES] == ("partial", "2 sequences found; the lists of required sequences are missing")
     assert found.missing == ("ImageSets/2017/val.txt",)
 
 
@@ -131,17 +131,17 @@ def test_a_part_of_coco_with_annotations_of_its_own(tmp_path: Path) -> None:
     found = check(coco(coco_tree(tmp_path), ("train2017",)))
     assert found.complete
     assert texts(found) == {
-        "annotations/instances_train2017.json": ("there", "3 images: a part of the official 118,287, 3 objects"),
-        "train2017/*.jpg": ("there", "3 of 3 pictures"),
+        "annotations/instances_train2017.json": ("present", "3 images of the official 118,287, 3 objects"),
+        "train2017/*.jpg": ("present", "3 of 3 images"),
     }
 
 
 def test_coco_with_pictures_missing(tmp_path: Path) -> None:
     root = coco_tree(tmp_path, listed=5, there=2)
     found = check(coco(root, ("train2017",)))
-    assert texts(found)["train2017/*.jpg"] == ("partial", "2 of 5 pictures")
+    assert texts(found)["train2017/*.jpg"] == ("partial", "2 of 5 images")
     [fault] = found.faults
-    assert fault.startswith("train2017/: 3 of 5 pictures in annotations/instances_train2017.json are missing: ")
+    assert fault.startswith("train2017/: 3 of 5 images in annotations/instances_train2017.json are missing: ")
     assert fault.endswith(": 000000000002.jpg, 000000000003.jpg, 000000000004.jpg")
     assert check(coco(root, ("train2017",), subset=True)).complete
     (root / "annotations/instances_train2017.json").write_text("{")
@@ -158,7 +158,7 @@ def test_ovis(place: str, frames: str, tmp_path: Path) -> None:
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text(json.dumps({"videos": videos, "annotations": [{"id": 1}]}))
     save_image(tmp_path / frames / names[0], image(0))
-    assert "1 of 2 pictures" in check(ovis(tmp_path, ("train",))).faults[0]
+    assert "1 of 2 images" in check(ovis(tmp_path, ("train",))).faults[0]
     save_image(tmp_path / frames / names[1], image(1))
     assert check(ovis(tmp_path, ("train",))).complete
 
@@ -172,8 +172,8 @@ def test_stills(tmp_path: Path) -> None:
         save_mask(tmp_path / f"mine/{number}.png", labels(0), "L")
     found = check(stills(tmp_path, ("",)))
     assert found.complete
-    assert texts(found)["DUTS-TR/"] == ("there", "2 of 10,553 pictures with masks")
-    assert texts(found)["mine/"] == ("there", "2 pictures with masks")
+    assert texts(found)["DUTS-TR/"] == ("present", "2 of 10,553 images with masks")
+    assert texts(found)["mine/"] == ("present", "2 images with masks")
     assert texts(found)["ECSSD/"][0] == "optional"
 
 
@@ -186,10 +186,10 @@ def test_own_videos(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a\n")
     found = check(folder(tmp_path, ("train", "val")))
     assert found.complete
-    assert texts(found)["train.txt"] == ("there", "1 video")
-    assert texts(found)["val.txt"] == ("optional", "not there: all videos")
+    assert texts(found)["train.txt"] == ("present", "1 video")
+    assert texts(found)["val.txt"] == ("optional", "missing: all videos are used")
     save_mask(tmp_path / "masks/c.png", np.zeros((4, 4), np.uint8))
-    assert check(folder(tmp_path, ())).faults == ("masks: there is no video for those of c",)
+    assert check(folder(tmp_path, ())).faults == ("masks: no video exists for the masks of c",)
 
 
 def test_generated_videos_are_made_on_first_use(tmp_path: Path) -> None:

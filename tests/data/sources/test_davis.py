@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.data.tree import davis_tree, labels, save_image, save_mask
 from voslab.core import ConfigError, DataError
-from voslab.data import Sequence
+from voslab.data import VideoSequence
 from voslab.data.sources.davis import davis
 
 
@@ -23,7 +23,7 @@ def test_names_list(tmp_path: Path) -> None:
 def test_paths_list_of_the_2016_release(tmp_path: Path, mode: str) -> None:
     bear, camel = davis(davis_tree(tmp_path, year=2016, mode=mode), 2016, "train")
     assert (bear.name, camel.name, bear.merge) == ("bear", "camel", True)
-    np.testing.assert_array_equal(bear.given()[0], labels(0, ids=(1,)))
+    np.testing.assert_array_equal(bear.given_masks()[0], labels(0, ids=(1,)))
 
 
 def test_2016_prefers_its_own_names_and_merges_2017_masks(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_test_dev_has_first_masks_only(tmp_path: Path) -> None:
     (tmp_path / "ImageSets/2017/test-dev.txt").write_text("bear\n")
     (bear,) = davis(tmp_path, 2017, "test-dev")
     assert [path is None for path in bear.masks] == [False, True, True, True, True]
-    np.testing.assert_array_equal(bear.given()[0], labels(0))
+    np.testing.assert_array_equal(bear.given_masks()[0], labels(0))
     assert not bear.truth
     assert davis(tmp_path, 2017, "train", only=["camel"])[0].truth
     with pytest.raises(DataError, match=r"bear/00001\.png: missing, the mask of .*00001\.jpg"):
@@ -121,11 +121,11 @@ def test_natural_order_and_foreign_files(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real(vos_data: Path) -> dict[str, tuple[Sequence, ...]]:
+def real(vos_data: Path) -> dict[str, tuple[VideoSequence, ...]]:
     return {split: davis(vos_data / "DAVIS", 2016, split) for split in ("train", "val")}
 
 
-def test_all_of_davis_2016(real: dict[str, tuple[Sequence, ...]], vos_data: Path, tmp_path: Path) -> None:
+def test_all_of_davis_2016(real: dict[str, tuple[VideoSequence, ...]], vos_data: Path, tmp_path: Path) -> None:
     assert [len(real[split]) for split in real] == [30, 20]
     assert sum(len(sequence) for split in real.values() for sequence in split) == 3455
     # The list of paths names the same sequences.
@@ -135,7 +135,7 @@ def test_all_of_davis_2016(real: dict[str, tuple[Sequence, ...]], vos_data: Path
     assert [s.name for s in davis(tmp_path, 2016, "val")] == [s.name for s in real["val"]]
 
 
-def test_the_odd_masks_of_davis_2016(real: dict[str, tuple[Sequence, ...]]) -> None:
+def test_the_odd_masks_of_davis_2016(real: dict[str, tuple[VideoSequence, ...]]) -> None:
     train = {sequence.name: sequence for sequence in real["train"]}
     with Image.open(train["bear"].masks[77] or "") as mask:
         assert mask.mode == "LA"

@@ -13,11 +13,11 @@ from PIL import Image
 from tests.data.tree import image, labels, save_image, save_mask
 from voslab.cli.instantiate import instantiate
 from voslab.core import ConfigError, DataError
-from voslab.data import EvaluationItem, Sequence
+from voslab.data import EvaluationItem, VideoSequence
 from voslab.data.sources.folder import folder
 from voslab.engine import Settings
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.training.evaluation import EvaluationModule, segmented
+from voslab.training.evaluation import EvaluationModule, segment_video
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -32,11 +32,11 @@ def tree(
     return root
 
 
-def names(sequences: tuple[Sequence, ...]) -> list[str]:
+def names(sequences: tuple[VideoSequence, ...]) -> list[str]:
     return [sequence.name for sequence in sequences]
 
 
-def annotated(sequence: Sequence) -> list[int]:
+def annotated(sequence: VideoSequence) -> list[int]:
     return [index for index, mask in enumerate(sequence.masks) if mask is not None]
 
 
@@ -59,7 +59,7 @@ def test_sparse_masks_and_objects_that_come_later(tmp_path: Path) -> None:
     (ant,) = folder(tmp_path)
     assert annotated(ant) == [1, 3, 5]
     assert dict(ant.starts or {}) == {7: 1, 9: 3}
-    assert {t: np.unique(given).tolist() for t, given in ant.given().items()} == {1: [0, 7], 3: [0, 9]}
+    assert {t: np.unique(given).tolist() for t, given in ant.given_masks().items()} == {1: [0, 7], 3: [0, 9]}
     (clips,) = folder(tmp_path, annotated=True)
     assert [path.name for path in clips.images] == ["00001.jpg", "00003.jpg", "00005.jpg"]
     assert annotated(clips) == [0, 1, 2]
@@ -100,7 +100,7 @@ def test_one_mask_for_the_first_frame(tmp_path: Path) -> None:
         path.unlink()
     save_mask(tmp_path / "masks/ant.png", labels(0, ids=(5,)))
     (ant,) = folder(tmp_path)
-    np.testing.assert_array_equal(ant.given()[0], labels(0, ids=(5,)))
+    np.testing.assert_array_equal(ant.given_masks()[0], labels(0, ids=(5,)))
 
 
 def test_lists_pick_the_videos_of_a_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,7 +115,7 @@ def test_lists_pick_the_videos_of_a_split(tmp_path: Path, caplog: pytest.LogCapt
     assert names(folder(tmp_path, split="train", only=["cow"])) == ["cow"]
     assert names(folder(tmp_path, without=["ant", "cow"])) == ["bee"]
     for option in ("only", "without"):
-        with pytest.raises(ConfigError, match=r"no video 'bee' \(there are ant, cow\)"):
+        with pytest.raises(ConfigError, match=r"no video 'bee' \(it has ant, cow\)"):
             folder(tmp_path, split="train", **{option: ["bee"]})
 
 
@@ -177,7 +177,7 @@ def test_masks_that_show_nothing(tmp_path: Path) -> None:
     for t in range(2):
         save_mask(tmp_path / f"masks/ant/{t:05}.png", labels(t, ids=()))
     with pytest.raises(DataError, match="sequence ant: no object in any of its masks"):
-        folder(tmp_path)[0].given()
+        folder(tmp_path)[0].given_masks()
 
 
 def test_opening_reads_no_picture_and_sequences_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_evaluation_scores_sparse_masks(tmp_path: Path) -> None:
     tree(tmp_path, names=("ant",))
     for t in (1, 2, 4):
         (tmp_path / f"masks/ant/{t:05}.png").unlink()
-    module = EvaluationModule(lambda one: segmented(CopyFirst(), Settings(), one))
+    module = EvaluationModule(lambda one: segment_video(CopyFirst(), Settings(), one))
     module.evaluate_item(EvaluationItem(0, *folder(tmp_path)))
     # An 8 x 8 square that has moved by 3 and by 5 pixels.
     assert module.conclude()["J-Mean"] == pytest.approx(np.mean([5 / 11, 3 / 13]))

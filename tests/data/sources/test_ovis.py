@@ -12,16 +12,16 @@ from PIL import Image
 from tests.data.ovis_tree import SIZE, annotation, content, moving, ovis_tree, square, video
 from voslab.cli.instantiate import instantiate
 from voslab.core import ConfigError, DataError
-from voslab.data import EvaluationItem, Sequence
+from voslab.data import EvaluationItem, VideoSequence
 from voslab.data.sources.ovis import ovis
 from voslab.engine import Settings
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.training.evaluation import EvaluationModule, segmented
+from voslab.training.evaluation import EvaluationModule, segment_video
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
-def names(sequences: tuple[Sequence, ...]) -> list[str]:
+def names(sequences: tuple[VideoSequence, ...]) -> list[str]:
     return [sequence.name for sequence in sequences]
 
 
@@ -35,7 +35,7 @@ def test_every_object_of_the_first_frame_is_a_sequence_of_its_own(tmp_path: Path
     for t in range(5):
         np.testing.assert_array_equal(always.labels(t), square(0, 2 + 2 * t))
         np.testing.assert_array_equal(gappy.labels(t), square(8, 2 + 2 * t) * (t != 2))
-    np.testing.assert_array_equal(gappy.given()[0], square(8, 2))
+    np.testing.assert_array_equal(gappy.given_masks()[0], square(8, 2))
 
 
 def test_all_objects_together_with_late_ones(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_all_objects_together_with_late_ones(tmp_path: Path) -> None:
     assert one.starts == {1: 0, 2: 0, 3: 3}  # annotations 11 and 12, then 10
     expected = square(8, 10) + 2 * square(0, 10) + 3 * square(16, 10)
     np.testing.assert_array_equal(one.labels(4), expected)
-    given = one.given()
+    given = one.given_masks()
     assert list(given) == [0, 3]
     np.testing.assert_array_equal(given[0], square(8, 2) + 2 * square(0, 2))
     np.testing.assert_array_equal(given[3], 3 * square(16, 8))
@@ -183,7 +183,7 @@ def test_the_config_trains_on_what_it_does_not_test(tmp_path: Path) -> None:
 
 def test_the_score_of_copying_the_first_mask_agrees_with_a_computation_by_hand(tmp_path: Path) -> None:
     listed = ovis(ovis_tree(tmp_path, content(2, frames=6)))
-    module = EvaluationModule(lambda one: segmented(CopyFirst(), Settings(), one))
+    module = EvaluationModule(lambda one: segment_video(CopyFirst(), Settings(), one))
     for index, sequence in enumerate(listed):
         module.evaluate_item(EvaluationItem(index, sequence))
     # An 8 x 8 square that has moved by 2 t pixels, t = 1 … 5; gone in frame 2 where the copy stays: 0.

@@ -15,7 +15,7 @@ masks = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elem
 
 
 def runs_of(mask: NDArray[np.uint8]) -> list[int]:
-    """By definition: column after column, zeros first."""
+    """Return the run lengths by definition: column by column, zeros first."""
     flat = mask.flatten("F")
     edges = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
@@ -23,7 +23,7 @@ def runs_of(mask: NDArray[np.uint8]) -> list[int]:
 
 
 @given(masks)
-def test_runs_as_numbers_and_as_strings_agree_with_pycocotools_and_the_definition(mask: NDArray[np.uint8]) -> None:
+def test_plain_and_compressed_run_lengths_agree_with_pycocotools_and_the_definition(mask: NDArray[np.uint8]) -> None:
     size = (mask.shape[0], mask.shape[1])
     official = coco_mask.encode(np.asfortranarray(mask))["counts"]
     assert pack({"size": list(size), "counts": runs_of(mask)}, size, "here") == official
@@ -32,14 +32,14 @@ def test_runs_as_numbers_and_as_strings_agree_with_pycocotools_and_the_definitio
     assert area(official, "here") == mask.sum()
 
 
-def test_polygons_are_united() -> None:
+def test_pack_merges_polygons() -> None:
     packed = pack([[2, 2, 8, 2, 8, 6, 2, 6], [10, 1, 14, 1, 14, 9, 10, 9]], (12, 16), "here")
     expected = np.zeros((12, 16), bool)
     expected[2:6, 2:8] = expected[1:9, 10:14] = True
     np.testing.assert_array_equal(decode(packed, (12, 16), "here"), expected)
 
 
-def test_later_objects_lie_on_top() -> None:
+def test_later_objects_cover_earlier_ones() -> None:
     left = pack([[0, 0, 6, 0, 6, 4, 0, 4]], (4, 8), "here")
     right = pack([[4, 0, 8, 0, 8, 4, 4, 4]], (4, 8), "here")
     labels = Runs((4, 8), ((300, left), (7, right)), "here").labels()
@@ -57,15 +57,16 @@ def test_later_objects_lie_on_top() -> None:
             {"size": [6, 4], "counts": "P" * 40 + "0"},
         ),
         *({"size": [6, 4], "counts": "é"}, {"size": [6, 4], "counts": [1e30]}, {"size": [6, 4], "counts": [[24]]}),
+        {"size": [6, 4], "counts": [2**63, 2**63, 24]},
     ],
 )
-def test_what_is_no_segmentation_is_refused_by_name(wrong: object) -> None:
+def test_malformed_segmentations_raise_an_error_that_names_the_source(wrong: object) -> None:
     with pytest.raises(DataError, match=r"^annotation 5: "):
         pack(wrong, (6, 4), "annotation 5")
 
 
 @given(st.binary(max_size=30))
-def test_no_string_of_bytes_writes_past_the_mask(counts: bytes) -> None:
+def test_decode_gives_a_whole_mask_or_an_error_for_any_bytes(counts: bytes) -> None:
     try:
         mask = decode(counts, (5, 7), "here")
     except DataError:
@@ -74,13 +75,13 @@ def test_no_string_of_bytes_writes_past_the_mask(counts: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [(0, 5), (-2, 3), (10**5, 10**5), (2**40, 2**40)])
-def test_images_beyond_all_reason_are_refused_before_anything_is_packed(size: tuple[int, int]) -> None:
+def test_pack_refuses_impossible_image_sizes(size: tuple[int, int]) -> None:
     for segmentation in ([[0, 0, 5, 0, 5, 3]], {"size": list(size), "counts": [size[0] * size[1]]}):
         with pytest.raises(DataError, match="here: the image is"):
             pack(segmentation, size, "here")
 
 
 @pytest.mark.parametrize("far", [1e308, -1e9, 2**31])
-def test_polygons_that_reach_to_the_horizon_are_refused(far: float) -> None:
+def test_pack_refuses_polygons_far_outside_the_image(far: float) -> None:
     with pytest.raises(DataError, match="reaches further than"):
         pack([[0, 0, far, 0, 5, 3]], (4, 6), "here")

@@ -11,9 +11,9 @@ from voslab.data.sources.strict_json import read_json
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": NaN}', "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
-        ('{"a": 1, "b": {"c": 2, "c": 3}}', "the name 'c' is given twice"),
+        ('{"a": NaN}', "NaN is not a number"),
+        ("[-Infinity]", "-Infinity is not a number"),
+        ('{"a": 1, "b": {"c": 2, "c": 3}}', "the name 'c' occurs twice"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 50_000, "nested too deeply"),
         ("9" * 5000, "4300"),
@@ -36,5 +36,5 @@ def test_json_is_read(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(OSError, match="no file"):
+    with pytest.raises(OSError, match="not a file"):
         read_json(tmp_path / "a.json")

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.data.tree import save_mask
 from tests.data.youtube_tree import FILMS, Film, write_meta, youtube_tree
 from voslab.core import ConfigError, DataError
-from voslab.data import Sequence
+from voslab.data import VideoSequence
 from voslab.data.sources.youtube_vos import youtube_vos
 from voslab.video import write_mask
 
@@ -27,11 +27,11 @@ def root(tmp_path: Path) -> Path:
     return youtube_tree(tmp_path / "You Tube")
 
 
-def by_name(videos: tuple[Sequence, ...]) -> dict[str, Sequence]:
+def by_name(videos: tuple[VideoSequence, ...]) -> dict[str, VideoSequence]:
     return {video.name: video for video in videos}
 
 
-def stems(video: Sequence, frames: tuple[int, ...] | None = None) -> list[str]:
+def stems(video: VideoSequence, frames: tuple[int, ...] | None = None) -> list[str]:
     return [video.images[i].stem for i in (range(len(video)) if frames is None else frames)]
 
 
@@ -60,7 +60,7 @@ def test_validation_starts_anywhere_and_asks_from_the_first_labelled_frame_on(ro
     assert dict(ape.starts or {}) == {2: 5, 5: 10}
     assert stems(ape, ape.outputs) == ["00025", "00030"]
     assert not ape.truth
-    given = ape.given()
+    given = ape.given_masks()
     assert list(given) == [5, 10]
     np.testing.assert_array_equal(given[5], FILMS[APE].labels(25, new_only=True))
     np.testing.assert_array_equal(given[10], FILMS[APE].labels(30, new_only=True))
@@ -116,11 +116,11 @@ def test_an_object_starts_where_it_shows_even_if_it_is_listed_earlier(root: Path
     save_mask(root / f"train/Annotations/{FISH}/00005.png", blank)
     fish = youtube_vos(root)[0]
     assert dict(fish.starts or {}) == {1: 0, 2: 2}
-    assert list(fish.given()) == [0, 2]
+    assert list(fish.given_masks()) == [0, 2]
     for number in (5, 10, 15):
         save_mask(root / f"train/Annotations/{FISH}/{number:05}.png", np.minimum(FILMS[FISH].labels(number), 1))
     with pytest.raises(DataError, match=rf"meta\.json: video {FISH}, object 2: shows in no mask"):
-        fish.given()
+        fish.given_masks()
 
 
 def test_nothing_is_decoded_and_everything_can_be_sent_to_workers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
 def test_whatever_is_damaged_or_missing_is_named(root: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(root)
     with pytest.raises(DataError, match=message) as error:
-        [video.given() for video in youtube_vos(root, "valid")]
+        [video.given_masks() for video in youtube_vos(root, "valid")]
     assert "\n" not in str(error.value)
 
 
@@ -236,5 +236,5 @@ def test_a_crowd_of_objects_with_gaps_in_their_ids(tmp_path: Path) -> None:
         write_mask(tmp_path / f"valid/Annotations/ants/{number:05}.png", np.where(now, first, 0))
     write_meta(tmp_path / "valid/meta.json", {"ants": film})
     (ants,) = youtube_vos(tmp_path, "valid")
-    given = ants.given()
+    given = ants.given_masks()
     assert [len(np.unique(labels)) - 1 for labels in given.values()] == [67, 18]

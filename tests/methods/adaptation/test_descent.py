@@ -95,7 +95,7 @@ def test_a_step_is_plain_gradient_descent() -> None:
         {"alpha": 3.0},
         {"masks": "binary"},
         {"exclude_self": True},
-        {"fixed_norm": True},
+        {"keep_norm": True},
         {"projections": "query"},
         {"projections": "memory"},
         {"reduction": "mean", "lr": 0.3},
@@ -139,7 +139,7 @@ def test_one_projection_changes_where_one_is_asked_for(projections: str, count: 
 
 def test_keys_of_a_fixed_norm_stay_as_long() -> None:
     _, free = tune(scene(), layers(2), "dot", Tuning(20))
-    _, fixed = tune(scene(), layers(2), "dot", Tuning(20, fixed_norm=True))
+    _, fixed = tune(scene(), layers(2), "dot", Tuning(20, keep_norm=True))
     assert free.norms[0, -1].min() > 1.2 * free.norms[0, 0].max()
     assert torch.allclose(fixed.norms, fixed.norms[:, :1].expand_as(fixed.norms), rtol=1e-4)
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from tests.methods.adaptation.world import adapted, base, frame, masks
-from voslab.cli.models import from_checkpoint
 from voslab.core import Frame, Keys, Masks
 from voslab.data.sources.synthetic.lookalikes import make_lookalikes
 from voslab.data.sources.synthetic.scene import draw
 from voslab.methods.adaptation.heat_maps import heat_maps
 from voslab.methods.adaptation.network import Adapted
+from voslab.methods.builder import from_checkpoint
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
 SIZE, LATER = (192, 336), (5, 10, 15)

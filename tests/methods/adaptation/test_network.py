@@ -7,7 +7,7 @@ from torch.utils import _pytree as pytree
 
 from tests.methods.adaptation.world import BASES, adapted, base, frame, masks, outputs
 from voslab.engine import Settings, run
-from voslab.nn.key_projections import own_keys
+from voslab.nn.key_projections import copy_keys
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:
@@ -29,7 +29,7 @@ def test_keys_of_its_own_that_are_the_networks_change_nothing(name: str) -> None
     expected = outputs(network, 5, 2, late=2)
     state = network.begin(frame(0), masks(2))
     _, compared = network.compare(state)
-    state = network.with_keys(compared, own_keys(network.key_layers(), 1))
+    state = network.with_keys(compared, copy_keys(network.key_layers(), 1))
     for index in range(1, 5):
         logits, state = network.step(frame(index), state)
         assert torch.equal(logits, expected[index - 1])
@@ -78,7 +78,7 @@ def test_only_the_key_projections_are_the_videos_own(name: str) -> None:
 def test_one_side_alone_is_used_on_its_side(name: str, projections: str) -> None:
     network = adapted(name, projections=projections)
     state = network.begin(frame(0), masks(1))
-    keys, before = state.base.keys, own_keys(network.base.key_layers(), 1)
+    keys, before = state.base.keys, copy_keys(network.base.key_layers(), 1)
     assert torch.equal(keys.query.weight, before.query.weight) == (projections == "memory")
     assert torch.equal(keys.stored.weight, before.stored.weight) == (projections == "query")
     found = outputs(network, 4)

@@ -32,13 +32,13 @@ from voslab.nn.aggregation import aggregate_product
 @pytest.mark.parametrize("bilinear", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @torch.no_grad()
-def test_a_square_that_moves_by_known_vectors_is_carried_exactly(bilinear: bool, bidirectional: bool) -> None:
+def test_a_square_that_moves_by_known_vectors_is_propagated_exactly(bilinear: bool, bidirectional: bool) -> None:
     network = covos(refine=False, correction=False, bilinear=bilinear, bidirectional=bidirectional)
     assert list(network.parameters()) == [], "what is optional_modules off is not constructed"
     outputs, state = video(network)
-    for picture in state.pictures:
-        assert torch.equal(picture.probs, small(square(picture.index))), picture.index
-        assert picture.features is None
+    for entry in state.buffered:
+        assert torch.equal(entry.probs, small(square(entry.index))), entry.index
+        assert entry.features is None
     for index, logits in outputs.items():
         wrong = (logits.argmax(1, keepdim=True) != square(index)).sum()
         assert wrong <= (0 if index in KEYS else 4), "between cells the corners are rounded"
@@ -50,7 +50,7 @@ def test_a_single_hop_reads_key_frames_alone() -> None:
     state = network.begin(frame(0), given())
     _, state = network.step(frame(4), state)
     _, state = network.step(frame(2), state)
-    assert [picture.index for picture in state.pictures] == [0, 4]
+    assert [entry.index for entry in state.buffered] == [0, 4]
     both, _ = network.propagate(frame(3), state)
     assert torch.equal(both.probs, small(square(3))), "its other list points to a key frame"
     lost = replace(frame(1), codec=replace(codec(1), references=torch.full((1, 2, HEIGHT, WIDTH), 2)))
@@ -65,7 +65,7 @@ def test_objects_beyond_ten_are_decoded_as_if_the_others_were_background() -> No
     fork = state.clone()
     logits, _ = network.step(frame(2), state)
     two = replace(
-        fork, slot_mask=fork.slot_mask[:, 10:], pictures=[replace(p, probs=p.probs[:, 10:]) for p in fork.pictures]
+        fork, slot_mask=fork.slot_mask[:, 10:], buffered=[replace(p, probs=p.probs[:, 10:]) for p in fork.buffered]
     )
     alone, _ = network.step(frame(2), two)
     # Channels 1 and 2 of the second pass.
@@ -81,7 +81,7 @@ def test_correction_looks_at_large_residuals_near_the_foreground() -> None:
     calm, _ = network.propagate(frame(2), state.clone())
     assert not calm.selected.any()
     assert torch.equal(calm.corrected, calm.probs)
-    state.pictures[1] = replace(state.pictures[1], probs=small(square(4)))
+    state.buffered[1] = replace(state.buffered[1], probs=small(square(4)))
     changed, _ = network.propagate(noisy(2), state)
     assert changed.selected.any()
     assert not changed.selected.all()
@@ -90,12 +90,12 @@ def test_correction_looks_at_large_residuals_near_the_foreground() -> None:
 
 
 @torch.no_grad()
-def test_soft_key_masks_are_carried_as_probabilities() -> None:
-    hard, soft = (covos(stcn(), hard=hard, correction=False) for hard in (True, False))
+def test_soft_key_masks_are_propagated_as_probabilities() -> None:
+    hard, soft = (covos(stcn(), hard_labels=labels, correction=False) for labels in (True, False))
     for network in (hard, soft):
         _, state = video(network, given(2))
-        probs = state.pictures[1].probs
-        assert bool(((probs == 0) | (probs == 1)).all()) == network.hard
+        probs = state.buffered[1].probs
+        assert bool(((probs == 0) | (probs == 1)).all()) == network.hard_labels
 
 
 @torch.no_grad()
@@ -103,8 +103,8 @@ def test_features_of_the_base_take_the_place_of_the_encoder() -> None:
     network = covos(features="base")
     assert network.encoder is None
     outputs, state = video(network)
-    assert state.pictures[0].features is not None
-    assert torch.equal(state.pictures[0].features, Oracle().features(frame(0)))
+    assert state.buffered[0].features is not None
+    assert torch.equal(state.buffered[0].features, Oracle().features(frame(0)))
     assert torch.isfinite(outputs[1]).all()
     with pytest.raises(ValueError, match="features=base: a CopyFirst has none to offer"):
         covos(registry.build("copy_first", {}), features="base")
@@ -144,15 +144,15 @@ def test_what_later_frames_refer_to_is_neither_corrected_nor_decoded() -> None:
     _, state = network.step(frame(4), state)
     seen, state = network.propagate(noisy(2), state)
     assert not torch.equal(seen.corrected, seen.probs)
-    assert torch.equal(state.pictures[-1].probs, seen.probs)
+    assert torch.equal(state.buffered[-1].probs, seen.probs)
     assert torch.equal(seen.probs, small(square(2)))
-    assert seen.carried is not None
-    assert torch.equal(state.pictures[-1].features, seen.carried)
-    assert not torch.equal(seen.features, seen.carried)
+    assert seen.warped is not None
+    assert torch.equal(state.buffered[-1].features, seen.warped)
+    assert not torch.equal(seen.features, seen.warped)
 
 
 @torch.no_grad()
-def test_the_decoder_sees_carried_weighted_own_and_corrected_in_this_order() -> None:
+def test_the_decoder_sees_propagated_weighted_own_and_corrected_in_this_order() -> None:
     network = covos()
     assert network.decoder is not None
     rng = torch.Generator().manual_seed(0)
@@ -160,16 +160,16 @@ def test_the_decoder_sees_carried_weighted_own_and_corrected_in_this_order() -> 
     own, other, probs, corrected = (torch.rand(1, c, 4, 6, generator=rng) for c in (8, 8, 2, 2))
     made = network.decode(Propagated(own, other, probs, corrected, probs[:, :1] > 2), slot_mask)
     empty = torch.zeros(1, 8, 4, 6)
-    carried, patched = (torch.cat([aggregate_probs(p, slot_mask), empty], 1) for p in (probs, corrected))
+    propagated, patched = (torch.cat([aggregate_probs(p, slot_mask), empty], 1) for p in (probs, corrected))
     weight = network.decoder.weigh(own, other)
     assert weight is not None
-    odds = network.decoder(carried, carried * weight, own, patched)[:, :2]
+    odds = network.decoder(propagated, propagated * weight, own, patched)[:, :2]
     odds = torch.nn.functional.interpolate(odds, (16, 24), mode="bilinear")
     assert torch.allclose(made, aggregate_product(odds, slot_mask), atol=1e-5)
 
 
 @torch.no_grad()
-def test_objects_added_later_are_not_matched_with_pictures_from_before() -> None:
+def test_objects_added_later_are_not_matched_with_earlier_frames() -> None:
     network = covos(Oracle())
     state = network.begin(frame(0), given(1))
     _, state = network.step(frame(4), state)

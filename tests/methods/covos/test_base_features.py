@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.methods.covos.world import BASE, ORDER, F, frame, given, video
-from voslab.cli.loading import load_light_encoder
 from voslab.core import Frame, LowLevel
 from voslab.methods import registry
+from voslab.methods.checkpoint import load_light_encoder
 from voslab.methods.covos.network import CoVOS
 
 SMALL = {**F, "key_channels": 8, "value_channels": 16, "decoder_width": 8}

@@ -45,5 +45,5 @@ def test_vectors_of_pixels_become_vectors_of_cells() -> None:
 
 
 def test_fields_of_another_size_are_refused_in_one_line() -> None:
-    with pytest.raises(VideoError, match=r"^frame 3: its motion is 16x24, the frame 32x24$"):
+    with pytest.raises(VideoError, match=r"^frame 3: motion has size 16x24, the frame 32x24$"):
         to_quarter(frame(codec(), 32, 24))

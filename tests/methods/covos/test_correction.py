@@ -18,7 +18,7 @@ def scene(batch: int = 2, objects: int = 2, seed: int = 0) -> dict[str, Tensor]:
         "slot_mask": torch.ones(batch, objects, dtype=torch.bool),
         "large": torch.rand(batch, 1, 5, 7, generator=rng) > 0.5,
         "features": torch.randn(batch, 16, 5, 7, generator=rng),
-        "reference_planes": (labels == slots).float(),
+        "reference_probs": (labels == slots).float(),
         "reference_features": torch.randn(batch, 16, 5, 7, generator=rng),
     }
 
@@ -29,10 +29,10 @@ def slow(s: dict[str, Tensor]) -> Tensor:
     for b, y, x in s["large"][:, 0].nonzero().tolist():
         query = s["features"][b, :, y, x]
         weights, values = [], []
-        for i, j in s["reference_planes"][b].any(0).nonzero().tolist():
+        for i, j in s["reference_probs"][b].any(0).nonzero().tolist():
             key = s["reference_features"][b, :, i, j]
             weights.append(torch.exp((2 * key @ query - key @ key) / 16**0.5))
-            values.append(s["reference_planes"][b, :, i, j])
+            values.append(s["reference_probs"][b, :, i, j])
         share = torch.stack(weights) / torch.stack(weights).sum()
         out[b, :, y, x] += (share.unsqueeze(1) * torch.stack(values)).sum(0)
     return out
@@ -52,7 +52,7 @@ def test_a_patch_adds_as_much_as_one_object_and_never_takes() -> None:
     assert torch.allclose(added, selected.float(), atol=1e-5)
     assert (out >= s["probs"]).all()
     assert out.max() > 1
-    clipped, _ = correct(**s, clip=True)
+    clipped, _ = correct(**s, clamp=True)
     assert torch.equal(clipped, out.clamp(0, 1))
 
 
@@ -66,7 +66,7 @@ def test_affinities_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_nothing_is_corrected_without_reference_foreground_clip_by_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     s = scene()
-    s["reference_planes"][0] = 0
+    s["reference_probs"][0] = 0
     out, selected = correct(**s)
     assert torch.equal(out[0], s["probs"][0])
     assert not selected[0].any()

@@ -63,17 +63,17 @@ def test_confidence(golden: Golden, decoder: Decoder) -> None:
     golden.check("k2_gate", weight, absolute=True)
 
 
-@pytest.mark.parametrize("clip", [False, True])
-def test_correction(golden: Golden, clip: bool) -> None:
+@pytest.mark.parametrize("clamp", [False, True])
+def test_correction(golden: Golden, clamp: bool) -> None:
     features, hat = blocks(golden, "k2_V"), probs(golden, "k2_fg_hat")
     reference = (probs(golden, "k2_fg_ref").float(), features.roll((2, 3), (2, 3)))
     large = probs(golden, "k2_residual").bool()
-    out, selected = correct(hat, VALID, large, features, *reference, clip=clip)
+    out, selected = correct(hat, VALID, large, features, *reference, clamp=clamp)
     assert torch.equal(selected, probs(golden, "k2_selected").bool())
     assert torch.equal(selected, large & dilate(foreground(hat, VALID), 8))
     golden.check("k2_P_bar", padded(aggregate_probs(out, VALID)), absolute=True)
 
-    out, selected = correct(hat, VALID, torch.zeros_like(large), features, *reference, clip=clip)
+    out, selected = correct(hat, VALID, torch.zeros_like(large), features, *reference, clamp=clamp)
     assert not selected.any()
     golden.check("k2_P_bar_no_selection", aggregate_probs(out, VALID), absolute=True)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from voslab.core import CodecData, ConfigError, Frame, Masks, RawFrame, State, state
+from voslab.core import CodecData, ConfigError, Frame, Masks, RawFrame, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings, consume, run
 from voslab.methods.copy_first.network import CopyFirst
@@ -23,12 +23,12 @@ from voslab.video import open_video
 SIZE = (90, 160)
 
 
-@state
+@state_dataclass
 class CarriesState(State):
     masks: Masks
 
 
-class Carries(nn.Module):
+class Carries(Segmenter[CarriesState]):
     """Carries the given masks to B-frames as they are; the left half is what it calls corrected."""
 
     stride = 16
@@ -52,7 +52,7 @@ class Carries(nn.Module):
         return CarriesState(state.masks.append(masks))
 
 
-def picture(index: int, kind: str, past: int = -1, future: int = -1) -> RawFrame:
+def raw_frame(index: int, kind: str, past: int = -1, future: int = -1) -> RawFrame:
     """Vectors (40, 0) in the lower half, none in the upper one; a large residual at the right."""
     cells = (1, -(-SIZE[0] // 4), -(-SIZE[1] // 4))
     motion, references = torch.zeros(1, 4, *cells[1:]), torch.full((1, 2, *cells[1:]), -1, dtype=torch.int32)
@@ -71,7 +71,7 @@ def labels() -> NDArray[np.int64]:
     return found
 
 
-PICTURES = [picture(0, "I"), picture(3, "P", 0), picture(1, "B", 0, 3), picture(2, "B", 0)]
+FRAMES = [raw_frame(0, "I"), raw_frame(3, "P", 0), raw_frame(1, "B", 0, 3), raw_frame(2, "B", 0)]
 
 
 def near(image: NDArray[np.uint8], colour: tuple[int, int, int], margin: int = 60) -> NDArray[np.bool_]:
@@ -81,7 +81,7 @@ def near(image: NDArray[np.uint8], colour: tuple[int, int, int], margin: int = 6
 def video(path: Path, size: int | None) -> list[NDArray[np.uint8]]:
     network, settings, masks = Carries(), Settings(size=size), {0: labels()}
     sink = MotionSink(path, Fraction(25), SIZE, network, settings, masks)
-    throughput = consume(run(network, PICTURES, masks, settings), [sink])
+    throughput = consume(run(network, FRAMES, masks, settings), [sink])
     assert throughput.frames == 4
     assert not {"begin", "step", "propagate"} & vars(network).keys()
     return [shown.image for shown in open_video(path)]
@@ -103,17 +103,17 @@ def test_panels_show_what_the_codec_and_the_network_say(tmp_path: Path, size: in
     rows, columns = near(residual[20:], LARGE, 90).nonzero()
     assert columns.min() >= 115
     assert len(rows) > 1000
-    carried, corrected, final = (near(part, (146, 50, 50), 25)[40:65] for part in split[1][1])
-    assert carried[:, 26:54].all()
+    propagated, corrected, final = (near(part, (146, 50, 50), 25)[40:65] for part in split[1][1])
+    assert propagated[:, 26:54].all()
     assert final[:, 26:54].all()
     assert corrected[:, -54:-26].all()
     assert not corrected[:, :60].any()
 
 
-def test_key_frames_show_no_carried_masks(tmp_path: Path) -> None:
+def test_key_frames_show_no_propagated_masks(tmp_path: Path) -> None:
     for index, frame in enumerate(video(tmp_path / "a.mp4", None)):
-        carried = np.hsplit(np.vsplit(frame, 2)[1], 3)[0]
-        assert (carried[20:].max() < 110) == (index in (0, 3))
+        propagated = np.hsplit(np.vsplit(frame, 2)[1], 3)[0]
+        assert (propagated[20:].max() < 110) == (index in (0, 3))
 
 
 def test_frames_before_the_first_mask_are_shown_too(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_frames_before_the_first_mask_are_shown_too(tmp_path: Path) -> None:
 def test_nothing_is_kept_of_what_was_taken_nor_left_in_the_network() -> None:
     network = Carries()
     with suppress(KeyError), Watcher(network) as watcher:
-        for prediction in run(network, PICTURES, {0: labels()}):
+        for prediction in run(network, FRAMES, {0: labels()}):
             seen = watcher.take(prediction.index)
             assert seen is not None
             assert (seen.probs is None) == (seen.type != "B")
@@ -137,5 +137,5 @@ def test_nothing_is_kept_of_what_was_taken_nor_left_in_the_network() -> None:
 
 
 def test_a_method_that_carries_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="CopyFirst has no carried and corrected masks"):
+    with pytest.raises(ConfigError, match="CopyFirst has no propagated and corrected masks"):
         MotionSink(tmp_path / "a.mp4", Fraction(25), SIZE, CopyFirst(), Settings(), {})

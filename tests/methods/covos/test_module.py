@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from tests.methods.covos.world import BASE, F
 from voslab.core import VOID, ConfigError, Frame
+from voslab.core.checkpoint import CheckpointMetadata
 from voslab.data.sources.synthetic.generated import generated
-from voslab.data.video_sequence import Sequence
+from voslab.data.video_sequence import VideoSequence
 from voslab.engine import Settings, run
 from voslab.engine.codec_source import CodecSource
 from voslab.methods import registry
@@ -34,7 +36,7 @@ NETWORK: dict[str, Any] = {"base": {"name": "stcn", "network": {**BASE, "memory_
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoSequence, ...]:
     root = tmp_path_factory.mktemp("world") / "data"
     return generated(root, train=3, val=1, frames=9, size=(64, 96), objects=(2, 2))
 
@@ -50,16 +52,16 @@ def network(seed: int = 0) -> CoVOS:
     return built.eval()  # type: ignore[no-any-return]
 
 
-def module(made: CoVOS, lr: float = 3e-3, **identity: Any) -> CoVOSModule:
+def module(made: CoVOS, lr: float = 3e-3, codec: dict[str, Any] | None = None) -> CoVOSModule:
     recipe = Recipe(partial(torch.optim.Adam, lr=lr))
-    return CoVOSModule(made, recipe, SETTINGS, {"method": "covos", "network": NETWORK, **identity}, True)
+    return CoVOSModule(made, recipe, SETTINGS, CheckpointMetadata("covos", NETWORK, codec=codec), True)
 
 
 @pytest.fixture(scope="module")
 def folders(
-    videos: tuple[Sequence, ...], codec_source: CodecSource, tmp_path_factory: pytest.TempPathFactory
+    videos: tuple[VideoSequence, ...], codec_source: CodecSource, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Path]:
-    return precompute_all(network(), videos, tmp_path_factory.mktemp("carried"), codec_source, SETTINGS)
+    return precompute_all(network(), videos, tmp_path_factory.mktemp("cache"), codec_source, SETTINGS)
 
 
 def opened(folders: list[Path], size: tuple[int, int] = (48, 80), slots: int = 2) -> CachedBFrameCrops:
@@ -69,10 +71,10 @@ def opened(folders: list[Path], size: tuple[int, int] = (48, 80), slots: int = 2
 
 
 def test_every_b_frame_is_there_and_no_other(
-    videos: tuple[Sequence, ...], codec_source: CodecSource, folders: list[Path]
+    videos: tuple[VideoSequence, ...], codec_source: CodecSource, folders: list[Path]
 ) -> None:
     for video, folder in zip(videos, folders, strict=True):
-        types = {picture.index: picture.codec.type for picture in codec_source.pictures(video.images) if picture.codec}
+        types = {frame.index: frame.codec.type for frame in codec_source.frames(video.images) if frame.codec}
         assert cached_frames(folder) == tuple(sorted(index for index, kind in types.items() if kind == "B"))
         assert cached_frames(folder)
 
@@ -89,18 +91,18 @@ class Watched(CoVOS):
 
 
 def test_decoding_a_kept_frame_is_what_the_live_network_answers(
-    videos: tuple[Sequence, ...], codec_source: CodecSource, folders: list[Path]
+    videos: tuple[VideoSequence, ...], codec_source: CodecSource, folders: list[Path]
 ) -> None:
     live: Any = network()
     live.__class__ = Watched
     live.answers = {}
-    for _ in run(live, codec_source.pictures(videos[0].images), videos[0].given(), SETTINGS):
+    for _ in run(live, codec_source.frames(videos[0].images), videos[0].given_masks(), SETTINGS):
         pass
     trained: Any = module(network()).eval()
     for index in cached_frames(folders[0]) or ():
-        picture = read_cached(frame_path(folders[0], index))
+        b_frame = read_cached(frame_path(folders[0], index))
         slot_mask = torch.ones(2, dtype=torch.bool)
-        batch = collate_cached([opened(folders[:1])[0, 0]._replace(picture=picture, slot_mask=slot_mask)])
+        batch = collate_cached([opened(folders[:1])[0, 0]._replace(b_frame=b_frame, slot_mask=slot_mask)])
         with torch.no_grad():
             ours = trained.decode(batch)
         assert ours.shape == live.answers[index].shape == (1, 3, 48, 80)
@@ -109,7 +111,7 @@ def test_decoding_a_kept_frame_is_what_the_live_network_answers(
 
 
 def test_labels_are_those_of_the_frame_at_working_size_with_void_around(
-    videos: tuple[Sequence, ...], folders: list[Path]
+    videos: tuple[VideoSequence, ...], folders: list[Path]
 ) -> None:
     index = (cached_frames(folders[1]) or ())[0]
     labels = read_cached(frame_path(folders[1], index)).labels
@@ -152,7 +154,7 @@ def test_the_loss_falls(folders: list[Path]) -> None:
 
 
 def test_a_pass_that_was_interrupted_goes_on_where_it_was(
-    videos: tuple[Sequence, ...], codec_source: CodecSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    videos: tuple[VideoSequence, ...], codec_source: CodecSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     made = network()
@@ -165,14 +167,16 @@ def test_a_pass_that_was_interrupted_goes_on_where_it_was(
     done = precompute_all(made, videos[:2], tmp_path, codec_source, SETTINGS)
     assert done == [first, half]
     assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == kept
-    assert [record.message.split(":")[0] for record in caplog.records] == [f"carried {videos[1].name}"]
+    assert [record.message.split(":")[0] for record in caplog.records] == [f"cached {videos[1].name}"]
     assert read_cached(frame_path(half, (cached_frames(half) or ())[0])).probs.shape == (2, 12, 20)
     caplog.clear()
     precompute_all(made, videos[:2], tmp_path, codec_source, SETTINGS)
     assert not caplog.records
 
 
-def test_processes_share_the_videos(videos: tuple[Sequence, ...], codec_source: CodecSource, tmp_path: Path) -> None:
+def test_processes_share_the_videos(
+    videos: tuple[VideoSequence, ...], codec_source: CodecSource, tmp_path: Path
+) -> None:
     made = network()
     for rank in range(2):
         folders = precompute_all(made, videos, tmp_path, codec_source, SETTINGS, (rank, 2), per_video=3)
@@ -181,20 +185,20 @@ def test_processes_share_the_videos(videos: tuple[Sequence, ...], codec_source: 
     assert all(len(cached_frames(folder) or ()) <= 3 for folder in folders)
 
 
-def test_the_key_holds_whatever_changes_what_is_carried(videos: tuple[Sequence, ...]) -> None:
-    made, identity = network(), {"method": "covos", "network": NETWORK, "coding": {"encoding": ENCODING}}
-    key = settings_key(made, identity, SETTINGS)
-    assert settings_key(network(), identity, SETTINGS) == key
+def test_the_key_holds_whatever_changes_what_is_cached(videos: tuple[VideoSequence, ...]) -> None:
+    made, metadata = network(), CheckpointMetadata("covos", NETWORK, codec={"encoding": ENCODING})
+    key = settings_key(made, metadata, SETTINGS)
+    assert settings_key(network(), metadata, SETTINGS) == key
     others = [
-        settings_key(network(1), identity, SETTINGS),
-        settings_key(made, {**identity, "coding": {"encoding": {**ENCODING, "crf": 21}}}, SETTINGS),
-        settings_key(made, {**identity, "network": {**NETWORK, "bilinear": True}}, SETTINGS),
-        settings_key(made, identity, Settings(size=64)),
+        settings_key(network(1), metadata, SETTINGS),
+        settings_key(made, replace(metadata, codec={"encoding": {**ENCODING, "crf": 21}}), SETTINGS),
+        settings_key(made, replace(metadata, network={**NETWORK, "bilinear": True}), SETTINGS),
+        settings_key(made, metadata, Settings(size=64)),
     ]
     assert len({key, *others}) == 5
     assert made.decoder is not None
     torch.nn.init.zeros_(made.decoder.conv1.weight)
-    assert settings_key(made, identity, SETTINGS) == key, "the decoder is what trains"
+    assert settings_key(made, metadata, SETTINGS) == key, "the decoder is what trains"
     assert len({video_name(videos[0]), video_name(videos[0], 3), video_name(videos[1])}) == 3
 
 
@@ -206,19 +210,19 @@ def trainer(root: Path, **more: Any) -> L.Trainer:
     return L.Trainer(default_root_dir=root, **quiet, **ours, **more)
 
 
-def test_the_trainer_carries_trains_and_validates_over_coded_video(
-    videos: tuple[Sequence, ...], tmp_path: Path
+def test_the_trainer_caches_trains_and_validates_over_coded_video(
+    videos: tuple[VideoSequence, ...], tmp_path: Path
 ) -> None:
-    made = module(network(), coding={"encoding": ENCODING})
+    made = module(network(), codec={"encoding": ENCODING})
     crop = CropSettings((32, 48), 3)
     data = CachedBFrameDataModule(tmp_path, crop, videos, videos[:1], batch_size=2, num_workers=0, samples_per_epoch=4)
     trainer(tmp_path, max_epochs=1).fit(made, datamodule=data)
-    assert len(list((tmp_path / "carried").glob("*/*/index.json"))) == 3
+    assert len(list((tmp_path / "covos").glob("*/*/index.json"))) == 3
     assert made.global_step == 2
     assert 0 <= made.results["J-Mean"] <= 1
 
 
-def test_what_cannot_train_is_said_at_once(videos: tuple[Sequence, ...], tmp_path: Path) -> None:
+def test_what_cannot_train_is_said_at_once(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     data = CachedBFrameDataModule(tmp_path, CropSettings((32, 48)), videos, batch_size=2, num_workers=0)
     with pytest.raises(ConfigError, match="without an encoding and refine=true there is nothing to train"):
         trainer(tmp_path, max_epochs=1).fit(module(network()), datamodule=data)

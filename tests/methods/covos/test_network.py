@@ -53,7 +53,7 @@ def test_on_plain_sources_the_result_is_the_bases_own_bit_for_bit(name: str) -> 
             alone = base.add(frame(2, plain=True), given(1, 2), alone)
             wrapped = network.add(frame(2, plain=True), given(1, 2), wrapped)
     assert not calls, "nothing asks for features"
-    assert len(wrapped.pictures) <= 18
+    assert len(wrapped.buffered) <= 18
 
 
 @pytest.mark.parametrize("objects", [0, 1, 3, 12])
@@ -72,9 +72,9 @@ def test_unused_slots_change_nothing_and_are_never_chosen() -> None:
     alone, _ = video(network, given(1))
     probs = torch.cat([given(1).probs, torch.zeros(1, 1, HEIGHT, WIDTH)], 1)
     state = network.begin(frame(0), Masks(probs, torch.tensor([[True, False]])))
-    state.pictures[0].probs[:, 1] = 0
+    state.buffered[0].probs[:, 1] = 0
     _, state = network.step(frame(4), state)
-    state.pictures[1] = replace(state.pictures[1], probs=torch.cat([small(square(4)), small(square(4)) * 0], 1))
+    state.buffered[1] = replace(state.buffered[1], probs=torch.cat([small(square(4)), small(square(4)) * 0], 1))
     logits, _ = network.step(frame(2), state)
     assert torch.allclose(logits[:, :2], alone[2], atol=1e-4)
     assert (logits[:, 2] < -1e3).all()
@@ -123,21 +123,21 @@ def test_gradients_reach_every_parameter_of_the_decoder_and_no_other() -> None:
 
 
 @torch.no_grad()
-def test_objects_added_later_have_no_planes_in_older_pictures() -> None:
+def test_objects_added_later_have_no_masks_in_older_frames() -> None:
     network = covos(refine=False, correction=False)
     state = network.begin(frame(0), given(1))
     _, state = network.step(frame(4), state)
     late = torch.zeros(1, 1, HEIGHT, WIDTH)
     late[..., 24:40, 44:52] = 1
     state = network.add(frame(4), Masks(late, torch.ones(1, 1, dtype=torch.bool)), state)
-    assert [picture.probs.shape[1] for picture in state.pictures] == [1, 2]
-    old, new = state.pictures[1].probs[0]
+    assert [entry.probs.shape[1] for entry in state.buffered] == [1, 2]
+    old, new = state.buffered[1].probs[0]
     assert (new == small(late)[0, 0]).all()
     assert (old == small(square(4))[0, 0] * (1 - new)).all(), "the older gives way"
-    carried, _ = network.propagate(frame(2), state)
-    assert carried.probs.shape == (1, 2, HEIGHT // 4, WIDTH // 4)
-    assert carried.probs[0, 1].amax() == 0.5, "half of the references know it"
-    with pytest.raises(ValueError, match="frame 2: objects were added, but it is no key frame"):
+    propagated, _ = network.propagate(frame(2), state)
+    assert propagated.probs.shape == (1, 2, HEIGHT // 4, WIDTH // 4)
+    assert propagated.probs[0, 1].amax() == 0.5, "half of the references know it"
+    with pytest.raises(ValueError, match="frame 2: objects can be added on key frames only"):
         network.add(frame(2), given(1), network.step(frame(2), state)[1])
 
 
@@ -152,10 +152,10 @@ def test_a_long_video_without_key_frames_does_not_grow() -> None:
         data = CodecData("B", torch.zeros(1, 4, HEIGHT, WIDTH), references)
         _, state = network.step(Frame(index, frame(0).image, data, key=False), state)
         sizes.append(state.nbytes())
-    assert [picture.index for picture in state.pictures] == [0, 4, 22, 23, 24]
+    assert [entry.index for entry in state.buffered] == [0, 4, 22, 23, 24]
     assert sizes[-1] == sizes[5]
     state = network.retain(state, {23})
-    assert [picture.index for picture in state.pictures] == [0, 4, 23]
+    assert [entry.index for entry in state.buffered] == [0, 4, 23]
 
 
 def test_sizes_and_numbers_are_checked() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voslab.cli.models import from_checkpoint
 from voslab.data.sources.davis import davis
 from voslab.engine import Settings, run
+from voslab.methods.builder import from_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 FRAMES = 13
@@ -28,7 +28,7 @@ def test_a_second_object_is_followed_like_the_first(name: str, vos_data: Path, t
     scores = {}
     for label, given in (("one", first), ("two", first + lower), ("swapped", np.where(first, 2 - lower, 0))):
         predictions = run(
-            model.segmenter, model.codec_source.pictures(video.images[:FRAMES]), {0: given}, Settings(size=240)
+            model.segmenter, model.codec_source.frames(video.images[:FRAMES]), {0: given}, Settings(size=240)
         )
         union = {prediction.index: prediction.ids > 0 for prediction in predictions if not prediction.key}
         assert len(union) >= FRAMES // 3
@@ -40,6 +40,6 @@ def test_a_second_object_is_followed_like_the_first(name: str, vos_data: Path, t
                 if (truth := truths[index]) is not None
             ]
         )
-    # With the first slot alone trained, the second object took half of the picture: 0.2 and less.
+    # With the first slot alone trained, the second object took half of the image: 0.2 and less.
     assert scores["two"] > scores["one"] - 0.1, scores
     assert scores["swapped"] > scores["one"] - 0.1, scores

@@ -7,35 +7,35 @@ from voslab.core import Masks
 from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
 
 
-def picture(index: int, key: bool = False) -> BufferedFrame:
+def buffered(index: int, key: bool = False) -> BufferedFrame:
     return BufferedFrame(index, key, torch.zeros(1, 1, 2, 2))
 
 
-def indices(pictures: list[BufferedFrame]) -> list[int]:
-    return [picture.index for picture in pictures]
+def indices(frames: list[BufferedFrame]) -> list[int]:
+    return [buffered.index for buffered in frames]
 
 
 def test_the_two_newest_key_frames_and_the_newest_others_stay() -> None:
-    pictures: list[BufferedFrame] = []
+    frames: list[BufferedFrame] = []
     for index in range(0, 12, 4):
-        pictures = remember(pictures, picture(index, key=True), 2)
+        frames = remember(frames, buffered(index, key=True), 2)
     for index in (6, 5, 7):
-        pictures = remember(pictures, picture(index), 2)
-    assert indices(pictures) == [4, 8, 5, 7], "in decode order; 4 and 8 are key frames"
-    assert indices(remember(pictures, picture(5), 2)) == [4, 8, 7, 5], "a picture is there once"
-    assert indices(remember(pictures, picture(9), 0)) == [4, 8]
+        frames = remember(frames, buffered(index), 2)
+    assert indices(frames) == [4, 8, 5, 7], "in decode order; 4 and 8 are key frames"
+    assert indices(remember(frames, buffered(5), 2)) == [4, 8, 7, 5], "a frame is stored once"
+    assert indices(remember(frames, buffered(9), 0)) == [4, 8]
 
 
 def test_the_caller_says_which_stay() -> None:
-    pictures = [picture(0, True), picture(8, True), picture(4), picture(2), picture(12, True)]
-    assert indices(retain(pictures, {2, 99})) == [8, 2, 12]
-    assert indices(retain(pictures, ())) == [8, 12]
+    frames = [buffered(0, True), buffered(8, True), buffered(4), buffered(2), buffered(12, True)]
+    assert indices(retain(frames, {2, 99})) == [8, 2, 12]
+    assert indices(retain(frames, ())) == [8, 12]
 
 
 @pytest.mark.parametrize(("index", "nearest"), [(1, 0), (4, 0), (5, 8), (9, 8)])
 def test_of_two_equally_near_key_frames_the_earlier_is_the_nearest(index: int, nearest: int) -> None:
-    pictures = [picture(8, True), picture(0, True), picture(4), picture(5), picture(1)]
-    assert nearest_key(pictures, index).index == nearest
+    frames = [buffered(8, True), buffered(0, True), buffered(4), buffered(5), buffered(1)]
+    assert nearest_key(frames, index).index == nearest
 
 
 def test_objects_that_were_added_later_are_nowhere() -> None:
@@ -50,8 +50,8 @@ def test_masks_are_reduced_to_the_likeliest_label_or_the_mean_of_the_middle() ->
     probs[0, 1, 2:, 2:] = 1
     probs[0, 1, :, 8:] = 1
     masks = Masks(probs, torch.tensor([[True, True]]))
-    assert reduce(with_background(masks), hard=False)[0, :, 0].tolist() == [[0.5, 0, 0], [0.25, 0.5, 1]]
-    assert reduce(with_background(masks), hard=True)[0, :, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert reduce(with_background(masks), hard_labels=False)[0, :, 0].tolist() == [[0.5, 0, 0], [0.25, 0.5, 1]]
+    assert reduce(with_background(masks), hard_labels=True)[0, :, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
     unused = with_background(Masks(probs, torch.tensor([[True, False]])))
     assert unused[0, 2].sum() == 0
     assert torch.equal(unused.sum(1), torch.ones(1, 4, 12))

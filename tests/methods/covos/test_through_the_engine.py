@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from voslab.core import Frame, Masks, State, state
+from voslab.core import Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings, run
 from voslab.engine.codec_source import CodecSource
@@ -23,12 +23,12 @@ from voslab.video.encode import Encoding
 HEIGHT, WIDTH, STEP, FRAMES = 128, 192, 6, 14
 
 
-@state
+@state_dataclass
 class Nothing(State):
     pass
 
 
-class Knows(nn.Module):
+class Knows(Segmenter[Nothing]):
     """A base that knows where the object is."""
 
     stride = 1
@@ -63,7 +63,7 @@ def test_b_frames_of_a_pan_have_the_masks_of_their_key_frames_moved(tmp_path: Pa
         Image.fromarray(scene[:, STEP * index : STEP * index + WIDTH]).save(file)
     codec_source = CodecSource(tmp_path / "coded", Encoding(bframes=3, b_adapt=0, refs=1, b_pyramid="none", weightp=0))
     network = CoVOS(Knows(), refine=False, correction=False)
-    predictions = run(network, codec_source.pictures(files), {0: mask(0).astype(np.int64)}, Settings(size=size))
+    predictions = run(network, codec_source.frames(files), {0: mask(0).astype(np.int64)}, Settings(size=size))
     scores = {}
     for prediction in predictions:
         if not prediction.key:
@@ -85,7 +85,7 @@ class Watched(CoVOS):
     def propagate(self, frame: Frame, state: CoVOSState) -> tuple[Propagated, CoVOSState]:
         assert frame.codec is not None
         assert frame.codec.references is not None
-        held = {picture.index for picture in state.pictures}
+        held = {entry.index for entry in state.buffered}
         if lost := {i for i in frame.codec.references.unique().tolist() if i >= 0} - held:
             self.lost.append((frame.index, lost))
         self.held.append(len(held))
@@ -100,7 +100,7 @@ class Watched(CoVOS):
     ],
 )
 def test_what_b_frames_refer_to_is_held_and_no_more(tmp_path: Path, encoding: Encoding, most: int) -> None:
-    # A picture that flickers is predicted from pictures far away.
+    # A flickering frame is predicted from distant frames.
     rng = np.random.default_rng(0)
     kinds = [np.kron(rng.integers(30, 220, (16, 24, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(13)]
     files = [tmp_path / f"{index:05d}.png" for index in range(60)]
@@ -109,7 +109,7 @@ def test_what_b_frames_refer_to_is_held_and_no_more(tmp_path: Path, encoding: En
     network = Watched()
     first = np.zeros((HEIGHT, WIDTH), np.int64)
     first[40:88, 100:160] = 1
-    count = sum(1 for _ in run(network, CodecSource(tmp_path, encoding, fill="none").pictures(files), {0: first}))
+    count = sum(1 for _ in run(network, CodecSource(tmp_path, encoding, fill="none").frames(files), {0: first}))
     assert count == len(files)
     assert len(network.held) > 30
     assert not network.lost

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from voslab.core import CodecData, Frame, Masks, Segmenter, State, state
+from voslab.core import CodecData, Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.methods import registry
 from voslab.methods.covos.network import CoVOS, CoVOSState
@@ -61,13 +61,13 @@ def given(objects: int = 1, index: int = 0) -> Masks:
     return Masks(probs, torch.ones(1, objects, dtype=torch.bool))
 
 
-@state
+@state_dataclass
 class SeenState(State):
     seen: list[int]
     slot_mask: Tensor
 
 
-class Oracle(nn.Module):
+class Oracle(Segmenter[SeenState]):
     """Knows all masks of the square, notes which frames it is shown, and has low-level features of its own."""
 
     stride = 2

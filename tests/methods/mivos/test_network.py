@@ -34,14 +34,14 @@ def small(**parameters: object) -> MiVOS:
 @torch.no_grad()
 def test_the_memory_follows_its_policy(parameters: dict[str, object], kept: list[int], filled: list[int]) -> None:
     banks = [state.memory.banks[0] for state in video(small(**parameters), 7)]
-    assert [bank.kept for bank in banks] == kept
-    assert [bank.filled for bank in banks] == filled
+    assert [bank.retained for bank in banks] == kept
+    assert [bank.readable for bank in banks] == filled
 
 
 @torch.no_grad()
 def test_a_frame_with_given_masks_stays_and_the_count_begins_anew() -> None:
     states = list(video(small(memory_every=3), 8, late=2))
-    frames = [[bank.kept for bank in state.memory.banks] for state in states]
+    frames = [[bank.retained for bank in state.memory.banks] for state in states]
     # Frames 0, 2 (with the new object), 5.
     assert frames == [[1], [1, 0], [2, 1], [2, 1], [2, 1], [3, 2], [3, 2]]
 

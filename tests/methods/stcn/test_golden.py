@@ -54,7 +54,7 @@ def test_affinity(golden: Golden, network: STCN, first: tuple[DenseMemory, Query
     assert bank.keys is not None
     assert bank.keys.shape[1] == 1, "one affinity for all objects"
     # Values that pick out one position each read the affinity itself.
-    picking = DenseMemory([type(bank)(1)]).write(bank.keys, torch.eye(60).view(1, 1, 60, 60), stay=True)
+    picking = DenseMemory([type(bank)(1)]).write(bank.keys, torch.eye(60).view(1, 1, 60, 60), retain=True)
     golden.check("affinity_full", picking.read(flatten_hw(query.key), None, "l2")[0, 0].T)
     keys, queries = bank.keys[0, 0], flatten_hw(query.key)[0]
     golden.check("similarity", (2 * keys @ queries.T - keys.square().sum(1, keepdim=True)) / 8)

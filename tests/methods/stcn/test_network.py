@@ -42,14 +42,14 @@ def test_a_frame_is_encoded_once() -> None:
 @torch.no_grad()
 def test_the_memory_follows_its_policy(parameters: dict[str, object], kept: list[int], filled: list[int]) -> None:
     banks = [state.memory.banks[0] for state in video(small(**parameters), 7)]
-    assert [bank.kept for bank in banks] == kept
-    assert [bank.filled for bank in banks] == filled
+    assert [bank.retained for bank in banks] == kept
+    assert [bank.readable for bank in banks] == filled
 
 
 @torch.no_grad()
 def test_a_late_object_begins_with_its_frame_which_stays_for_all() -> None:
     states = list(video(small(memory_every=3), 8, late=2))
-    frames = [[bank.kept for bank in state.memory.banks] for state in states]
+    frames = [[bank.retained for bank in state.memory.banks] for state in states]
     # Frames 0, 2 (with the new object), 5.
     assert frames == [[1], [1, 0], [2, 1], [2, 1], [2, 1], [3, 2], [3, 2]]
 
@@ -63,7 +63,7 @@ def test_objects_that_come_after_an_empty_beginning_are_remembered() -> None:
     assert state.memory.banks == []
     state = network.add(frame(2), masks(2), state)
     logits, state = network.step(frame(3), state)
-    assert state.memory.banks[0].kept == 1
+    assert state.memory.banks[0].retained == 1
     assert logits.shape == (1, 3, 32, 48)
 
 
@@ -75,7 +75,7 @@ def test_masks_that_are_given_late_are_aggregated_with_the_old() -> None:
     inside = masks(1).probs[0, 0].bool()
     assert (added[0, 1][inside] > 1 - 1e-4).all()
     assert (added[0, 0][inside] < 1e-4).all()
-    # Outside of the new mask the older object's odds are squared, as for any single object.
+    # Outside of the new mask the older object's log_odds are squared, as for any single object.
     before = state.masks.probs[0, 0][~inside].double()
     expected = before**2 / (before**2 + (1 - before) ** 2)
     assert (added[0, 0][~inside] - expected).abs().max() < 1e-5
@@ -128,7 +128,7 @@ def test_gradients_reach_every_parameter_through_three_frames(checkpoint: bool) 
 def test_in_training_every_frame_stays_and_every_position_is_read() -> None:
     network = small(top_k=1).train()
     *_, state = video(network, 4)
-    assert state.memory.banks[0].kept == 3
+    assert state.memory.banks[0].retained == 3
     query = network.encode(frame(5).image)
     assert not torch.allclose(network.read(query, state.memory), network.eval().read(query, state.memory))
 

@@ -44,10 +44,10 @@ def test_layers(golden: Golden, network: STM) -> None:
     readout = network.read(query, memory)
     golden.check("frame1_readout", readout[0])
 
-    odds = network.decode(query, readout)
+    log_odds = network.decode(query, readout)
     stored = golden["frame1_logits"]
-    assert np.abs(odds[0, :, ::2, ::2].numpy() - (stored[:, 1] - stored[:, 0])).max() < 1e-4 * np.abs(stored).max()
-    golden.check("frame1_aggregated_logit", aggregate_product(odds, masks.slot_mask)[0])
+    assert np.abs(log_odds[0, :, ::2, ::2].numpy() - (stored[:, 1] - stored[:, 0])).max() < 1e-4 * np.abs(stored).max()
+    golden.check("frame1_aggregated_logit", aggregate_product(log_odds, masks.slot_mask)[0])
 
 
 @pytest.mark.parametrize(("policy", "every"), [("all", 1), ("every2", 2)])

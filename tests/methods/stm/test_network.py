@@ -46,7 +46,7 @@ def test_frames_in_memory_follow_the_policy(previous: bool, expected: list[int])
     read = []
     for index in range(1, 7):
         _, state = network.step(frame(index), state)
-        read.append(state.memory.banks[0].filled)
+        read.append(state.memory.banks[0].readable)
     assert read == expected
 
 
@@ -68,7 +68,7 @@ def test_an_added_object_corrects_what_is_memorised() -> None:
     state = network.add(frame(1), masks(2), state)
     _, state = network.step(frame(2), state)
     assert [bank.objects for bank in state.memory.banks] == [1, 2]
-    assert [bank.filled for bank in state.memory.banks] == [2, 1]
+    assert [bank.readable for bank in state.memory.banks] == [2, 1]
     logits, _ = network.step(frame(3), state)
     assert logits.shape == (1, 4, 32, 48)
 

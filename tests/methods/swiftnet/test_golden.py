@@ -46,11 +46,11 @@ def test_layers(golden: Golden, network: SwiftNet) -> None:
     golden.check("frame1_query_value", query.value)
     readout = network.read(query, memory)
     golden.check("frame1_memory_out", torch.cat([readout[0], query.value.expand_as(readout[0])], 1))
-    golden.check("frame1_aspp", network.aspp(readout[0], network.aspp.share(query.value)))
-    odds = network.decode(query, readout)
+    golden.check("frame1_aspp", network.aspp(readout[0], network.aspp.forward_shared(query.value)))
+    log_odds = network.decode(query, readout)
     stored = golden["frame1_logits"]
-    assert np.abs(odds[0, :, ::2, ::2].numpy() - (stored[:, 1] - stored[:, 0])).max() < 1e-4 * np.abs(stored).max()
-    logits = aggregate_product(odds, masks.slot_mask)
+    assert np.abs(log_odds[0, :, ::2, ::2].numpy() - (stored[:, 1] - stored[:, 0])).max() < 1e-4 * np.abs(stored).max()
+    logits = aggregate_product(log_odds, masks.slot_mask)
     golden.check("frame1_probs", logits.softmax(1)[0], absolute=True)
 
     state = network.begin(Frame(0, frames[:1]), masks.with_probs(object_probabilities(logits)))
@@ -73,7 +73,7 @@ def test_video(golden: Golden, network: SwiftNet, chunk: int) -> None:
     for index in range(1, len(frames)):
         logits, state = network.step(Frame(index, frames[index : index + 1]), state)
         outputs.append(logits[0])
-        columns += state.memory.columns
+        columns += state.memory.num_readable
     golden.check("probs", torch.stack(outputs).softmax(1), absolute=True)
     golden.check_labels("labels", torch.stack(outputs).argmax(1).numpy())
     assert columns == golden["memory_columns"].tolist()

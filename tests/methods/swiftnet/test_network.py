@@ -43,12 +43,12 @@ def test_a_frame_is_encoded_once(backbone: str) -> None:
 )
 @torch.no_grad()
 def test_the_memory_follows_its_policy(parameters: dict[str, object], columns: list[int]) -> None:
-    assert [state.memory.columns for state in video(small(**parameters), 7)] == [[count] for count in columns]
+    assert [state.memory.num_readable for state in video(small(**parameters), 7)] == [[count] for count in columns]
 
 
 @torch.no_grad()
 def test_a_late_object_begins_with_its_frame() -> None:
-    columns = [state.memory.columns for state in video(small(memory_every=1), 6, late=2)]
+    columns = [state.memory.num_readable for state in video(small(memory_every=1), 6, late=2)]
     assert columns == [[6], [12, 0], [13, 6], [14, 12], [15, 13]]
 
 
@@ -59,7 +59,7 @@ def test_objects_that_come_after_an_empty_beginning_are_remembered() -> None:
     for index in (1, 2):
         _, state = network.step(frame(index), state)
     logits, state = network.step(frame(3), network.add(frame(2), masks(2), state))
-    assert state.memory.columns == [6]
+    assert state.memory.num_readable == [6]
     assert logits.shape == (1, 3, 32, 48)
 
 
@@ -112,7 +112,7 @@ def test_a_batch_with_different_updates_equals_its_clips() -> None:
         assert torch.allclose(both, torch.cat([a, b]), atol=1e-4)
         seen.append(states[0].due)
     assert [True, False] in seen
-    assert states[1].memory.columns > states[2].memory.columns
+    assert states[1].memory.num_readable > states[2].memory.num_readable
 
 
 @torch.no_grad()

@@ -15,22 +15,22 @@ from voslab.core import CodecData, Frame, Masks
 from voslab.engine import Settings, run
 from voslab.engine.codec_source import CodecSource
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.methods.vectors.network import Seen, Vectors, VectorsState, follow
+from voslab.methods.vectors.network import BufferedMasks, Vectors, VectorsState, follow
 from voslab.video.encode import Encoding
 
 HEIGHT, WIDTH = 5, 8
 
 
-def slow(pictures: dict[int, Tensor], motion: Tensor, references: Tensor, unmoved: Tensor) -> Tensor:
+def slow(sources: dict[int, Tensor], motion: Tensor, references: Tensor, unmoved: Tensor) -> Tensor:
     out = unmoved.clone()
     for y in range(HEIGHT):
         for x in range(WIDTH):
             for which in (0, 1):
                 index = int(references[0, which, y, x])
-                if index in pictures:
+                if index in sources:
                     dx, dy = motion[0, 2 * which : 2 * which + 2, y, x].tolist()
                     row, column = min(max(round(y + dy), 0), HEIGHT - 1), min(max(round(x + dx), 0), WIDTH - 1)
-                    out[0, :, y, x] = pictures[index][0, :, row, column]
+                    out[0, :, y, x] = sources[index][0, :, row, column]
                     break
     return out
 
@@ -41,7 +41,9 @@ def test_following_is_what_a_loop_over_pixels_gives(seed: int) -> None:
     motion = torch.randint(-40, 41, (1, 4, HEIGHT, WIDTH), generator=rng) / 8
     references = torch.tensor([-1, 0, 4, 7])[torch.randint(0, 4, (1, 2, HEIGHT, WIDTH), generator=rng)].short()
     unmoved, *probs = (torch.randint(0, 2, (1, 3, HEIGHT, WIDTH), generator=rng).float() for _ in range(3))
-    moved = follow([Seen(0, probs[0]), Seen(4, probs[1])], CodecData("B", motion, references), unmoved)
+    moved = follow(
+        [BufferedMasks(0, probs[0]), BufferedMasks(4, probs[1])], CodecData("B", motion, references), unmoved
+    )
     assert torch.equal(moved, slow({0: probs[0], 4: probs[1]}, motion, references, unmoved))
 
 
@@ -63,13 +65,13 @@ def test_what_no_vector_serves_stays_and_later_objects_follow_from_their_frame_o
     assert found == [[1, 1, 0, 2]]
     both = torch.tensor([[[[0, 0, 0, 2]], [[4, 4, 4, 4]]]]).short()
     found, _ = labels(network, Frame(3, image, CodecData("B", left, both)), state)
-    assert found == [[1, 1, 0, 0]], "the past goes before the future; picture 0 has no second object"
-    assert len(Vectors(buffer=2).step(Frame(5, image), state)[1].pictures) == 2
+    assert found == [[1, 1, 0, 0]], "the past goes before the future; frame 0 has no second object"
+    assert len(Vectors(buffer=2).step(Frame(5, image), state)[1].buffered) == 2
     with pytest.raises(ValueError, match="buffer=0"):
         Vectors(buffer=0)
 
 
-def test_a_pan_carries_the_mask_along(tmp_path: Path) -> None:
+def test_masks_follow_a_pan(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene = np.kron(rng.integers(0, 255, (24, 60, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     truth = np.zeros(scene.shape[:2], np.int64)
@@ -81,9 +83,7 @@ def test_a_pan_carries_the_mask_along(tmp_path: Path) -> None:
     codec_source = CodecSource(tmp_path / "coded", Encoding(refs=1, b_pyramid="none", weightp=0))
 
     def score(network: Vectors | CopyFirst) -> float:
-        found = (
-            list(run(network, codec_source.pictures(tuple(files)), {0: truth[:, views[0]]}, Settings()))[-1].ids == 1
-        )
+        found = list(run(network, codec_source.frames(tuple(files)), {0: truth[:, views[0]]}, Settings()))[-1].ids == 1
         last = truth[:, views[-1]] == 1
         return float((found & last).sum() / (found | last).sum())
 
@@ -106,7 +106,7 @@ class Watched(Vectors):
         self.held: list[int] = []
 
     def step(self, frame: Frame, state: VectorsState) -> tuple[Tensor, VectorsState]:
-        self.held.append(len(state.pictures))
+        self.held.append(len(state.buffered))
         return super().step(frame, state)
 
 
@@ -124,7 +124,7 @@ def test_what_a_stream_no_longer_refers_to_is_forgotten_and_not_missed(tmp_path:
     watched = Watched()
     for one, other in zip(
         *(
-            run(network, codec_source.pictures(tuple(files)), {0: first}, Settings())
+            run(network, codec_source.frames(tuple(files)), {0: first}, Settings())
             for network in (watched, Hoarding(40))
         ),
         strict=True,

@@ -11,7 +11,7 @@ from tests.video.clips import encode
 from tests.video.test_codec_reader import SPEED, fields, pan
 from voslab.core import RawFrame
 from voslab.video.codec_reader import Resolution, codec_frames
-from voslab.video.motion.intra_fill import Fill, with_fill
+from voslab.video.motion.intra_fill import Fill, fill_intra_blocks
 
 COUNT = 13
 
@@ -22,18 +22,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode(tmp_path_factory.mktemp("fill") / "a.mp4", pan(COUNT, (64, 96)), crf="10", **{"x264-params": options})
 
 
-def holes(pictures: list[RawFrame], where: tuple[slice, slice]) -> list[RawFrame]:
+def holes(frames: list[RawFrame], where: tuple[slice, slice]) -> list[RawFrame]:
     """The pictures, whose B-frames have intra blocks at rows and columns."""
     made = []
-    for picture in pictures:
-        codec = picture.codec
+    for frame in frames:
+        codec = frame.codec
         assert codec is not None
         if codec.type == "B":
-            motion, references, residual = (field.clone() for field in fields(picture))
+            motion, references, residual = (field.clone() for field in fields(frame))
             for field, empty in ((motion, 0), (references, -1), (residual, 0)):
                 field[..., where[0], where[1]] = empty
             codec = replace(codec, motion=motion, references=references, residual=residual)
-        made.append(replace(picture, codec=codec))
+        made.append(replace(frame, codec=codec))
     return made
 
 
@@ -44,7 +44,7 @@ def test_holes_of_a_pan_move_with_it_and_the_rest_stays(path: Path, fill: Fill, 
     where = (slice(24 // scale, 40 // scale), slice(32 // scale, 64 // scale))
     plain = holes(list(codec_frames(path, resolution=resolution)), where)
     errors, residuals, count = [], [], 0
-    for before, after in zip(plain, with_fill(iter(plain), fill), strict=True):
+    for before, after in zip(plain, fill_intra_blocks(iter(plain), fill), strict=True):
         assert before.codec is not None
         if before.codec.type != "B":
             assert after is before
@@ -70,24 +70,24 @@ def test_holes_of_a_pan_move_with_it_and_the_rest_stays(path: Path, fill: Fill, 
 
 def test_without_anything_to_take_from_a_picture_stays(path: Path) -> None:
     plain = holes(list(codec_frames(path, resolution="quarter")), (slice(None), slice(None)))
-    for before, after in zip(plain, with_fill(plain, "nearest"), strict=True):
+    for before, after in zip(plain, fill_intra_blocks(plain, "nearest"), strict=True):
         assert after is before
-    for before, after in zip(plain, with_fill(plain, "flow"), strict=True):
+    for before, after in zip(plain, fill_intra_blocks(plain, "flow"), strict=True):
         assert before.codec is not None
         assert before.codec.type != "B" or (fields(after)[1] >= 0).all()
-    assert all(one is other for one, other in zip(plain, with_fill(plain, "none"), strict=True))
+    assert all(one is other for one, other in zip(plain, fill_intra_blocks(plain, "none"), strict=True))
 
 
 def test_the_nearest_cell_is_the_nearest(path: Path) -> None:
     random = np.random.default_rng(0)
-    picture = next(p for p in codec_frames(path, resolution="quarter") if p.codec and p.codec.type == "B")
-    assert picture.codec is not None
+    frame = next(p for p in codec_frames(path, resolution="quarter") if p.codec and p.codec.type == "B")
+    assert frame.codec is not None
     motion = torch.from_numpy(random.normal(size=(1, 4, 16, 24)).astype(np.float32))
     references = torch.from_numpy(np.where(random.random((1, 1, 16, 24)) < 0.2, 0, -1).astype(np.int32)).repeat(
         1, 2, 1, 1
     )
-    codec = replace(picture.codec, motion=motion, references=references, residual=None)
-    *_, filled = with_fill([replace(picture, codec=codec)], "nearest")
+    codec = replace(frame.codec, motion=motion, references=references, residual=None)
+    *_, filled = fill_intra_blocks([replace(frame, codec=codec)], "nearest")
     assert filled.codec is not None
     assert filled.codec.motion is not None
     there = np.argwhere(references[0, 0].numpy() >= 0)

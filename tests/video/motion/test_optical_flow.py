@@ -10,9 +10,9 @@ import torch
 from tests.video.clips import encode
 from tests.video.test_codec_reader import SPEED, fields, pan
 from voslab.core import CodecData, RawFrame
+from voslab.core.warp import warp
 from voslab.video.codec_reader import Resolution, codec_frames
-from voslab.video.motion.optical_flow import Motion, optical_flow, with_motion
-from voslab.video.motion.warp import carried
+from voslab.video.motion.optical_flow import Motion, optical_flow, replace_motion
 
 INSIDE = {"full": (slice(None), slice(24, -24), slice(32, -32)), "quarter": (slice(None), slice(6, -6), slice(8, -8))}
 
@@ -31,7 +31,7 @@ def test_a_pan_gives_the_pan_and_leads_to_the_key_frames_around(
     plain = list(codec_frames(path, resolution=resolution))
     keys = [p.index for p in plain if p.codec and p.codec.type != "B"]
     inside, errors = INSIDE[resolution], []
-    for before, after in zip(plain, with_motion(iter(plain), motion), strict=True):
+    for before, after in zip(plain, replace_motion(iter(plain), motion), strict=True):
         if before.index in keys:
             assert after is before
             continue
@@ -53,28 +53,31 @@ def test_a_pan_gives_the_pan_and_leads_to_the_key_frames_around(
 
 
 def test_the_codec_s_own_is_passed_on(path: Path) -> None:
-    for one, other in zip(codec_frames(path), with_motion(codec_frames(path), "codec"), strict=True):
+    for one, other in zip(codec_frames(path), replace_motion(codec_frames(path), "codec"), strict=True):
         assert torch.equal(fields(one)[0], fields(other)[0])
 
 
-def test_flow_carries_the_picture_it_was_made_of() -> None:
+def test_warping_along_flow_gives_the_frame_the_flow_was_computed_for() -> None:
     images = pan(3)
     motion = torch.zeros(1, 4, 64, 96)
     nothing = CodecData("B", motion, torch.zeros(1, 2, 64, 96, dtype=torch.int32))
-    pictures = [
+    frames = [
         RawFrame(0, images[0], CodecData("I")),
         RawFrame(2, images[2], CodecData("P")),
         RawFrame(1, images[1], nothing),
     ]
-    *_, last = with_motion(pictures, "flow")
+    *_, last = replace_motion(frames, "flow")
     values = {i: torch.from_numpy(images[i]).permute(2, 0, 1)[None].float() for i in (0, 2)}
     assert last.codec is not None
-    moved, known = carried(last.codec, values, "bilinear")
+    assert last.codec.motion is not None
+    assert last.codec.references is not None
+    moved, known = warp(values, last.codec.motion, last.codec.references, "bilinear")
     assert known.all()
     error = (moved[0].permute(1, 2, 0).numpy() - images[1])[8:-8, 8:-8]
     assert np.abs(error).mean() < 3
     luma = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255 for image in images]
-    predicted, _ = carried(last.codec, {i: torch.from_numpy(luma[i])[None, None] for i in (0, 2)}, "bilinear")
+    lumas = {i: torch.from_numpy(luma[i])[None, None] for i in (0, 2)}
+    predicted, _ = warp(lumas, last.codec.motion, last.codec.references, "bilinear")
     assert np.abs(fields(last)[2][0, 0].numpy() - (luma[1] - predicted[0, 0].numpy())).max() < 0.02
     assert optical_flow(images[1][..., 0], images[1][..., 0]).shape == (64, 96, 2)
 
@@ -86,13 +89,13 @@ def test_vectors_as_flow_stretch_one_vector_and_stand_still_without() -> None:
     motion[0, :, 0, 2] = torch.tensor([0.0, 0, 6, 3])
     image = np.zeros((4, 16, 3), np.uint8)
     first, key = RawFrame(0, image, CodecData("I")), RawFrame(6, image, CodecData("P"))
-    pictures = [first, key, RawFrame(2, image, CodecData("B", motion, references))]
-    *_, last = with_motion(pictures, "vectors_as_flow")
+    frames = [first, key, RawFrame(2, image, CodecData("B", motion, references))]
+    *_, last = replace_motion(frames, "vectors_as_flow")
     assert last.codec is not None
     assert last.codec.motion is not None
     assert last.codec.motion[0, :2, 0].T.tolist() == [[4, -2], [4, -2], [-3, -1.5], [0, 0]]
     assert not last.codec.motion[0, 2:].any()
-    *_, alone = with_motion(pictures[1:], "vectors_as_flow")
+    *_, alone = replace_motion(frames[1:], "vectors_as_flow")
     assert alone.codec is not None
     assert alone.codec.motion is not None
     assert alone.codec.motion[0, 2:, 0].T.tolist() == [[-8, 4], [-8, 4], [6, 3], [0, 0]]

@@ -1,4 +1,4 @@
-"""Augmentation of whole clips: one draw of parameters for all frames. The only file that knows albumentations."""
+"""Augments clips with albumentations, with the same random parameters for all frames."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from numpy.typing import NDArray
 from voslab.core import VOID, ConfigError, generator
 
 MEAN = (124, 116, 104)
-"""Colour of the pixels that a transform uncovers: the mean of ImageNet, so zero after normalisation."""
+"""Fill colour of uncovered pixels: the mean of ImageNet, which is zero after normalisation."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a clip. A part that is off (0, or scale 1) leaves every byte as it is.
+    """Parameters of clip augmentation. A disabled operation (0, or scale 1) leaves pixels unchanged.
 
     Attributes:
-        size: height and width of the result, in pixels.
-        short: length of the shorter side that frames are brought to before everything else; None leaves them.
-        fit: how to get there after the affine part: `resize` to it, or pad and `crop` at random, preferring places
-            with object pixels in the first frame.
-        flip: chance of mirroring left and right.
-        rotate: largest angle, degrees, either way.
-        shear: largest shear along the rows, degrees, either way.
-        scale: least and largest factor, the same for height and width.
-        jitter: largest relative change of brightness, contrast and saturation, and twice the largest turn of the hue.
+        size: Output height and width in pixels.
+        short: Length of the shorter side after an initial resize; None for no initial resize.
+        fit: How to reach `size` after the affine transform: `resize`, or random padding and `crop` around object pixels
+            of the first frame.
+        flip: Probability of a horizontal flip.
+        rotate: Maximum rotation in degrees, in both directions.
+        shear: Maximum horizontal shear in degrees, in both directions.
+        scale: Minimum and maximum scale factor, equal for height and width.
+        jitter: Maximum relative change of brightness, contrast and saturation, and twice the maximum shift of hue.
+
+    Raises:
+        ConfigError: If a value is out of range.
     """
 
     size: tuple[int, int]
@@ -59,10 +62,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class ClipTransform:
-    """A built `Augmentation`; make it with `build`.
+    """Augmentation pipeline; see `build_transform`.
 
     Attributes:
-        compose: the albumentations pipeline for one frame.
+        compose: Albumentations pipeline for one frame.
     """
 
     compose: Any
@@ -70,15 +73,15 @@ class ClipTransform:
     def __call__(
         self, images: Sequence[NDArray[np.uint8]], labels: Sequence[NDArray[np.uint8]], seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Apply one draw of parameters, named by `seed`, to all frames.
+        """Apply the same random parameters to all frames.
 
         Args:
-            images: T of H W 3 uint8, all of one size.
-            labels: T of H W uint8; ids are never mixed. Uncovered pixels become background.
-            seed: any non-negative number.
+            images: T frames H W 3 uint8 of equal size.
+            labels: T label maps H W uint8; ids are not interpolated. Uncovered pixels become background.
+            seed: Non-negative seed of the parameters.
 
         Returns:
-            T h w 3 and T h w, uint8, of the augmentation's size.
+            Images T h w 3 and labels T h w, uint8, in the output size.
         """
         # Frame by frame with the generators wound back: given all frames at once albumentations 2.0.8 packs them into
         # one image of 3 T channels, warps four at a time and so gives later frames a border of wrong colours. The
@@ -97,8 +100,12 @@ class ClipTransform:
         return result
 
 
-def build(augmentation: Augmentation) -> ClipTransform:
-    """Make the transform of an augmentation. Imports albumentations, which then asks no server for news."""
+def build_transform(augmentation: Augmentation) -> ClipTransform:
+    """Build the transform of an augmentation. Imports albumentations with its online update check disabled.
+
+    Args:
+        augmentation: The parameters.
+    """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations as A
     import cv2

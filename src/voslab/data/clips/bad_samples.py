@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence as ListOf
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +19,14 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class ResampleOnError(Dataset[ClipItem]):
-    """A data set of clips in which another clip of the same epoch stands in for one that cannot be read.
+    """Replaces a clip that cannot be read by another clip of the same epoch.
 
-    Which one, the address alone decides, so workers, processes and resumed runs agree. The item's `skipped` says what
-    was wrong.
+    The replacement depends only on the address, so workers, processes and resumed runs agree. The `skipped` field of
+    the item holds the reasons.
 
     Attributes:
-        clips: the data set.
-        attempts: clips that are tried, the right one included.
+        clips: The data set.
+        attempts: Maximum number of clips to try, including the original.
     """
 
     clips: ClipDataset
@@ -36,7 +36,7 @@ class ResampleOnError(Dataset[ClipItem]):
         return len(self.clips)
 
     def __getitem__(self, address: tuple[int, int]) -> ClipItem:
-        """The clip of (epoch, index) or of another index. Raises `DataError` when none of the attempts can be read."""
+        """Return the clip at (epoch, index) or a replacement. Raises `DataError` if all attempts fail."""
         epoch, index = address
         try:
             return self.clips[address]
@@ -51,11 +51,11 @@ class ResampleOnError(Dataset[ClipItem]):
         raise DataError(f"{reasons[0]}; {len(reasons) - 1} other clips could not be read in its place")
 
 
-class Skipped:
-    """Counts the clips of an epoch that could not be read.
+class BadSampleCounter:
+    """Counts the unreadable clips of an epoch.
 
     Args:
-        limit: the largest share of an epoch's clips.
+        limit: Maximum fraction of an epoch's clips.
     """
 
     def __init__(self, limit: float) -> None:
@@ -63,11 +63,16 @@ class Skipped:
         self.epoch = 0
         self.reasons: list[str] = []
 
-    def add(self, epoch: int, clips: int, reasons: ListOf[str]) -> None:
-        """Count and log those of a batch; `clips` are those of the epoch in this process.
+    def add(self, epoch: int, clips: int, reasons: Sequence[str]) -> None:
+        """Count and log the unreadable clips of a batch.
+
+        Args:
+            epoch: Current epoch.
+            clips: Number of clips per epoch in this process.
+            reasons: One message per unreadable clip.
 
         Raises:
-            DataError: with the list, when there are too many.
+            DataError: If the count exceeds the limit; the message lists the reasons.
         """
         if epoch != self.epoch:
             self.epoch, self.reasons = epoch, []
@@ -81,16 +86,16 @@ class Skipped:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The count so far, in plain types."""
+        """Return the count in plain types."""
         return {"epoch": self.epoch, "reasons": list(self.reasons)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the count."""
         self.epoch, self.reasons = state["epoch"], list(state["reasons"])
 
 
-def listed(reasons: ListOf[str]) -> str:
-    """Different reasons in one line, those behind the twentieth as a number.
+def listed(reasons: Sequence[str]) -> str:
+    """Join distinct reasons in one line; those after the twentieth are only counted.
 
     >>> listed(["a.png: broken", "b.png: broken", "a.png: broken"])
     'a.png: broken; b.png: broken'

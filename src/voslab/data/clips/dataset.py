@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as ListOf
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from voslab.core import VOID, Clip, ConfigError, DataError, generator
 from voslab.data.clips.augmentation import Augmentation, ClipTransform
 from voslab.data.clips.sampling import Curriculum, Milestones, choose_objects, sample_frames
-from voslab.data.video_sequence import Sequence
+from voslab.data.video_sequence import VideoSequence
 
 _ATTEMPTS = 8
 
@@ -99,7 +99,7 @@ class ClipSource(Protocol):
 class VideoClips:
     """Clips from annotated videos. Raises `DataError` naming a video that is too short."""
 
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[VideoSequence, ...]
     settings: ClipSettings
 
     def __post_init__(self) -> None:
@@ -140,7 +140,7 @@ class VideoClips:
         raise DataError(f"sequence {sequence.name}: no object in any of its {len(sequence)} masks")
 
 
-def _void(sequence: Sequence) -> int:
+def _void(sequence: VideoSequence) -> int:
     """Void in the labels of a sequence: -1 in a source that declares none, where 255 may be an object."""
     return -1 if sequence.void is None else VOID
 
@@ -257,7 +257,7 @@ def _drop_hidden(labels: NDArray[np.uint8], count: int, min_area: int) -> tuple[
     return np.stack([cv2.LUT(frame, table) for frame in labels]), areas[stay]
 
 
-def collate(items: ListOf[ClipItem]) -> Clip:
+def collate(items: Sequence[ClipItem]) -> Clip:
     """Stack clips into a batch of bytes. All have the same number of slots, so all processes of a run agree on it."""
     return Clip(
         images=torch.stack([item.images for item in items]),

@@ -1,48 +1,52 @@
-"""Several training sources side by side: how many clips of each, and what each does its own way."""
+"""Combines training sources: clips per source and settings that differ between sources."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from collections.abc import Sequence as ListOf
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from voslab.core import ConfigError, DataError
 from voslab.data.clips.dataset import ClipSettings, ClipSource, VideoClips
 from voslab.data.clips.sampling import Curriculum, Milestones
-from voslab.data.video_sequence import Sequence
+from voslab.data.video_sequence import VideoSequence
 
 log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class Drawable(Protocol):
-    """Whatever becomes a `ClipSource` once it is known how clips are drawn, such as `PseudoClips`."""
+    """Anything that becomes a `ClipSource` with given clip settings, such as `PseudoClips`."""
 
     def clips(self, settings: ClipSettings) -> ClipSource:
-        """Open it."""
+        """Open the source."""
         ...
 
 
-Videos = Callable[[], tuple[Sequence, ...]] | tuple[Sequence, ...]
+Videos = Callable[[], tuple[VideoSequence, ...]] | tuple[VideoSequence, ...]
 Source = Videos | Drawable
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedSource:
     """One of several training sources.
 
+    `gap` and the attributes after it override those of `ClipSettings`; None keeps the common value.
+
     Attributes:
-        source: videos, or a function that lists them, or something `Drawable`.
-        repeats: how often an epoch goes through its videos or stills.
-        weight: instead of that, its share of the `clips_per_epoch`, against the weights of the others; 0 leaves it out.
-        gap: as in `ClipSettings`, like the attributes below; None: as the other sources do.
-        curriculum: replaces the most of `gap`.
-        every: frames of the video from one frame of the source to the next; 5 for YouTube-VOS at 6 fps.
-        reverse: chance to run backwards.
-        max_objects: most targets.
-        min_area: of a target.
+        source: Videos, a function that lists them, or a `Drawable`.
+        repeats: Number of clips per video or image in an epoch.
+        weight: Relative weight of the source in `clips_per_epoch`, instead of `repeats`; 0 disables the source.
+        gap: Minimum and maximum frame gap.
+        curriculum: Maximum gap by epoch, instead of that of `gap`.
+        every: Frames of the video per frame of the source; 5 for YouTube-VOS at 6 fps.
+        reverse: Probability of a reversed clip.
+        max_objects: Maximum number of targets.
+        min_area: Minimum area of a target in pixels.
+
+    Raises:
+        ConfigError: If `repeats` is not positive or `weight` is negative.
     """
 
     source: Source
@@ -60,38 +64,44 @@ class Part:
             raise ConfigError(f"data: repeats={self.repeats} must be positive, weight={self.weight} not negative")
 
     def settings(self, common: ClipSettings) -> ClipSettings:
-        """Those of all sources, with what this one does its own way."""
+        """Return the common settings with the overrides of this source."""
         names = ("gap", "curriculum", "every", "reverse", "max_objects", "min_area")
         own: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.gap is not None:
-            own.setdefault("curriculum", None)  # which would go before it
+            own.setdefault("curriculum", None)  # it would take precedence over the gap
         return replace(common, **own)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Opened sources and the clips of each in an epoch."""
+    """Opened sources and the number of clips of each per epoch."""
 
     sources: tuple[ClipSource, ...]
     counts: tuple[int, ...]
 
 
-def mix(
-    train: Source | Part | ListOf[Source | Part],
+def open_mixture(
+    train: Source | WeightedSource | Sequence[Source | WeightedSource],
     settings: ClipSettings,
     clips_per_epoch: int | None,
     skip_limit: float = 0.0,
 ) -> Mixture:
     """Open training sources.
 
-    Without weights each source gives its places times its repeats, or, of `clips_per_epoch`, as large a share as that.
-    Videos that are too short are left out where they are no more than `skip_limit` of their source.
+    Without weights, a source contributes its number of videos or images times `repeats`; with `clips_per_epoch`, clips
+    are distributed in these proportions.
+
+    Args:
+        train: A training source or a list of them.
+        settings: Common clip settings.
+        clips_per_epoch: Total number of clips per epoch; None for the natural number.
+        skip_limit: Maximum fraction of a source's videos that may be too short; these are skipped.
 
     Raises:
-        ConfigError: weights for some sources only, or without `clips_per_epoch`.
-        DataError: a source is damaged, has nothing, or its videos are too short.
+        ConfigError: If only some sources have weights, or weights are given without `clips_per_epoch`.
+        DataError: If a source is damaged or empty, or too many of its videos are too short.
     """
-    parts = [one if isinstance(one, Part) else Part(one) for one in _listed(train)]
+    parts = [one if isinstance(one, WeightedSource) else WeightedSource(one) for one in _listed(train)]
     weights = [part.weight for part in parts if part.weight is not None]
     if weights and (len(weights) < len(parts) or clips_per_epoch is None):
         raise ConfigError("data: weights need clips_per_epoch, and one for every source")
@@ -106,8 +116,8 @@ def mix(
     return Mixture(sources, _shares(clips_per_epoch, [float(share) for share in weights or natural]))
 
 
-def _listed(train: Source | Part | ListOf[Source | Part]) -> list[Source | Part]:
-    if isinstance(train, list | tuple) and not all(isinstance(one, Sequence) for one in train):
+def _listed(train: Source | WeightedSource | Sequence[Source | WeightedSource]) -> list[Source | WeightedSource]:
+    if isinstance(train, list | tuple) and not all(isinstance(one, VideoSequence) for one in train):
         return list(train)
     return [train]  # type: ignore[list-item]
 

@@ -24,20 +24,20 @@ class PseudoClips:
     Attributes:
         stills: opens them.
         size: height and width of the frames.
-        walk: of the picture.
+        motion: of the picture.
         zoom: least and largest enlargement, against the smallest at which the still fills the frame.
         paste: least and most objects cut from other stills.
-        paste_walk: of pasted objects.
+        paste_motion: of pasted objects.
         paste_size: least and largest share of the frame that a pasted object covers when it is cut.
         light: largest change of brightness and contrast, frame by frame.
     """
 
     stills: Callable[[], Stills]
     size: tuple[int, int] = (384, 384)
-    walk: RandomMotion = field(default_factory=RandomMotion)
+    motion: RandomMotion = field(default_factory=RandomMotion)
     zoom: tuple[float, float] = (1.0, 1.6)
     paste: tuple[int, int] = (0, 2)
-    paste_walk: RandomMotion = field(default_factory=lambda: RandomMotion(shift=0.08, rotate=12, scale=0.08, shear=6))
+    paste_motion: RandomMotion = field(default_factory=lambda: RandomMotion(shift=0.08, rotate=12, scale=0.08, shear=6))
     paste_size: tuple[float, float] = (0.02, 0.15)
     light: float = 0.1
 
@@ -80,7 +80,7 @@ class StillClips:
         """Make a clip of still `index`; its name lists the stills that took part."""
         how, frames = self.how, self.settings.frames
         still = self.stills.load(index)
-        layers = [self._ground(still, rng)]
+        layers = [self._background(still, rng)]
         names = [still.name]
         for _ in range(int(rng.integers(how.paste[0], how.paste[1] + 1))):
             other = self.stills.load(int(rng.integers(len(self.stills))))
@@ -89,7 +89,7 @@ class StillClips:
             if pasted is not None:
                 layers.append(pasted)
                 names.append(other.name)
-        fields = [[how.walk.field(rng, how.size), how.paste_walk.field(rng, how.size)] for _ in range(frames)]
+        fields = [[how.motion.field(rng, how.size), how.paste_motion.field(rng, how.size)] for _ in range(frames)]
         images, labels = [], []
         for t in range(frames):
             image, label = self._compose(layers, t, fields[t])
@@ -103,7 +103,7 @@ class StillClips:
         if not (self.stills.load(index).labels > 0).any() and self.how.paste[0] == 0:
             raise DataError(f"still {self.stills.load(index).name}: no object in its mask")
 
-    def _ground(self, still: Still, rng: np.random.Generator) -> _Layer:
+    def _background(self, still: Still, rng: np.random.Generator) -> _Layer:
         """The still, placed so that it fills the first frame, around one of its objects if it has any."""
         height, width = self.how.size
         image, labels = _shrunk(still, max(height / still.labels.shape[0], width / still.labels.shape[1]))
@@ -114,7 +114,7 @@ class StillClips:
         left = np.clip(x * zoom - rng.uniform(0.3, 0.7) * width, 0, max(0.0, columns * zoom - width))
         top = np.clip(y * zoom - rng.uniform(0.3, 0.7) * height, 0, max(0.0, rows * zoom - height))
         place = np.array([[zoom, 0, -left], [0, zoom, -top], [0, 0, 1]])
-        return _Layer(image, labels, self.how.walk.maps(rng, self.settings.frames, self.how.size) @ place)
+        return _Layer(image, labels, self.how.motion.maps(rng, self.settings.frames, self.how.size) @ place)
 
     def _cut(self, still: Still, identity: int, rng: np.random.Generator) -> _Layer | None:
         """One object of a still on its own path; None if it has none of `min_area` pixels."""
@@ -140,16 +140,16 @@ class StillClips:
         # Its own walk turns about its own centre.
         about = np.eye(3)
         about[:2, 2] = centre - (width / 2, height / 2)
-        walk = self.how.paste_walk.maps(rng, self.settings.frames, self.how.size)
+        walk = self.how.paste_motion.maps(rng, self.settings.frames, self.how.size)
         return _Layer(image, labels, about @ walk @ np.linalg.inv(about) @ place)
 
     def _compose(
         self, layers: list[_Layer], t: int, fields: list[NDArray[np.float32] | None]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
         """The picture at time t, from back to front; an object hides what lies behind it."""
-        ground, *pasted = layers
-        image = _warp(ground.image, ground.maps[t], self.how.size, cv2.INTER_LINEAR, MEAN, fields[0])
-        labels = _warp(ground.labels, ground.maps[t], self.how.size, cv2.INTER_NEAREST, 0, fields[0])
+        background, *pasted = layers
+        image = _warp(background.image, background.maps[t], self.how.size, cv2.INTER_LINEAR, MEAN, fields[0])
+        labels = _warp(background.labels, background.maps[t], self.how.size, cv2.INTER_NEAREST, 0, fields[0])
         for layer in pasted:
             inside = (layer.labels > 0).astype(np.float32)
             alpha = _warp(inside, layer.maps[t], self.how.size, cv2.INTER_LINEAR, 0, fields[1])

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip, and which of its objects are the targets: pure functions of a generator."""
+"""Samples the frames of a clip and its target objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voslab.core import VOID, ConfigError, DataError
 
 @dataclass(frozen=True)
 class Curriculum:
-    """The largest gap between sampled frames: `start`, growing by `step` `every` so many epochs, up to `cap`.
+    """Maximum gap between sampled frames: starts at `start` and grows by `step` every `every` epochs, up to `cap`.
 
     >>> [Curriculum(start=1, step=5, every=20, cap=26).max_gap(epoch) for epoch in (0, 19, 20, 1000)]
     [1, 1, 6, 26]
@@ -28,13 +28,13 @@ class Curriculum:
             raise ConfigError(f"{self}: needs start >= 1, step >= 0, every >= 1 and cap >= start")
 
     def max_gap(self, epoch: int) -> int:
-        """The largest gap, in frames, in this epoch."""
+        """Return the maximum gap in frames for an epoch."""
         return min(self.start + self.step * (epoch // self.every), self.cap)
 
 
 @dataclass(frozen=True)
 class Milestones:
-    """The largest gap between sampled frames from given epochs on, as (epoch, gap) pairs; the first epoch is 0.
+    """Maximum gap between sampled frames, piecewise constant, as (first epoch, gap) pairs; the first epoch is 0.
 
     >>> [Milestones(((0, 5), (10, 25), (90, 5))).max_gap(epoch) for epoch in (0, 9, 10, 89, 90)]
     [5, 5, 25, 25, 5]
@@ -48,7 +48,7 @@ class Milestones:
             raise ConfigError(f"gaps={self.gaps}: needs (epoch, gap) pairs, epochs growing from 0, gaps from 1")
 
     def max_gap(self, epoch: int) -> int:
-        """The largest gap, in frames, in this epoch."""
+        """Return the maximum gap in frames for an epoch."""
         return [gap for start, gap in self.gaps if start <= epoch][-1]
 
 
@@ -60,12 +60,18 @@ def sample_frames(
     reverse: float = 0.0,
     name: str = "video",
 ) -> tuple[int, ...]:
-    """Draw `frames` indices in [0, length), `gap` = (least, most) apart, ascending; with chance `reverse` descending.
+    """Sample frame indices with random gaps. If the gaps do not fit into the video, the largest are reduced.
 
-    Where the video is too short for the gaps drawn, the largest of them shrink until they fit.
+    Args:
+        length: Number of frames of the video.
+        frames: Number of indices.
+        rng: Random generator.
+        gap: Minimum and maximum gap.
+        reverse: Probability of descending order.
+        name: Name of the video, for the error message.
 
     Raises:
-        DataError: the video has fewer than `frames` frames.
+        DataError: If the video has fewer than `frames` frames.
     """
     if length < frames:
         raise DataError(f"{name}: {length} frames, too short for a clip of {frames}")
@@ -81,7 +87,18 @@ def sample_frames(
 def choose_objects(
     labels: NDArray[np.integer], limit: int, rng: np.random.Generator, min_area: int = 1, void: int | None = VOID
 ) -> tuple[int, ...]:
-    """Draw at most `limit` of the objects of a label map, in random order: those of at least `min_area` pixels."""
+    """Choose objects of a label map at random.
+
+    Args:
+        labels: Label map, H W.
+        limit: Maximum number of objects.
+        rng: Random generator.
+        min_area: Minimum area in pixels.
+        void: Label of void pixels; None if there are none.
+
+    Returns:
+        Ids of the objects, in random order.
+    """
     ids, areas = np.unique(labels, return_counts=True)
     fit = ids[(ids != 0) & (areas >= min_area)]
     fit = fit if void is None else fit[fit != void]

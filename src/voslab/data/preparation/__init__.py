@@ -1,1 +1,1 @@
-"""What of a data set is there, what is missing, and what to do about it."""
+"""Checks and completes data sets on disk."""

@@ -1,4 +1,4 @@
-"""What an archive has in it, entry by entry, whatever its format."""
+"""Lists and reads the entries of zip and tar archives, in the archive's order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from voslab.core.errors import DataError
 
@@ -24,28 +24,36 @@ _DAMAGE = (
     *(struct.error, ValueError, LookupError, OverflowError),
 )
 _BLOCK = 512
-_ZIP, _GZIP, _BZIP2, _XZ = b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
-_LONGEST_HEADER = 16 << 20
-_KINDS = {
+_ZIP = b"PK"
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_MAX_HEADER = 16 << 20
+_ZIP_KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_TAR_KINDS = {
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.FIFOTYPE: "a pipe",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of an archive.
+    """One entry of an archive, not yet checked.
 
     Attributes:
-        name: as the archive has it, to be trusted in nothing.
-        size: bytes that it declares.
-        crc: CRC-32 that it declares (zip).
-        folder: whether it is a folder; else a file, or what `fault` says.
-        fault: why it must not be unpacked, whatever its name.
-        open: its content; before the next entry is asked for.
+        name: name in the archive.
+        size: declared size in bytes.
+        crc: declared CRC-32 (zip).
+        folder: whether it is a folder.
+        fault: reason to refuse it, whatever its name.
+        open: opens its content; valid until the next entry is requested.
     """
 
     name: str
@@ -56,133 +64,125 @@ class Entry:
     open: Callable[[], IO[bytes] | None]
 
 
-def entries(archive: Path, most: int) -> Iterator[Entry]:
-    """All entries of a zip, or of a tar with or without gzip, bzip2 or xz, in the archive's order.
+def entries(archive: Path, max_bytes: int) -> Iterator[Entry]:
+    """Yield all entries of a zip archive, or of a tar archive with or without gzip, bzip2 or xz compression.
 
     Args:
-        archive: told by its content, not its name.
-        most: bytes that decompressing a tar may give.
+        archive: archive; its content decides the format, not its name.
+        max_bytes: most bytes that a tar archive may decompress to.
 
     Raises:
-        DataError: no such file, not an archive, damaged, cut short, or decompressing to more than `most`.
+        DataError: if it is missing, damaged, cut short, no archive, or decompresses to more than `max_bytes`.
     """
+    start = b""
     try:
         with archive.open("rb") as file:
             start = file.read(_BLOCK)
             file.seek(0)
             if start.startswith(_ZIP):
-                yield from _zip(file)
+                yield from _zip_entries(file)
             else:
-                yield from _tar(archive, _decompressed(file, start), most)
+                decompress = next(
+                    (function for magic, function in _COMPRESSED.items() if start.startswith(magic)), None
+                )
+                yield from _tar_entries(archive, decompress(file) if decompress else file, max_bytes)
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{archive}: cannot be read ({error.strerror})") from error
-        raise DataError(f"{archive}: {_fault(start)} ({reason(error)})") from error
+        raise DataError(f"{archive}: {_fault(start)} ({_reason(error)})") from error
 
 
 def content(archive: Path, entry: Entry, size: int) -> Iterator[bytes]:
-    """The bytes of an entry in chunks.
+    """Yield the content of an entry in chunks.
+
+    Args:
+        archive: archive, for messages.
+        entry: entry to read.
+        size: expected size in bytes.
 
     Raises:
-        DataError: they are damaged, or not `size` bytes.
+        DataError: if the content is damaged or has another size.
     """
-    left, data, fault = size, None, None
+    remaining = size
     try:
-        data = entry.open()
-        while data is not None and (chunk := data.read(CHUNK)):
-            left -= len(chunk)
-            if left < 0:
-                break
-            yield chunk
-        if left:
-            fault = f"not the {size} bytes that it declares"
+        opened = entry.open()
+        if opened is None:
+            raise ValueError("no content")
+        with opened:
+            while remaining >= 0 and (chunk := opened.read(CHUNK)):
+                remaining -= len(chunk)
+                if remaining >= 0:
+                    yield chunk
+        if remaining:
+            raise ValueError(f"not the declared {size} bytes")
     except _DAMAGE as error:
-        fault = reason(error)
-    finally:
-        if data is not None:
-            data.close()
-    if fault is not None:
-        raise DataError(f"{archive}: member '{shown(entry.name)}' is damaged or cut short ({fault})")
+        member = f"{archive}: member '{printable(entry.name)}'"
+        raise DataError(f"{member} is damaged or cut short ({_reason(error)})") from error
 
 
-def shown(name: str) -> str:
-    """A name that no terminal takes for orders."""
+def printable(name: str) -> str:
+    """Return a name without control characters, cut to 120 characters."""
     return (name if name.isprintable() else name.encode("unicode_escape").decode())[:120]
 
 
-def reason(error: Exception) -> str:
-    """What a library says, in one line."""
-    return shown(" ".join(str(error).split())) or type(error).__name__
+def _reason(error: Exception) -> str:
+    """Return a library's message in one line."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
-def _zip(file: IO[bytes]) -> Iterator[Entry]:
+def _zip_entries(file: IO[bytes]) -> Iterator[Entry]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            kind = _KINDS.get(stat.S_IFMT(info.external_attr >> 16))
-            wrong = [
-                (kind is not None, kind),
-                (bool(info.flag_bits & 0x1), "encrypted"),
-                (not info.flag_bits & 0x800 and not info.orig_filename.isascii(), "a name that is not in UTF-8"),
-            ]
-            fault = next((reason for bad, reason in wrong if bad), None)
-            # The name up to a zero byte is what zipfile goes by; the whole of it is what counts here.
+            fault = _ZIP_KINDS.get(stat.S_IFMT(info.external_attr >> 16))
+            if fault is None and info.flag_bits & 0x1:
+                fault = "encrypted"
+            if fault is None and not info.flag_bits & 0x800 and not info.orig_filename.isascii():
+                fault = "a name that is not in UTF-8"
+            # zipfile cuts `filename` at a zero byte; the checks need the whole name.
             yield Entry(info.orig_filename, info.file_size, info.CRC, info.is_dir(), fault, partial(archive.open, info))
 
 
-def _tar(archive: Path, plain: IO[bytes], most: int) -> Iterator[Entry]:
-    stream = _Forward(archive, plain, most)
+def _tar_entries(archive: Path, plain: IO[bytes], max_bytes: int) -> Iterator[Entry]:
+    stream = _LimitedStream(archive, plain, max_bytes)
     with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:", encoding="utf-8") as tar:
         for info in tar:
-            wrong = [
-                (info.issym(), "a symbolic link"),
-                (info.islnk(), "a hard link"),
-                (info.isfifo(), "a pipe"),
-                (info.isdev(), "a device"),
-                (info.issparse(), "a file with holes"),
-                (not (info.isfile() or info.isdir()), "a kind that is not known"),
-            ]
-            fault = next((reason for bad, reason in wrong if bad), None)
+            fault = _TAR_KINDS.get(info.type)
+            if fault is None and info.issparse():
+                fault = "a sparse file"
+            if fault is None and not (info.isfile() or info.isdir()):
+                fault = "an unknown type of member"
             yield Entry(info.name, info.size, None, info.isdir(), fault, partial(tar.extractfile, info))
-    # tarfile takes a damaged header, or the end of the file, for the end of the archive.
+    # tarfile treats a damaged header, or the end of the file, as the end of the archive.
     if stream.last != bytes(_BLOCK):
-        raise DataError(f"{archive}: damaged or cut short (there is no end mark behind the last member)")
+        raise DataError(f"{archive}: damaged or cut short (no end mark after the last member)")
     while stream.read(CHUNK):
-        pass  # gzip and xz check their sums at the very end
+        pass  # gzip and xz verify their checksums at the end
 
 
 def _fault(start: bytes) -> str:
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "a web page was saved here, not the archive; download it again"
-    if start.startswith((_ZIP, _GZIP, _BZIP2, _XZ)) or start[257:262] == b"ustar":
+        return "a web page instead of the archive; download it again"
+    if start.startswith((_ZIP, *_COMPRESSED)) or start[257:262] == b"ustar":
         return "damaged or cut short; download it again"
     return "neither a zip nor a tar archive"
 
 
-def _decompressed(file: IO[bytes], start: bytes) -> IO[bytes]:
-    if start.startswith(_GZIP):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    if start.startswith(_BZIP2):
-        return bz2.BZ2File(file)
-    if start.startswith(_XZ):
-        return lzma.LZMAFile(file)
-    return file
+class _LimitedStream:
+    """Reads at most `max_bytes` bytes of a tar archive, forward only."""
 
-
-class _Forward:
-    """A stream that tarfile can read, forwards only, and no more than `most` bytes of it."""
-
-    def __init__(self, archive: Path, plain: IO[bytes], most: int) -> None:
-        self._archive, self._plain, self._most = archive, plain, most
+    def __init__(self, archive: Path, plain: IO[bytes], max_bytes: int) -> None:
+        self._archive, self._plain, self._max_bytes = archive, plain, max_bytes
         self._position = 0
         self.last = b""
 
     def read(self, size: int = CHUNK) -> bytes:
-        if not 0 <= size <= _LONGEST_HEADER:
+        if not 0 <= size <= _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
         self.last = self._plain.read(size)
         self._position += len(self.last)
-        if self._position > self._most:
-            raise DataError(f"{self._archive}: would unpack to more than {self._most / 1e9:.3g} GB; refused as a bomb")
+        if self._position > self._max_bytes:
+            limit = f"{self._max_bytes / 1e9:.3g} GB"
+            raise DataError(f"{self._archive}: would unpack to more than {limit}; refused as a bomb")
         return self.last
 
     def tell(self) -> int:
@@ -190,7 +190,7 @@ class _Forward:
 
     def seek(self, position: int) -> int:
         if position < self._position:
-            raise tarfile.ReadError("a member that lies before the one ahead of it")
+            raise tarfile.ReadError("a member that starts before the end of the previous one")
         while self._position < position and self.read(min(CHUNK, position - self._position)):
             pass
         return self._position

@@ -1,8 +1,9 @@
-"""Archives made by strangers (zip, tar), unpacked so that nothing leaves the target, grows without bound or is half.
+"""Unpacks archives from unknown sources (zip, tar) safely.
 
-Every entry is looked at before the first byte is written: a name that leads out of the target, a link, a device, an
-encrypted member or a bomb refuses the whole archive. Permissions are never taken over. Links that lie in the target
-already are the user's own and are followed.
+All entries are checked before the first byte is written. A path outside the target, a link, a device, an encrypted
+member or an archive bomb refuses the whole archive. `tarfile.data_filter` is not enough: it accepts links and changes
+absolute paths, and zip archives have no such filter. Permissions are not restored. Existing links inside the target are
+followed.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from pathlib import Path
 
 from voslab.core.errors import DataError, WriteError
 from voslab.core.files import atomic_path
-from voslab.data.preparation.archive_entries import CHUNK, Entry, content, entries, shown
+from voslab.data.preparation.archive_entries import CHUNK, Entry, content, entries, printable
 
-_HARMLESS = 16 << 20  # bytes that may come out of any archive, however small it is
-_HEADER = 4096  # bytes of headers that a member of a tar may have
+_ALWAYS_ALLOWED = 16 << 20  # bytes that any archive may unpack to
+_HEADER = 4096  # bytes of headers allowed per member of a tar archive
 
 Select = Callable[[str], str | None]
-"""A member's name -> where it goes below the target; None leaves it out."""
+"""Returns where a member goes, relative to the target folder, or None to leave it out."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold before it is taken for a bomb.
+    """Limits above which an archive is refused as a bomb.
 
     Attributes:
-        members: files and folders in it.
-        total: bytes after unpacking.
-        ratio: bytes after unpacking per byte of the archive, where they are more than 16 MiB.
+        members: number of files and folders.
+        total: unpacked bytes.
+        ratio: unpacked bytes per byte of the archive; archives may always unpack to 16 MiB.
     """
 
     members: int = 2_000_000
@@ -43,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive: its name, plain and relative with `/`, its size in bytes, its CRC-32 if known (zip)."""
+    """A file in an archive: its relative path with `/`, its size in bytes, and its CRC-32 (zip only)."""
 
     name: str
     size: int
@@ -52,7 +53,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What `unpack` did: files written, files that were there, and files there with other content, left alone."""
+    """Result of `unpack`: files written, files already present, and present files with other content (not changed)."""
 
     written: int
     skipped: int
@@ -60,46 +61,61 @@ class Unpacked:
 
 
 def members(archive: Path, limits: Limits | None = None) -> tuple[Member, ...]:
-    """The files of an archive, in its order, after a look at every entry.
+    """Check every entry of an archive and return its files in order.
+
+    Args:
+        archive: zip or tar archive.
+        limits: limits against bombs; None for the defaults.
+
+    Returns:
+        The files.
 
     Raises:
-        DataError: not an archive, damaged, or not safe to unpack: the message names archive and member.
+        DataError: if the archive is damaged or not safe to unpack; the message names archive and member.
     """
     limits = limits or Limits()
-    found: dict[str, Member] = {}
+    files: dict[str, Member] = {}
     folders: set[str] = {""}
-    total, most = 0, _most(archive, limits)
-    for number, entry in enumerate(_entries(archive, limits), 1):
-        name, total = _plain(archive, entry), total + entry.size
+    total, max_total = 0, _max_total(archive, limits)
+    for number, (name, entry) in enumerate(_checked_entries(archive, limits), 1):
+        total += entry.size
         if number > limits.members:
             raise DataError(f"{archive}: more than {limits.members} members; refused as a bomb")
-        if total > most:
-            raise DataError(f"{archive}: would unpack to more than {most / 1e9:.3g} GB; refused as a bomb")
+        if total > max_total:
+            raise DataError(f"{archive}: would unpack to more than {max_total / 1e9:.3g} GB; refused as a bomb")
         if entry.folder:
             folders.add(name)
-        elif name in found:
+        elif name in files:
             raise DataError(f"{archive}: two members are named '{name}'; refused")
         else:
-            found[name] = Member(name, entry.size, entry.crc)
+            files[name] = Member(name, entry.size, entry.crc)
         while (name := name.rpartition("/")[0]) not in folders:
             folders.add(name)
-    if both := folders & found.keys():
+    if both := folders & files.keys():
         raise DataError(f"{archive}: '{min(both)}' is a file and a folder; refused")
-    return tuple(found.values())
+    return tuple(files.values())
 
 
 def compare(
     archive: Path, target: Path, select: Select, limits: Limits | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Selected files that are not in `target`, and those that are there with another size, by their place in it.
+    """Compare the selected files of an archive with a folder.
+
+    Args:
+        archive: zip or tar archive.
+        target: folder.
+        select: selects members and their paths in `target`.
+        limits: limits against bombs; None for the defaults.
+
+    Returns:
+        Paths of files that are missing, and paths of files that have another size, both relative to `target`.
 
     Raises:
         DataError: as `members`.
     """
-    wanted = _selected(archive, select, limits).values()
-    sizes = {place: (member.size, _size(target / place)) for member, place in wanted}
-    missing = tuple(place for place, (_, found) in sizes.items() if found is None)
-    return missing, tuple(place for place, (size, found) in sizes.items() if found not in {None, size})
+    sizes = {path: (member.size, _size(target / path)) for member, path in _selected(archive, select, limits).values()}
+    missing = tuple(path for path, (_, found) in sizes.items() if found is None)
+    return missing, tuple(path for path, (size, found) in sizes.items() if found not in {None, size})
 
 
 def unpack(
@@ -109,34 +125,35 @@ def unpack(
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Unpacked:
-    """Write files of an archive below `target`, each whole or not at all; a run that was killed goes on where it was.
+    """Write selected files of an archive, each completely or not at all; a later call resumes an interrupted one.
 
-    Files that are there with the same size and CRC-32 (tar: the same size) are passed over; other files are never
-    overwritten.
+    Present files of the same size and CRC-32 (tar: the same size) are skipped; other files are never overwritten.
 
     Args:
-        archive: zip, or tar with or without gzip, bzip2 or xz; told by its content.
-        target: folder, made if needed.
-        select: what is unpacked, and where it goes.
-        limits: against bombs; also, what is to be written must fit on the disk.
-        progress: told the bytes done and the bytes of all selected files.
+        archive: zip archive, or tar archive with or without gzip, bzip2 or xz; its content decides the format.
+        target: folder, created if needed.
+        select: selects members and their paths in `target`.
+        limits: limits against bombs; None for the defaults.
+        progress: called with the bytes processed and the bytes of all selected files.
+
+    Returns:
+        The numbers of files written and skipped, and the files that differ.
 
     Raises:
-        DataError: as `members`; a member that is damaged or cut short. What was written before stays.
-        WriteError: a file cannot be written, or all of them would not fit on the disk.
+        DataError: as `members`, or if a member is damaged; files written before stay.
+        WriteError: if a file cannot be written, or the disk has too little space for all of them.
     """
     limits = limits or Limits()
-    wanted = _selected(archive, select, limits)
-    total = sum(member.size for member, _ in wanted.values())
-    _require_space(archive, target, [member for member, place in wanted.values() if _size(target / place) is None])
+    selected = _selected(archive, select, limits)
+    total = sum(member.size for member, _ in selected.values())
+    _require_space(archive, target, sum(one.size for one, path in selected.values() if _size(target / path) is None))
     written, skipped, done = 0, 0, 0
     differing: list[Path] = []
-    for entry in _entries(archive, limits):
-        name = _plain(archive, entry)
-        if entry.folder or name not in wanted:
+    for name, entry in _checked_entries(archive, limits):
+        if entry.folder or name not in selected:
             continue
-        member, place = wanted[name]
-        path = target / place
+        member, relative = selected[name]
+        path = target / relative
         if _size(path) is None:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 file.writelines(content(archive, entry, member.size))
@@ -152,9 +169,17 @@ def unpack(
 
 
 def safe_name(name: str) -> str:
-    """A member's name, plain and relative. Raises `ValueError` saying what is wrong with one that cannot be so."""
+    """Normalise the name of a member to a relative path.
+
+    Raises:
+        ValueError: if the name could lead outside the target or mislead a reader; the message is the reason.
+
+    Example:
+        >>> safe_name("./set//a.jpg")
+        'set/a.jpg'
+    """
     parts = [part for part in name.split("/") if part not in {"", "."}]
-    wrong = [
+    faults = [
         (any(unicodedata.category(letter) in {"Cc", "Cf", "Cs"} for letter in name), "control characters or no text"),
         ("\\" in name or ":" in name, "a backslash or colon in the name"),
         (name.startswith("/"), "an absolute path"),
@@ -163,55 +188,52 @@ def safe_name(name: str) -> str:
         (any(part[-1] in " ." for part in parts), "a dot or space at the end of a name"),
         (len(name) > 2000 or any(len(part.encode(errors="replace")) > 200 for part in parts), "too long a name"),
     ]
-    if reason := next((reason for bad, reason in wrong if bad), None):
+    if reason := next((reason for present, reason in faults if present), None):
         raise ValueError(reason)
     return "/".join(parts)
 
 
-def _most(archive: Path, limits: Limits) -> int:
+def _max_total(archive: Path, limits: Limits) -> int:
     try:
-        return int(min(limits.total, max(_HARMLESS, limits.ratio * archive.stat().st_size)))
+        return int(min(limits.total, max(_ALWAYS_ALLOWED, limits.ratio * archive.stat().st_size)))
     except OSError as error:
         raise DataError(f"{archive}: cannot be read ({error.strerror})") from error
 
 
-def _entries(archive: Path, limits: Limits) -> Iterator[Entry]:
-    return entries(archive, _most(archive, limits) + _HEADER * limits.members)
-
-
-def _plain(archive: Path, entry: Entry) -> str:
-    """The plain name of an entry that may be unpacked, "" for the archive's root. Raises `DataError` for any other."""
-    if entry.folder and set(entry.name.split("/")) <= {"", "."}:
-        return ""
-    try:
-        name, fault = safe_name(entry.name), entry.fault
-    except ValueError as error:
-        name, fault = "", str(error)
-    if fault is not None:
-        raise DataError(f"{archive}: member '{shown(entry.name)}': {fault}; refused")
-    return name
+def _checked_entries(archive: Path, limits: Limits) -> Iterator[tuple[str, Entry]]:
+    """Yield the safe name and the entry of every member ("" for the root folder); refuse any other with `DataError`."""
+    for entry in entries(archive, _max_total(archive, limits) + _HEADER * limits.members):
+        name, fault = "", entry.fault
+        if not (entry.folder and set(entry.name.split("/")) <= {"", "."}):
+            try:
+                name = safe_name(entry.name)
+            except ValueError as error:
+                fault = str(error)
+            if fault is not None:
+                raise DataError(f"{archive}: member '{printable(entry.name)}': {fault}; refused")
+        yield name, entry
 
 
 def _selected(archive: Path, select: Select, limits: Limits | None) -> dict[str, tuple[Member, str]]:
-    """Selected members by name, and where each goes."""
-    places = ((member, select(member.name)) for member in members(archive, limits))
-    return {member.name: (member, safe_name(place)) for member, place in places if place is not None}
+    """Return the selected members by name, each with its path in the target."""
+    pairs = ((member, select(member.name)) for member in members(archive, limits))
+    return {member.name: (member, safe_name(path)) for member, path in pairs if path is not None}
 
 
-def _require_space(archive: Path, target: Path, missing: list[Member]) -> None:
-    there = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
-    needed, free = sum(member.size for member in missing), shutil.disk_usage(there).free
+def _require_space(archive: Path, target: Path, needed: int) -> None:
+    existing = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise WriteError(f"{target}: {archive.name} needs {needed / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left")
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file; None if nothing is there, -1 if something else is."""
+    """Return the size of a file in bytes, None if nothing exists there, -1 if it is no regular file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def _same(path: Path, member: Member) -> bool:

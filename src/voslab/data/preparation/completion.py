@@ -1,4 +1,4 @@
-"""How a data set gets complete: its archives unpacked, misplaced folders recognised, the next step named."""
+"""Completes data sets: unpacks archives, finds misplaced folders and suggests the next step."""
 
 from __future__ import annotations
 
@@ -11,59 +11,75 @@ from pathlib import Path
 from voslab.core import DataError
 from voslab.data.preparation.archives import compare, members, unpack
 from voslab.data.preparation.catalogue import YEARS
-from voslab.data.preparation.layout import Archive, DataSet, Found
+from voslab.data.preparation.layout import Archive, CheckResult, DataSet
 from voslab.data.preparation.listing import folders
 from voslab.data.preparation.tree import check
 
 _DEPTH, _VISITS, _BRANCHES = 6, 2000, 300
-"""Of the search for misplaced folders: levels, folders looked into, folders in one that is still gone through."""
+"""Limits of the search for misplaced folders: depth, visited folders, and subfolders of a folder that is searched."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Move:
-    """Something that lies in the wrong place, and where it belongs."""
+    """A file or folder in the wrong place, and its expected path."""
 
     found: Path
     expected: Path
 
     @property
     def command(self) -> str:
-        """What does it in a shell."""
+        """The shell command that moves it."""
         found, expected, parent = (shlex.quote(str(p)) for p in (self.found, self.expected, self.expected.parent))
         if self.expected.is_dir():
             return f"mv {found}/* {expected}/"
         return f"{'' if self.expected.parent.is_dir() else f'mkdir -p {parent} && '}mv {found} {expected}"
 
 
-def unpack_found(data_set: DataSet, data: Path, say: Callable[[str], None], progress: Progress) -> int:
-    """Unpack the official archives that lie in `data`, its `downloads/`, or the data set's own folder, where needed.
+def unpack_found(data_set: DataSet, data: Path, notify: Callable[[str], None], progress: Progress) -> int:
+    """Unpack the official archives in `data`, `data/downloads` or the folder of the data set, if it is incomplete.
+
+    Args:
+        data_set: The data set.
+        data: Folder of all data sets.
+        notify: Called with a message per archive.
+        progress: Called with the number of bytes done and the total.
 
     Returns:
-        how many files were written.
+        Number of files written.
 
     Raises:
-        DataError: an archive is damaged, unsafe, or of another release than what is there.
-        WriteError: a file cannot be written.
+        DataError: If an archive is damaged, unsafe, or of another release than the existing files.
+        WriteError: If a file cannot be written.
     """
     written = 0
     for path, kind in _archives(data_set, data):
         if check(data_set).complete:
-            say(f"{path}: nothing to unpack, {data_set.title} is complete")
+            notify(f"{path}: nothing to unpack, {data_set.title} is complete")
             continue
-        if any(kind.place(member.name) for member in members(path)):
-            written += _unpack(path, kind, data_set, say, progress, again=False)
+        if any(kind.destination(member.name) for member in members(path)):
+            written += _unpack(path, kind, data_set, notify, progress, again=False)
     return written
 
 
-def unpack_given(path: Path, sets: tuple[DataSet, ...], say: Callable[[str], None], progress: Progress) -> int:
-    """Unpack an archive that the user names: what is there already is read and compared.
+def unpack_given(path: Path, sets: tuple[DataSet, ...], notify: Callable[[str], None], progress: Progress) -> int:
+    """Unpack an archive that the user names. Existing files are read and compared.
 
-    Its name decides what it is, if one of the data sets knows it, else its content.
+    The file name identifies the archive if one of the data sets lists it, otherwise its content does.
+
+    Args:
+        path: The archive.
+        sets: Data sets that it may belong to.
+        notify: Called with a message per archive.
+        progress: Called with the number of bytes done and the total.
+
+    Returns:
+        Number of files written.
 
     Raises:
-        DataError: also if it holds nothing of any of the data sets.
+        DataError: If the archive is damaged or unsafe, or has no file of any of the data sets.
+        WriteError: If a file cannot be written.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such archive")
@@ -71,14 +87,20 @@ def unpack_given(path: Path, sets: tuple[DataSet, ...], say: Callable[[str], Non
     kinds.sort(key=lambda one: one[0].name.casefold() != path.name.casefold())
     names = [member.name for member in members(path)]
     for kind, data_set in kinds:
-        if any(kind.place(name) for name in names):
-            return _unpack(path, kind, data_set, say, progress, again=True)
+        if any(kind.destination(name) for name in names):
+            return _unpack(path, kind, data_set, notify, progress, again=True)
     titles = ", ".join(dict.fromkeys(data_set.title for data_set in sets))
-    raise DataError(f"{path}: holds nothing of {titles}; its first member is '{names[0] if names else ''}'")
+    raise DataError(f"{path}: has no file of {titles}; its first member is '{names[0] if names else ''}'")
 
 
-def misplaced(data_set: DataSet, found: Found, data: Path) -> tuple[Move, ...]:
-    """What is missing and lies somewhere else below `data`; what belongs together is taken from one place."""
+def find_misplaced(data_set: DataSet, found: CheckResult, data: Path) -> tuple[Move, ...]:
+    """Find missing files and folders elsewhere below `data`. As many as possible are taken from the same folder.
+
+    Args:
+        data_set: The data set.
+        found: Result of its check.
+        data: Folder of all data sets.
+    """
     wanted = {path: Path(path).parts for path in found.missing if data_set.archives}
     last = {parts[-1] for parts in wanted.values()}
     bases: dict[Path, list[str]] = {}
@@ -96,23 +118,30 @@ def misplaced(data_set: DataSet, found: Found, data: Path) -> tuple[Move, ...]:
     return tuple(moves)
 
 
-def next_step(data_set: DataSet, found: Found, moves: tuple[Move, ...], data: Path) -> str:
-    """What a user does next about a data set that is not complete."""
+def next_step(data_set: DataSet, found: CheckResult, moves: tuple[Move, ...], data: Path) -> str:
+    """Return the next step for an incomplete data set, as one line.
+
+    Args:
+        data_set: The data set.
+        found: Result of its check.
+        moves: Result of `find_misplaced`.
+        data: Folder of all data sets.
+    """
     if moves:
         return "; ".join(move.command for move in moves)
     for path in found.missing:
-        kind = next((kind for kind in data_set.archives if f"{path}/".startswith(kind.gives)), None)
+        kind = next((kind for kind in data_set.archives if f"{path}/".startswith(kind.provides)), None)
         if kind is not None:
-            return f"download {kind.name} from {kind.url} into {data / 'downloads'}/ and run this again: it unpacks it"
+            return f"download {kind.name} from {kind.url} into {data / 'downloads'}/ and run this again to unpack it"
         if not data_set.page:
-            return f"put {path}/ into {data_set.root}/ as above, or say where it all is: paths.folder=DIR"
+            return f"put {path}/ into {data_set.root}/ as shown above, or pass its folder: paths.folder=DIR"
         return f"download {Path(path).name} from {data_set.page} and put it at {data_set.root / path}"
     if not data_set.archives:
-        return f"put right what is damaged in {data_set.root}/"
+        return f"repair the damaged files in {data_set.root}/"
     usual = data_set.archives[0]
     return (
-        f"delete what is damaged, if anything is, put {usual.name} ({usual.url}) into {data / 'downloads'}/ and run"
-        " this again: it unpacks what is not there"
+        f"delete damaged files, if any, put {usual.name} ({usual.url}) into {data / 'downloads'}/ and run"
+        " this again: it unpacks the missing files"
     )
 
 
@@ -125,51 +154,51 @@ def _archives(data_set: DataSet, data: Path) -> Iterator[tuple[Path, Archive]]:
 
 
 def _unpack(
-    path: Path, kind: Archive, data_set: DataSet, say: Callable[[str], None], progress: Progress, again: bool
+    path: Path, kind: Archive, data_set: DataSet, notify: Callable[[str], None], progress: Progress, again: bool
 ) -> int:
-    """Unpack one archive; what is there already is looked at only if `again`."""
+    """Unpack one archive. Existing files are compared only if `again` is true."""
     target = data_set.root
     if path.parent.name in YEARS and path.parent.parent == target:
         target = path.parent
-    missing, differing = compare(path, target, kind.place)
+    missing, differing = compare(path, target, kind.destination)
     if release := [place for place in differing if place.endswith("meta.json")]:
         raise DataError(
-            f"{path}: of another release than {target / release[0]}; put it into {target / YEARS[0]}/ or"
-            f" {target / YEARS[1]}/, whichever it is of, and run this again"
+            f"{path}: belongs to another release than {target / release[0]}; put it into {target / YEARS[0]}/ or"
+            f" {target / YEARS[1]}/, according to its release, and run this again"
         )
     if not missing and not again:
-        say(f"{path}: nothing to unpack, all of it is in {target}")
+        notify(f"{path}: nothing to unpack, all its files are in {target}")
         return 0
-    done = unpack(path, target, kind.place, progress=progress)
-    say(f"{path}: {done.written:,} files unpacked into {target}, {done.skipped:,} were there")
+    done = unpack(path, target, kind.destination, progress=progress)
+    notify(f"{path}: {done.written:,} files unpacked into {target}, {done.skipped:,} existed already")
     if done.differing:
-        say(f"{path}: {len(done.differing):,} files in {target} differ and were left alone: {done.differing[0]}, …")
+        notify(f"{path}: {len(done.differing):,} files in {target} differ and were not changed: {done.differing[0]}, …")
     return done.written
 
 
 def _entries(data: Path) -> Iterator[Path]:
-    """What lies below a folder, the nearest first, as far as it is worth looking."""
+    """Yield the entries below a folder, breadth first, within the limits of the search."""
     level, visits = [data], 0
     for _ in range(_DEPTH):
         below: list[Path] = []
         for folder in level[: _VISITS - visits]:
             visits += 1
-            inside = _inside(folder)
-            yield from inside
-            branches = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+            children = _children(folder)
+            yield from children
+            branches = [path for path in children if path.is_dir() and not path.name.startswith(".")]
             below += branches if len(branches) <= _BRANCHES else []
         level = below
 
 
-def _inside(folder: Path) -> list[Path]:
+def _children(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError:
-        return []  # no folder, or one that may not be read
+        return []  # not a folder, or not readable
 
 
 def _shortened(move: Move) -> Move:
-    """The same move of the outermost folders that can be moved as a whole."""
+    """Return the same move for the outermost folder that can be moved as a whole."""
     while (
         move.found.name == move.expected.name
         and not move.expected.parent.exists()

@@ -1,4 +1,4 @@
-"""The words of the catalogue and the tree: what is expected of a data set, and what is found."""
+"""Types that describe the expected files of a data set and the result of a check."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class Archive:
     """An official archive.
 
     Attributes:
-        name: of the file.
-        url: of the file, or of the page that leads to it.
-        pattern: matches names of members that are wanted, wherever they lie in the archive.
-        to: where a match goes, below the data set's folder.
-        gives: beginnings of what it provides, below the data set's folder.
+        name: File name.
+        url: URL of the file, or of its download page.
+        pattern: Regular expression for the names of members to unpack, at any depth of the archive.
+        to: Target of a match, as an expansion template, relative to the folder of the data set.
+        provides: Path prefixes that the archive fills, relative to the folder of the data set.
     """
 
     name: str
     url: str
     pattern: str
     to: str = r"\1"
-    gives: tuple[str, ...] = ("",)
+    provides: tuple[str, ...] = ("",)
 
-    def place(self, member: str) -> str | None:
-        """Where a member goes, below the data set's folder; None: nowhere."""
+    def destination(self, member: str) -> str | None:
+        """Return the path of a member relative to the folder of the data set; None if it is not unpacked."""
         if any(part.startswith(".") or part == "__MACOSX" for part in member.split("/")):
             return None
         found = re.fullmatch(rf"(?:.+?/)??{self.pattern}", member)
@@ -36,27 +36,33 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class Names:
-    """A list of sequences: where it may lie, and the sequences and frames of the official one (of each release)."""
+class SequenceList:
+    """A list of sequences.
 
-    places: tuple[str, ...]
+    Attributes:
+        paths: Possible paths of the list.
+        sequences: Number of sequences in the official list of each release.
+        frames: Number of frames in the official list.
+    """
+
+    paths: tuple[str, ...]
     sequences: tuple[int, ...] = ()
     frames: int | None = None
 
 
 @dataclass(frozen=True)
-class Videos:
-    """Frames and masks as files, a folder for each sequence of the lists.
+class VideoFolders:
+    """Frames and masks as image files, in one folder per sequence.
 
     Attributes:
-        lists: text files with names or paths, or `meta.json`.
-        frames: folder of the sequences' frames.
-        masks: folder of their masks; None where another part has them.
-        masked: which frames have a mask: all, the first, those that `meta.json` lists, or some of them.
-        palette: masks hold the ids of several objects.
+        lists: Text files with names or paths, or `meta.json`.
+        frames: Folder of the frames.
+        masks: Folder of the masks; None if another component describes them.
+        masked: Which frames have a mask: all, the first, those that `meta.json` lists, or some of these.
+        palette: Whether masks hold the ids of several objects.
     """
 
-    lists: tuple[Names, ...]
+    lists: tuple[SequenceList, ...]
     frames: str
     masks: str | None
     masked: Literal["all", "first", "listed", "some"] = "all"
@@ -64,15 +70,15 @@ class Videos:
 
 
 @dataclass(frozen=True)
-class Annotated:
-    """Pictures that a JSON file lists: stills (COCO) or the frames of videos (OVIS).
+class AnnotatedImages:
+    """Images that a JSON file lists: still images (COCO) or frames of videos (OVIS).
 
     Attributes:
-        annotations: places of the file, the official one first.
-        folders: places of the pictures, likewise.
-        entries: what the file lists.
-        official: how many.
-        subset: pictures may be missing.
+        annotations: Possible paths of the file, the official one first.
+        folders: Possible folders of the images, the official one first.
+        entries: Kind of entry in the file.
+        official: Number of entries in the official file.
+        subset: Whether images may be missing.
     """
 
     annotations: tuple[str, ...]
@@ -83,54 +89,54 @@ class Annotated:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Folders of images with masks: names and numbers of pairs of known sets, any of which will do."""
+class ImageMaskPairs:
+    """Folders of images with masks. `sets` are the name and number of pairs of known data sets; any one is enough."""
 
     sets: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
-class Own:
-    """The user's own videos, and lists of them that may be there."""
+class UserFolder:
+    """The user's own videos, with optional lists of them."""
 
     lists: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Made:
-    """Made on first use; `note` tells that it is there."""
+class Generated:
+    """A data set generated on first use. The file `note` marks it as complete."""
 
     note: str
 
 
-Part = Videos | Annotated | Pairs | Own | Made
+Component = VideoFolders | AnnotatedImages | ImageMaskPairs | UserFolder | Generated
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What must be there, and how it gets there.
+    """The expected files of a data set, and the archives that provide them.
 
     Attributes:
-        title: its name.
-        root: folder that holds all of it.
-        parts: what is expected in it.
-        page: official source.
-        licence: in short.
-        archives: what it is unpacked from, the usual ones first.
+        title: Display name.
+        root: Folder of the data set.
+        components: Expected content of the folder.
+        page: Official web page.
+        licence: Short form of the licence.
+        archives: Official archives, the most common first.
     """
 
     title: str
     root: Path
-    parts: tuple[Part, ...]
+    components: tuple[Component, ...]
     page: str = ""
     licence: str = ""
     archives: tuple[Archive, ...] = ()
 
 
 class State(Enum):
-    """Of a line of the tree; what is optional is not there and need not be."""
+    """State of an entry of the tree. `OPTIONAL` entries are missing but not needed."""
 
-    PRESENT = "there"
+    PRESENT = "present"
     PARTIAL = "partial"
     MISSING = "missing"
     OPTIONAL = "optional"
@@ -138,7 +144,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the expected tree: the path below the root, and what is found of it."""
+    """One line of the expected tree: path relative to the root, state, and a description of the files found."""
 
     path: str
     state: State
@@ -146,25 +152,25 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is there of a data set or a part of it.
+class CheckResult:
+    """Result of checking a data set or one component of it.
 
     Attributes:
-        lines: the expected tree.
-        faults: what is missing or does not fit, one line each, naming the file.
-        missing: paths below the root of which nothing is there.
+        entries: The expected tree.
+        faults: Missing or inconsistent files, one line each.
+        missing: Paths relative to the root that do not exist at all.
     """
 
-    lines: tuple[Entry, ...]
+    entries: tuple[Entry, ...]
     faults: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether nothing that is needed is missing or faulty."""
-        return not self.faults and all(line.state in {State.PRESENT, State.OPTIONAL} for line in self.lines)
+        """Whether every required file exists and nothing is faulty."""
+        return not self.faults and all(entry.state in {State.PRESENT, State.OPTIONAL} for entry in self.entries)
 
     @property
     def absent(self) -> bool:
-        """Whether there is nothing at all."""
-        return all(line.state in {State.MISSING, State.OPTIONAL} for line in self.lines) and not self.complete
+        """Whether no file exists."""
+        return all(entry.state in {State.MISSING, State.OPTIONAL} for entry in self.entries) and not self.complete

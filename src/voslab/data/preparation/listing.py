@@ -1,4 +1,4 @@
-"""What lists, annotations and folders name; nothing is decoded."""
+"""Lists the files that sequence lists, annotations and folders name, without decoding images."""
 
 from __future__ import annotations
 
@@ -6,33 +6,41 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from voslab.core import DataError
-from voslab.data.preparation.layout import Videos
+from voslab.data.preparation.layout import VideoFolders
 from voslab.data.sources.strict_json import read_json
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
-def sequence_names(part: Videos, root: Path) -> dict[str, frozenset[str] | None]:
-    """Sequences of all lists that are there, and the frames that `meta.json` names for each.
+def sequence_names(part: VideoFolders, root: Path) -> dict[str, frozenset[str] | None]:
+    """Return the sequences of all lists that exist, with the frames that `meta.json` names for each.
+
+    Args:
+        part: Description of the videos.
+        root: Folder of the data set.
 
     Raises:
-        DataError: a list that cannot be read.
+        DataError: If a list cannot be read.
     """
     found: dict[str, frozenset[str] | None] = {}
     for names in part.lists:
-        place = first(root, names.places)
-        if place is not None:
-            found.update(read_names(place))
+        path = first_existing(root, names.paths)
+        if path is not None:
+            found.update(read_names(path))
     return found
 
 
 def read_names(path: Path) -> dict[str, frozenset[str] | None]:
-    """Sequences of a list: names, paths of frames (DAVIS 2016), or `meta.json`. Raises `DataError` for any other."""
+    """Return the sequences of a list of names, a list of frame paths (DAVIS 2016), or a `meta.json`.
+
+    Raises:
+        DataError: If the file has none of these formats.
+    """
     try:
         if path.suffix == ".json":
             videos = read_json(path)["videos"]
             return {
-                name: frozenset(frame for thing in video["objects"].values() for frame in thing.get("frames", ()))
+                name: frozenset(frame for obj in video["objects"].values() for frame in obj.get("frames", ()))
                 for name, video in videos.items()
             }
         text = path.read_text(encoding="utf-8")
@@ -43,10 +51,13 @@ def read_names(path: Path) -> dict[str, frozenset[str] | None]:
 
 
 def read_annotated(path: Path) -> tuple[dict[str, tuple[int, int]], int, int]:
-    """Pictures that a JSON file lists, with their size H W; its entries (images or videos); its objects.
+    """Read the images that a COCO or OVIS annotation file lists.
+
+    Returns:
+        Size H W of every image by file name, the number of images or videos, and the number of objects.
 
     Raises:
-        DataError: not such a file.
+        DataError: If the file has another format.
     """
     try:
         content = read_json(path)
@@ -61,34 +72,34 @@ def read_annotated(path: Path) -> tuple[dict[str, tuple[int, int]], int, int]:
         raise DataError(f"{path}: cannot be read as annotations ({type(error).__name__}: {error})") from error
 
 
-def first(root: Path, places: Iterable[str]) -> Path | None:
-    """The first of several places that is there."""
-    return next((root / place for place in places if (root / place).exists()), None)
+def first_existing(root: Path, paths: Iterable[str]) -> Path | None:
+    """Return the first of several paths below `root` that exists."""
+    return next((root / path for path in paths if (root / path).exists()), None)
 
 
-def stems(folder: Path, suffixes: Iterable[str] = PICTURES) -> dict[str, Path]:
-    """The pictures of a folder by their names without suffix, in order; none if there is no such folder."""
+def stems(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Return the images of a folder by stem, sorted; empty if the folder does not exist."""
     return {path.stem: path for path in _visible(folder) if path.suffix.lower() in suffixes}
 
 
 def folders(folder: Path | None) -> list[Path]:
-    """The folders in a folder, by name; none if there is no such folder."""
+    """Return the subfolders of a folder, sorted; empty if the folder does not exist."""
     return [] if folder is None else [path for path in _visible(folder) if path.is_dir()]
 
 
-def pictures_below(folder: Path) -> frozenset[str]:
-    """Pictures in a folder and in the folders in it, as annotations name them."""
+def images_below(folder: Path) -> frozenset[str]:
+    """Return the images in a folder and its subfolders, as paths relative to the folder."""
     found = []
     for path in _visible(folder):
-        if path.suffix.lower() in PICTURES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             found.append(path.name)
         elif path.is_dir():
-            found += [f"{path.name}/{picture.name}" for picture in stems(path).values()]
+            found += [f"{path.name}/{image.name}" for image in stems(path).values()]
     return frozenset(found)
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, hidden files aside. Raises `DataError` if it may not be read."""
+    """Return the entries of a folder except hidden ones, sorted. Raises `DataError` if it cannot be listed."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):

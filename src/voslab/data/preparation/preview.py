@@ -1,4 +1,4 @@
-"""Training clips on one sheet, as a person wants to see them before a run."""
+"""Renders training clips into one image for inspection before a run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from voslab.core import VOID
 from voslab.data.clips.dataset import ClipDataset
 from voslab.video import overlay
 
-_HEIGHT, _COLUMNS, _RULE = 160, 3, 4
+_HEIGHT, _COLUMNS, _MARGIN = 160, 3, 4
 
 
 def contact_sheet(dataset: ClipDataset, count: int = 24, epoch: int = 0) -> NDArray[np.uint8]:
-    """Clips spread over a data set, three to a row, frames from left to right, objects coloured: H W 3 RGB uint8.
+    """Render clips of a data set, three per row, frames from left to right, with coloured objects and white void.
 
-    Void is shown in white.
+    Args:
+        dataset: Training clips.
+        count: Maximum number of clips, evenly spaced over the data set.
+        epoch: Epoch of the clips.
+
+    Returns:
+        RGB image, H W 3 uint8.
     """
     indices = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int).tolist()
     strips = [_strip(dataset, epoch, index) for index in indices]
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % _COLUMNS)
-    rule = np.full((strips[0].shape[0], _RULE, 3), 255, np.uint8)
+    separator = np.full((strips[0].shape[0], _MARGIN, 3), 255, np.uint8)
     rows = []
     for start in range(0, len(strips), _COLUMNS):
-        row = np.concatenate([part for strip in strips[start : start + _COLUMNS] for part in (strip, rule)], 1)
-        rows += [row, np.full((_RULE, row.shape[1], 3), 255, np.uint8)]
+        row = np.concatenate([part for strip in strips[start : start + _COLUMNS] for part in (strip, separator)], 1)
+        rows += [row, np.full((_MARGIN, row.shape[1], 3), 255, np.uint8)]
     return np.concatenate(rows)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as ListOf
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from voslab.core import ConfigError, DataError
-from voslab.data.video_sequence import Sequence, picked
+from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files
 
 _LAYOUT = "JPEGImages/, Annotations/ and ImageSets/"
@@ -18,10 +18,10 @@ def davis(
     year: int = 2017,
     split: str = "train",
     resolution: str = "480p",
-    only: ListOf[str] | None = None,
-    without: ListOf[str] = (),
+    only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     height: int | None = None,
-) -> tuple[Sequence, ...]:
+) -> tuple[VideoSequence, ...]:
     """List the sequences of a split without decoding anything.
 
     Sequence names come from `ImageSets/<year>/<split>.txt`; for 2016 also from `ImageSets/<resolution>/<split>.txt`,
@@ -38,7 +38,7 @@ def davis(
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; DAVIS is expected there as released, with {_LAYOUT}")
-    names = picked(_names(root, year, split, resolution), only, without, f"DAVIS {year} {split}")
+    names = select_names(_names(root, year, split, resolution), only, without, f"DAVIS {year} {split}")
     found = tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names)
     return tuple(replace(sequence, height=height) for sequence in found)
 
@@ -76,7 +76,7 @@ def _read(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _sequence(root: Path, name: str, resolution: str, merge: bool, first_only: bool) -> Sequence:
+def _sequence(root: Path, name: str, resolution: str, merge: bool, first_only: bool) -> VideoSequence:
     frames, annotations = (root / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
     for folder in (frames, annotations):
         if not folder.is_dir():
@@ -90,4 +90,4 @@ def _sequence(root: Path, name: str, resolution: str, merge: bool, first_only: b
     if lost := sorted(masks.keys() - {image.stem for image in images}):
         raise DataError(f"{frames / lost[0]}.jpg: missing, the frame of {masks[lost[0]]} ({len(images)} frames there)")
     by_frame = tuple(masks.get(image.stem) for image in images)
-    return Sequence(name, tuple(images), by_frame, merge, truth=not first_only)
+    return VideoSequence(name, tuple(images), by_frame, merge, truth=not first_only)

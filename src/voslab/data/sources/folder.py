@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Sequence as ListOf
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from voslab.core import VOID, DataError
-from voslab.data.frame_cache import decoded
-from voslab.data.video_sequence import Sequence, picked
+from voslab.data.frame_cache import decode_to_cache
+from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files
 
 _LAYOUT = "frames/<video>/ or videos/<video>.mp4, and masks/<video>/<frame>.png"
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +28,7 @@ class FirstFrames(Mapping[int, int]):
         DataError: when asked, for a mask that cannot be read, or if no mask shows an object.
     """
 
-    sequence: Sequence
+    sequence: VideoSequence
 
     @cached_property
     def _frames(self) -> dict[int, int]:
@@ -56,13 +55,13 @@ class FirstFrames(Mapping[int, int]):
 def folder(
     root: Path | str,
     split: str | None = None,
-    only: ListOf[str] | None = None,
-    without: ListOf[str] = (),
+    only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     void: int | None = None,
     merge: bool = False,
     annotated: bool = False,
     cache: Path | str = ".cache/frames",
-) -> tuple[Sequence, ...]:
+) -> tuple[VideoSequence, ...]:
     """List your own videos, sorted by name; no mask is read.
 
     Frames are in `root/frames/<video>/`, or `root/videos/<video>.mp4` (or whatever FFmpeg reads) is decoded once into
@@ -92,19 +91,19 @@ def folder(
     root = Path(root)
     videos = _videos(root)
     masks = _masks(root, videos)
-    names = picked(_listed(root, split, videos), only, without, root)
+    names = select_names(_listed(root, split, videos), only, without, root)
     listed = []
     for name in names:
         video, where = videos[name], masks.get(name)
         if where is None:
             _log.warning("%s: left out, it has no masks", video)
             continue
-        files = _frames(video) if video.is_dir() else decoded(video, Path(cache))
+        files = _frames(video) if video.is_dir() else decode_to_cache(video, Path(cache))
         placed = _placed(where, files, video)
         kept = sorted(placed) if annotated else range(len(files))
         images, of_frames = tuple(files[index] for index in kept), tuple(placed.get(index) for index in kept)
         file = video if video.is_file() and not annotated else None
-        plain = Sequence(name, images, of_frames, merge, void, truth=len(placed) > 1, scores_last=True, file=file)
+        plain = VideoSequence(name, images, of_frames, merge, void, truth=len(placed) > 1, scores_last=True, file=file)
         listed.append(replace(plain, starts=FirstFrames(plain)))
     if not listed:
         raise DataError(f"{root}: no masks for any of {len(names)} videos; expected are {_LAYOUT}")
@@ -141,7 +140,7 @@ def _masks(root: Path, videos: Mapping[str, Path]) -> dict[str, Path]:
         return {alone[0]: folder}
     found: dict[str, Path] = {}
     for path in _visible(folder):
-        if not path.is_dir() and path.suffix.lower() not in _PICTURES:
+        if not path.is_dir() and path.suffix.lower() not in _IMAGE_SUFFIXES:
             continue
         name = path.name if path.is_dir() else path.stem
         if path.is_dir() and not _visible(path):
@@ -182,11 +181,11 @@ def _frames(folder: Path) -> list[Path]:
         raise DataError(f"{error}; there are {_some(_visible(folder))}") from error
 
 
-def _placed(where: Path, frames: ListOf[Path], video: Path) -> dict[int, Path]:
+def _placed(where: Path, frames: Sequence[Path], video: Path) -> dict[int, Path]:
     """Masks by index of their frames, from the place that `_masks` found."""
     files = _visible(where) if where.is_dir() else [where]
     for file in files:
-        if file.suffix.lower() in _PICTURES - {".png"}:
+        if file.suffix.lower() in _IMAGE_SUFFIXES - {".png"}:
             raise DataError(f"{file}: a mask must be a PNG, which keeps ids as they are")
     if not where.is_dir():
         return {0: where}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from collections.abc import Sequence as ListOf
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from typing import Any
 from voslab.core import VOID, ConfigError, DataError, generator
 from voslab.data.sources.rle import Runs, area, pack
 from voslab.data.sources.strict_json import read_json
-from voslab.data.video_sequence import Sequence, picked
+from voslab.data.video_sequence import VideoSequence, select_names
 
 _LARGEST = 10**8
 
@@ -62,9 +61,9 @@ def ovis(
     videos: int | None = None,
     held_out: int | None = None,
     seed: int = 0,
-    only: ListOf[str] | None = None,
-    without: ListOf[str] = (),
-) -> tuple[Sequence, ...]:
+    only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+) -> tuple[VideoSequence, ...]:
     """List the videos of a split, sorted by name, without reading a picture. Groups (`iscrowd`) are left out.
 
     The default with `videos=25` is the protocol of the key adaptation paper. Masks of videos that are not drawn are not
@@ -94,7 +93,7 @@ def ovis(
     root = Path(root)
     path = _annotation_file(root, split, annotations)
     found = _read(path)
-    names = set(picked((video.name for video in found), only, without, path))
+    names = set(select_names((video.name for video in found), only, without, path))
     found = tuple(video for video in found if video.name in names)
     if count is not None:
         drawn = _draw(found, count, seed, path)
@@ -115,7 +114,7 @@ def _draw(videos: tuple[_Video, ...], count: int, seed: int, path: Path) -> froz
     return drawn
 
 
-def _sequences(video: _Video, folder: Path, single: bool) -> Iterator[Sequence]:
+def _sequences(video: _Video, folder: Path, single: bool) -> Iterator[VideoSequence]:
     images = tuple(folder / file for file in video.files)
     there = [image.is_file() for image in images]
     if not all(there):
@@ -128,7 +127,7 @@ def _sequences(video: _Video, folder: Path, single: bool) -> Iterator[Sequence]:
     if single:
         for thing in video.opening():
             masks = tuple(_labelled(video, [(1, thing)], frame, video.at(thing, frame)) for frame in range(count))
-            yield Sequence(f"{video.name}_{thing.identity}", images, masks, scores_last=True)
+            yield VideoSequence(f"{video.name}_{thing.identity}", images, masks, scores_last=True)
         return
     firsts = [(frame, thing) for thing in video.objects if (frame := video.first(thing, range(count))) is not None]
     firsts.sort(key=lambda one: (one[0], one[1].identity))
@@ -140,7 +139,7 @@ def _sequences(video: _Video, folder: Path, single: bool) -> Iterator[Sequence]:
             _labelled(video, objects, frame, f"{video.source}: video {video.name}, frame {frame}")
             for frame in range(count)
         )
-        yield Sequence(video.name, images, masks, starts=starts, scores_last=True)
+        yield VideoSequence(video.name, images, masks, starts=starts, scores_last=True)
 
 
 def _labelled(video: _Video, objects: list[tuple[int, _Object]], frame: int, source: str) -> Runs:

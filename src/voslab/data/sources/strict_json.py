@@ -1,4 +1,4 @@
-"""JSON by strangers: what the standard does not allow, Python's reader lets pass."""
+"""Reads JSON strictly: rejects NaN, infinity and duplicate names, which Python's reader accepts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any, NoReturn
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
+
+    Args:
+        path: The file, in UTF-8.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: not JSON (UTF-8): NaN and infinity, a name twice in one object, nesting beyond all reason included.
+        OSError: If the file cannot be read.
+        ValueError: If the content is invalid, has NaN or infinity, a duplicate name, or is nested too deeply.
     """
     if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no file")
+        raise OSError(f"{path} is not a file")
     try:
         return json.loads(path.read_bytes(), object_pairs_hook=_object, parse_constant=_refuse)
     except RecursionError:
@@ -27,9 +30,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name '{twice[:80]}' is given twice in one object")
+        raise ValueError(f"the name '{twice[:80]}' occurs twice in one object")
     return found
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")

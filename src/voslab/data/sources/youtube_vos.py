@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as ListOf
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from voslab.core import ConfigError, DataError
 from voslab.data.sources.strict_json import read_json
-from voslab.data.video_sequence import Sequence, picked
+from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files, read_mask
 
 log = logging.getLogger(__name__)
@@ -27,12 +26,12 @@ def youtube_vos(
     root: Path | str,
     split: str = "train",
     year: int | None = None,
-    only: ListOf[str] | None = None,
-    without: ListOf[str] = (),
+    only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     min_frames: int = 3,
     held_out: bool | None = None,
     truth: bool | None = None,
-) -> tuple[Sequence, ...]:
+) -> tuple[VideoSequence, ...]:
     """List the videos of `root/[<year>/]<split>/{JPEGImages,Annotations,meta.json}`, sorted, without decoding anything.
 
     `train`, `valid` and `test` hold 6 frames a second, `…_all_frames` 30; the latter take `Annotations` and `meta.json`
@@ -59,7 +58,7 @@ def youtube_vos(
     """
     place = _Place.find(Path(root), split, year)
     listed = _read_meta(place.meta)
-    kept = set(picked(sorted(listed), only, without, f"YouTube-VOS {split}"))
+    kept = set(select_names(sorted(listed), only, without, f"YouTube-VOS {split}"))
     names = [name for n, name in enumerate(sorted(listed)) if name in kept and held_out in (None, n % _HELD_OUT == 0)]
     if strange := sorted(path.name for path in place.videos() if path.name not in listed):
         raise DataError(f"{place.meta}: does not know video {strange[0]}, which lies in {place.frames}")
@@ -144,7 +143,7 @@ class _Starts(Mapping[int, int]):
 
 def _video(
     place: _Place, name: str, objects: tuple[_Object, ...], seen: frozenset[str] | None, truth: bool
-) -> Sequence:
+) -> VideoSequence:
     frames, annotations, source = place.frames / name, place.annotations / name, f"{place.meta}: video {name}"
     images = image_files(frames)
     places = {image.stem: index for index, image in enumerate(images)}
@@ -163,7 +162,7 @@ def _video(
     needed = sorted({frame for _, shown in listed for frame in shown} & set(outputs)) if truth else []
     if bare := [images[frame] for frame in needed if by_frame[frame] is None]:
         raise DataError(f"{annotations / bare[0].stem}.png: missing, the mask of {bare[0]} ({len(masks)} masks there)")
-    return Sequence(
+    return VideoSequence(
         name,
         tuple(images),
         by_frame,

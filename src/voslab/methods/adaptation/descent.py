@@ -19,7 +19,7 @@ from voslab.core.segmenter import Comparison
 from voslab.methods.adaptation.affinity import heat
 from voslab.methods.adaptation.tuning import Adaptation, Grid, Tuning
 from voslab.nn.blocks import flatten_hw
-from voslab.nn.key_projections import own_keys, project
+from voslab.nn.key_projections import copy_keys, project
 
 BACKTRACK = 4.0
 """By so much the rate falls when a step is taken back."""
@@ -122,7 +122,7 @@ def tune(
             comparison,
             tuning,
         )
-        keys = _start(compared.keys or own_keys(layers, len(compared.query)), tuning)
+        keys = _start(compared.keys or copy_keys(layers, len(compared.query)), tuning)
         parameters = [
             tensor.requires_grad_()
             for side, own in (("query", keys.query), ("memory", keys.memory))
@@ -193,7 +193,7 @@ def _descend(problem: Problem, keys: Keys, parameters: list[Tensor], frame: int)
             slopes = [torch.where(_wide(taken, g), g, old) for g, old in zip(grads, slopes, strict=True)]
             for parameter, begun, slope in zip(parameters, base, slopes, strict=True):
                 parameter.copy_(torch.where(_wide(running, slope), begun - _wide(rates, slope) * slope, begun))
-            if tuning.fixed_norm:
+            if tuning.keep_norm:
                 _rescale(problem, keys, points[0].norms)
     with torch.no_grad():
         for parameter, final in zip(parameters, kept, strict=True):

@@ -9,15 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from voslab.core import Frame, KeyMatching, LowLevel, Masks, Segmenter, State, state
-from voslab.core.segmenter import Comparison, Padding
+from voslab.core import Frame, KeyMatching, LowLevel, Masks, Segmenter, State, state_dataclass
+from voslab.core.segmenter import Comparison
 from voslab.methods.adaptation.descent import clock, tune
 from voslab.methods.adaptation.tuning import Adaptation, Grid, Keep, Losses, Projections, Reduction, Tuning
 
+_DEFAULTS = Tuning()
 
-@state
+
+@state_dataclass
 class AdaptedState(State):
     """The base's own state, which holds the video's keys, and how these came about.
 
@@ -30,12 +32,12 @@ class AdaptedState(State):
     adaptations: list[Adaptation]
 
 
-class Adapted(nn.Module):
+class Adapted(Segmenter[AdaptedState]):
     """The wrapper; a `Segmenter`. It has no weights of its own, and in training mode it is the base and nothing else.
 
     Args:
         base: a `KeyMatching` segmenter.
-        steps, lr, backtrack, projections, losses, alpha, reduction, masks, scale, exclude_self, fixed_norm, keep, stop,
+        steps, lr, backtrack, projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop,
             patience: see `Tuning`.
         readapt: objects that appear later tune the query's projection again; what is remembered keeps its keys. If
             False, only the first objects of a video tune anything.
@@ -44,25 +46,25 @@ class Adapted(nn.Module):
         ValueError: for a base without keys to tune, or a number out of range.
     """
 
-    padding: Padding
+    base: KeyMatching[Any]
 
     def __init__(
         self,
         base: Segmenter[Any],
-        steps: int = 50,
-        lr: float = 1.0,
-        backtrack: bool = True,
-        projections: Projections = "both",
-        losses: Losses = "both",
-        alpha: float | None = None,
-        reduction: Reduction = "sum",
-        masks: Grid = "area",
-        scale: float | None = None,
-        exclude_self: bool = False,
-        fixed_norm: bool = False,
-        keep: Keep = "last",
-        stop: float = 0.0,
-        patience: int | None = None,
+        steps: int = _DEFAULTS.steps,
+        lr: float = _DEFAULTS.lr,
+        backtrack: bool = _DEFAULTS.backtrack,
+        projections: Projections = _DEFAULTS.projections,
+        losses: Losses = _DEFAULTS.losses,
+        alpha: float | None = _DEFAULTS.alpha,
+        reduction: Reduction = _DEFAULTS.reduction,
+        masks: Grid = _DEFAULTS.masks,
+        scale: float | None = _DEFAULTS.scale,
+        exclude_self: bool = _DEFAULTS.exclude_self,
+        keep_norm: bool = _DEFAULTS.keep_norm,
+        keep: Keep = _DEFAULTS.keep,
+        stop: float = _DEFAULTS.stop,
+        patience: int | None = _DEFAULTS.patience,
         readapt: bool = False,
     ) -> None:
         super().__init__()
@@ -72,11 +74,11 @@ class Adapted(nn.Module):
             raise ValueError(f"this {type(base).__name__}'s affinity is no distribution: its keys cannot be adapted")
         if base.comparison == "linear" and scale is not None:
             raise ValueError(f"scale={scale}: a {type(base).__name__} scales no similarities")
-        self.base: KeyMatching[Any] = base
+        self.base = base
         self.comparison: Comparison = base.comparison
         self.stride = base.stride
         self.padding = base.padding
-        chosen = (projections, losses, alpha, reduction, masks, scale, exclude_self, fixed_norm, keep, stop, patience)
+        chosen = (projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop, patience)
         self.tuning = Tuning(steps, lr, backtrack, *chosen)
         self.readapt = readapt
         if isinstance(base, LowLevel):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from voslab.core import State, state
+from voslab.core import State, state_dataclass
 
 Projections = Literal["both", "query", "memory"]
 Losses = Literal["both", "object", "background"]
@@ -41,7 +41,7 @@ class Tuning:
         masks: on the grid of the features: shares of each cell's `area`, or `binary` from a half on.
         scale: of dot products and distances, in place of the base's own 1/√C; 1 is Eq. 1 to the letter.
         exclude_self: no position looks at itself.
-        fixed_norm: after each step both projections are scaled back, so that keys stay as long as they were.
+        keep_norm: after each step both projections are scaled back, so that keys stay as long as they were.
         keep: the `last` keys, or the `best`: those of the smallest loss.
         stop: as soon as the loss is no more than this share of the first one; 0: never.
         patience: stop after so many steps without a smaller loss; None: never.
@@ -60,7 +60,7 @@ class Tuning:
     masks: Grid = "area"
     scale: float | None = None
     exclude_self: bool = False
-    fixed_norm: bool = False
+    keep_norm: bool = False
     keep: Keep = "last"
     stop: float = 0.0
     patience: int | None = None
@@ -77,7 +77,7 @@ class Tuning:
             raise ValueError(f"{given}: must be positive where they are given")
 
 
-@state
+@state_dataclass
 class Adaptation(State):
     """What an adaptation did, point by point: S steps have S + 1 of them, the last one is where it stopped.
 

@@ -1,4 +1,4 @@
-"""Keeps the first mask: the floor of every table."""
+"""Copy First: predicts the given masks for every frame, the baseline of every table."""
 
 from voslab.core.method import Method
 

@@ -1,23 +1,23 @@
-"""The floor of every table: whatever was given stays where it was."""
+"""Copy First, a baseline that predicts the given masks for every frame."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from voslab.core import Frame, Masks, State, state
+from voslab.core import Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.nn.aggregation import LIMIT, aggregate_min
 
 
-@state
+@state_dataclass
 class CopyFirstState(State):
-    """The masks as given."""
+    """The given masks."""
 
     masks: Masks
 
 
-class CopyFirst(nn.Module):
-    """Segments every frame with the masks that were given."""
+class CopyFirst(Segmenter[CopyFirstState]):
+    """Predicts the given masks for every frame."""
 
     stride = 1
     padding: Padding = "zeros"

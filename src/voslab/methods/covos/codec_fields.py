@@ -1,6 +1,6 @@
-"""Codec side data on the grid that masks are carried on, at a quarter of the frame's size.
+"""Brings codec data to the grid on which masks are propagated, at a quarter of the frame's size.
 
-Displacements are in pixels of the frame they come with, whatever grid they lie on.
+Displacements in codec data are in pixels of the frame, whatever the grid.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch.nn import functional as F
 from voslab.core import Frame, VideoError
 
 STRIDE = 4
-"""Pixels to a cell."""
+"""Pixels per cell side."""
 
 
 class Fields(NamedTuple):
-    """Side data of a frame by cell.
+    """Codec data of a frame, by cell.
 
     Attributes:
         motion: B 4 h w, float32, in cells.
         references: B 2 h w, presentation indices; -1 where a list is unused.
-        residual: B C h w, float32 in [-1, 1], or bool: already compared to a threshold; None: not known.
+        residual: B C h w, float32 in [-1, 1], or bool if a threshold was applied already; None if unknown.
     """
 
     motion: Tensor
@@ -32,18 +32,24 @@ class Fields(NamedTuple):
 
 
 def is_key(frame: Frame) -> bool:
-    """Whether a base model must look at a frame: it says so, or there is nothing it could be predicted from."""
+    """Return whether the base model processes a frame: it is marked as key frame, or has no motion vectors."""
     codec = frame.codec
     return frame.key or codec is None or codec.motion is None or codec.references is None
 
 
 def to_quarter(frame: Frame) -> Fields:
-    """Side data of a frame that is no key frame, at its own size or at a quarter of it.
+    """Return the codec data of a B-frame at a quarter of the frame's size.
 
-    Vectors and references are those of the pixel at a cell's centre; the residual is interpolated.
+    Motion and references are sampled at the pixel in the centre of each cell; the residual is interpolated.
+
+    Args:
+        frame: Frame that is no key frame; codec data B C H W at the frame's size or at a quarter of it.
+
+    Returns:
+        Fields on the quarter grid, on the device of the image.
 
     Raises:
-        VideoError: if they are of any other size.
+        VideoError: if a field has another size.
     """
     codec = frame.codec
     assert codec is not None, "a frame without side data is a key frame"
@@ -52,7 +58,7 @@ def to_quarter(frame: Frame) -> Fields:
     for name in ("motion", "references", "residual"):
         _check(frame, name, getattr(codec, name))
     height, device = frame.image.shape[-2], frame.image.device
-    # Before they travel to the device.
+    # Sampled before the transfer to the device.
     motion, references = (
         field[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] if field.shape[-2] == height else field
         for field in (codec.motion, codec.references)
@@ -69,11 +75,11 @@ def _check(frame: Frame, name: str, field: Tensor | None) -> None:
     height, width = frame.image.shape[-2:]
     if tuple(field.shape[-2:]) not in ((height, width), (height // STRIDE, width // STRIDE)):
         size = "x".join(map(str, field.shape[-2:]))
-        raise VideoError(f"frame {frame.index}: its {name} is {size}, the frame {height}x{width}")
+        raise VideoError(f"frame {frame.index}: {name} has size {size}, the frame {height}x{width}")
 
 
 def _smaller(residual: Tensor) -> Tensor:
-    """H W -> H/4 W/4; of a map of choices, the cell's centre."""
+    """Reduce B C H W to B C H/4 W/4; a boolean residual is sampled at the centre of each cell."""
     if residual.dtype == torch.bool:
         return residual[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
     return F.interpolate(residual.float(), scale_factor=1 / STRIDE, mode="bilinear", align_corners=False)

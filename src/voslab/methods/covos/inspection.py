@@ -1,7 +1,7 @@
-"""What a segmenter makes of a codec's side data, drawn side by side as a video.
+"""Draws how a segmenter uses codec data as a video of six panels.
 
-Upper row: the frame with its type, number and references; the codec's vectors; its residual. Lower row: the masks as
-the vectors carried them, as the residual had them corrected, and what came of them.
+Upper row: the frame with its type, number and references; motion vectors; residual. Lower row: propagated masks,
+corrected masks and final masks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from voslab.core import ConfigError, Frame, ObjectTable, Segmenter
 from voslab.engine.padding import crop, pads
-from voslab.engine.profiling import shadowed
+from voslab.engine.profiling import wrap_methods
 from voslab.engine.runner import Labels, Prediction
 from voslab.engine.settings import Settings
-from voslab.engine.sinks import Assembled
+from voslab.engine.sinks import CompositeSink
 from voslab.video import BackgroundWriter, VideoWriter, overlay
 from voslab.video.drawing import arrows, caption, dimmed, panel_size, resized, tiled, tint
 
@@ -36,22 +36,26 @@ INTRA, LARGE, CORRECTED = (150, 40, 40), (240, 220, 60), (255, 60, 200)
 
 @runtime_checkable
 class Propagates(Protocol):
-    """A segmenter that carries masks by vectors, and corrects them where a residual is above `threshold`."""
+    """Propagates masks by motion vectors and corrects them where the residual exceeds `threshold`."""
 
     threshold: float
 
     def propagate(self, frame: Frame, state: Any) -> tuple[Any, Any]:
-        """What is carried to a frame that is no key frame, and the state behind it.
+        """Propagate masks to a B-frame.
 
         Returns:
-            something with `probs` and `corrected`, B O h w on cells of 4 pixels, and `selected`, B 1 h w, bool.
+            An object with `probs` and `corrected`, B O h w on cells of 4 pixels, and `selected`, B 1 h w, bool; and
+            the new state.
         """
         ...
 
 
 @dataclass
 class Seen:
-    """Of one frame, padded, by cells of 4 pixels: motion 4 h w (pixels), references 2 h w, masks O h w, others h w."""
+    """Intermediate results of one padded frame, by cells of 4 pixels.
+
+    Motion is 4 h w in pixels, references 2 h w, masks O h w, all others h w.
+    """
 
     type: str
     key: bool
@@ -64,24 +68,24 @@ class Seen:
 
 
 class Watcher:
-    """Watches a segmenter that `Propagates`, by shadowing its methods; a context manager. Holds what is not taken yet.
+    """Context manager that records intermediate results of a segmenter by shadowing its methods.
 
     Raises:
-        ConfigError: for a segmenter that does not.
+        ConfigError: the segmenter does not satisfy `Propagates`.
     """
 
     def __init__(self, segmenter: Segmenter[Any]) -> None:
         if not isinstance(segmenter, Propagates):
             raise ConfigError(
-                f"inspect=true: {type(segmenter).__name__} has no carried and corrected masks to show, as covos has"
+                f"inspect=true: {type(segmenter).__name__} has no propagated and corrected masks; use model=covos"
             )
         self._segmenter: Any = segmenter
         self._seen: dict[int, Seen] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        watched = {"begin": self._frame, "step": self._frame, "propagate": self._carried}
-        self._stack.enter_context(shadowed(self._segmenter, watched))
+        watched = {"begin": self._frame, "step": self._frame, "propagate": self._propagate}
+        self._stack.enter_context(wrap_methods(self._segmenter, watched))
         return self
 
     def __exit__(
@@ -90,23 +94,23 @@ class Watcher:
         self._stack.close()
 
     def take(self, index: int) -> Seen | None:
-        """What was seen of a frame; None where the segmenter was not asked."""
+        """Remove and return the results of a frame; None if it was not segmented."""
         return self._seen.pop(index, None)
 
     def _frame(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def watching(frame: Frame, state: Any) -> Any:
-            self._seen[frame.index] = _of(frame, self._segmenter.threshold)
+            self._seen[frame.index] = _record(frame, self._segmenter.threshold)
             return method(frame, state)
 
         return watching
 
-    def _carried(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _propagate(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def watching(frame: Frame, state: Any) -> Any:
-            carried, state = method(frame, state)
+            propagated, state = method(frame, state)
             seen = self._seen[frame.index]
-            seen.probs, seen.corrected = (_half(probs[0]) for probs in (carried.probs, carried.corrected))
-            seen.selected = carried.selected[0, 0].cpu().numpy()
-            return carried, state
+            seen.probs, seen.corrected = (_half(probs[0]) for probs in (propagated.probs, propagated.corrected))
+            seen.selected = propagated.selected[0, 0].cpu().numpy()
+            return propagated, state
 
         return watching
 
@@ -116,19 +120,19 @@ class _Item(NamedTuple):
     seen: Seen
 
 
-class MotionSink(Assembled):
-    """Writes the video: as many frames as there are predictions, at the same rate. A `Sink`.
+class MotionSink(CompositeSink):
+    """Sink that writes the inspection video, one frame per prediction.
 
     Args:
-        path: of the mp4.
+        path: path of the mp4.
         rate: frames per second.
-        size: H W of the source; panels are no larger than 480 pixels.
-        segmenter: it is watched while the sink is open.
-        settings: how it is run.
-        masks: what it is given, which says what its slots are called.
+        size: H W of the source; panels have at most 480 pixels on the shorter side.
+        segmenter: segmenter to record while the sink is open.
+        settings: settings of the engine.
+        masks: given masks, from which the ids of the slots are known.
 
     Raises:
-        ConfigError: for a segmenter that carries nothing by vectors.
+        ConfigError: the segmenter propagates no masks by motion vectors.
     """
 
     def __init__(
@@ -158,7 +162,7 @@ class MotionSink(Assembled):
         image = resized(prediction.image, self._panel)
         ids = self._fit(torch.from_numpy(prediction.ids)[None, None].double(), "nearest-exact")[0].astype(np.int64)
         final = overlay(image, ids)
-        caption(final, "final masks", "(base model)" if seen.probs is None else "(carried)")
+        caption(final, "final masks", "(base model)" if seen.probs is None else "(propagated)")
         panels = (
             self._frame(image, prediction.index, seen),
             self._motion(image, seen),
@@ -211,7 +215,7 @@ class MotionSink(Assembled):
         return shown
 
     def _cells(self, cells: Tensor, mode: str = "nearest-exact") -> NDArray[np.float32]:
-        """Cells n h w of the padded frame, spread over the panel: n H W."""
+        """Resize cells n h w of the padded frame to the panel: n H W."""
         whole = F.interpolate(cells[None].float(), scale_factor=CELL, mode=mode)
         return self._fit(crop(whole, self._pads), mode)
 
@@ -219,14 +223,14 @@ class MotionSink(Assembled):
         return np.asarray(F.interpolate(pixels, self._panel, mode=mode)[0])
 
 
-def _of(frame: Frame, threshold: float) -> Seen:
+def _record(frame: Frame, threshold: float) -> Seen:
     codec = frame.codec
     if codec is None:
         return Seen("I", frame.key)
     seen = Seen(codec.type, frame.key)
     height, width = (extent // CELL for extent in frame.image.shape[-2:])
     if codec.motion is not None and codec.references is not None:
-        # The vectors of the pixel in a cell's middle.
+        # Vectors of the pixel at the centre of each cell.
         step = codec.motion.shape[-1] // width
         motion, references = (x[0, :, step // 2 :: step, step // 2 :: step] for x in (codec.motion, codec.references))
         seen.motion, seen.references = motion.half().cpu().numpy(), references.cpu().numpy()

@@ -1,4 +1,4 @@
-"""CoVOS's LightningModule: cross-entropy of the decoder's output on B-frames (supplement, training details)."""
+"""Trains the decoder of CoVOS with cross-entropy on cached B-frames (supplement, training details)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class CoVOSModule(VOSModule):
-    """Trains the decoder on what a frozen base and F left behind. Validation runs the whole method."""
+    """Trains the decoder on cached outputs of a frozen base and encoder. Validation runs the whole method."""
 
     def decode(self, batch: CachedBFrameBatch) -> Tensor:
-        """Logits B (O+1) 4h 4w of cached B-frames: what `CoVOS.step` gives, from where `propagate` ends."""
-        carried = None if batch.carried is None else batch.carried.float()
+        """Compute logits B (O+1) 4h 4w of cached B-frames, as `CoVOS.step` does after `propagate`."""
+        warped = None if batch.warped is None else batch.warped.float()
         nowhere = torch.zeros_like(batch.probs[:, :1], dtype=torch.bool)
         masks = (batch.probs.float(), batch.corrected.float())
         logits: Tensor = self.segmenter.decode(
-            Propagated(batch.features.float(), carried, *masks, nowhere), batch.slot_mask
+            Propagated(batch.features.float(), warped, *masks, nowhere), batch.slot_mask
         )
         return logits
 
@@ -43,24 +43,26 @@ class CoVOSModule(VOSModule):
         return loss
 
     def on_fit_start(self) -> None:
-        """Carry the training videos that are not carried yet, together with the other processes.
+        """Cache the training videos that are not cached yet, together with the other processes.
 
         Raises:
-            ConfigError: the data are clips, or there is no decoder or no encoding.
+            ConfigError: the data module yields clips, or the model has no decoder or no encoding.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, CachedBFrameDataModule):
-            raise ConfigError("model=covos trains on B-frames, not on clips: say data=carried_davis2016, for instance")
-        codec_source = CodecSource.from_plain(data.cache / "coded", self.identity.get("coding"))
+            raise ConfigError(
+                "model=covos trains on cached B-frames, not on clips: use data=covos_cache_davis2016, for instance"
+            )
+        codec_source = CodecSource.from_plain(data.cache / "coded", self.metadata.codec)
         if codec_source is None or self.segmenter.decoder is None:
             raise ConfigError("model=covos: without an encoding and refine=true there is nothing to train")
-        root = data.cache / "carried" / settings_key(self.segmenter, self.identity, self.settings)
+        root = data.cache / "covos" / settings_key(self.segmenter, self.metadata, self.settings)
         process = (self.trainer.global_rank, self.trainer.world_size)
         videos = data.training_videos()
         folders = precompute_all(self.segmenter, videos, root, codec_source, self.settings, process, data.per_video)
-        self.trainer.strategy.barrier("carried")
+        self.trainer.strategy.barrier("covos_cache")
         data.open(folders)
-        # Lightning wonders about the frozen parts, which stay in evaluation mode.
+        # Lightning warns about the frozen modules, which stay in evaluation mode.
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
         trained = sum(p.numel() for p in self.segmenter.parameters() if p.requires_grad)
         log.info("base and light encoder are frozen, %.2f M parameters of the decoder train", trained / 1e6)

@@ -1,4 +1,4 @@
-"""Pictures that later ones may refer to, and what is carried from them.
+"""Buffers the frames that later B-frames may refer to.
 
 Shapes: B clips, O objects, C channels, h w cells of a grid at a quarter of the frame's size.
 """
@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import Masks, State, state
+from voslab.core import Masks, State, state_dataclass
 from voslab.methods.covos.codec_fields import STRIDE
 
 
-@state
+@state_dataclass
 class BufferedFrame(State):
-    """A picture that later ones may refer to: T = [V, P] of Eq. 6.
+    """A frame that later ones may refer to: T = [V, P] of Eq. 6.
 
     Attributes:
         index: presentation index.
-        key: whether the base looked at it.
-        probs: P, B O h w without background: the base's on key frames, else as carried here, not decoded. Objects
-            that were added later have none.
-        features: V, B C h w: its own on key frames, else as carried here; None: not asked for.
-        image: B 3 H W that a key frame's features are computed of, once they are asked for.
+        key: whether the base model processed it.
+        probs: P, B O h w without background: the output of the base for key frames, else the propagated masks before
+            decoding. Objects that were added later are missing.
+        features: V, B C h w: computed from the image for key frames, else warped; None if not computed yet.
+        image: B 3 H W, from which the features of a key frame are computed on demand.
     """
 
     index: int
@@ -35,44 +35,52 @@ class BufferedFrame(State):
     image: Tensor | None = None
 
     def pad_objects(self, objects: int) -> Tensor:
-        """Its probs, 0 for objects that were added later."""
+        """Return the probs for `objects` objects, 0 for those that were added later."""
         return F.pad(self.probs, (0, 0, 0, 0, 0, objects - self.probs.shape[1]))
 
 
-def remember(pictures: list[BufferedFrame], new: BufferedFrame, most: int) -> list[BufferedFrame]:
-    """Add a picture; the two newest key frames stay, and the newest `most` of the others."""
-    pictures = [*(picture for picture in pictures if picture.index != new.index), new]
-    newest = _newest_keys(pictures)
-    others = [picture.index for picture in pictures if picture.index not in newest]
-    return retain(pictures, others[max(0, len(others) - most) :])
+def remember(frames: list[BufferedFrame], new: BufferedFrame, most: int) -> list[BufferedFrame]:
+    """Append a frame; keep the two newest key frames and the newest `most` other frames."""
+    frames = [*(frame for frame in frames if frame.index != new.index), new]
+    newest = _newest_keys(frames)
+    others = [frame.index for frame in frames if frame.index not in newest]
+    return retain(frames, others[max(0, len(others) - most) :])
 
 
-def retain(pictures: list[BufferedFrame], indices: Collection[int]) -> list[BufferedFrame]:
-    """Those with these indices, and the two newest key frames, which corrections are matched with."""
-    kept = _newest_keys(pictures).union(indices)
-    return [picture for picture in pictures if picture.index in kept]
+def retain(frames: list[BufferedFrame], indices: Collection[int]) -> list[BufferedFrame]:
+    """Keep the frames with these indices and the two newest key frames, which corrections are matched with."""
+    kept = _newest_keys(frames).union(indices)
+    return [frame for frame in frames if frame.index in kept]
 
 
-def nearest_key(pictures: list[BufferedFrame], index: int) -> BufferedFrame:
-    """The key frame nearest in presentation order; of two equally near, the earlier."""
-    keys = [picture for picture in pictures if picture.key]
-    return min(keys, key=lambda picture: (abs(picture.index - index), picture.index))
+def nearest_key(frames: list[BufferedFrame], index: int) -> BufferedFrame:
+    """Return the key frame nearest in presentation order; the earlier one of two equally near."""
+    keys = [frame for frame in frames if frame.key]
+    return min(keys, key=lambda frame: (abs(frame.index - index), frame.index))
 
 
 def with_background(masks: Masks) -> Tensor:
-    """Given masks B O H W as a distribution B (O+1) H W."""
+    """Convert masks B O H W to a distribution B (O+1) H W, background first."""
     probs = masks.probs * masks.slot_mask[:, :, None, None]
     return torch.cat([(1 - probs.sum(1, keepdim=True)).clamp(min=0), probs], 1)
 
 
-def reduce(probabilities: Tensor, hard: bool) -> Tensor:
-    """Probabilities B (O+1) H W -> probs B O h w of a key frame: the likeliest label alone, or as they are."""
+def reduce(probabilities: Tensor, hard_labels: bool) -> Tensor:
+    """Reduce probabilities of a key frame to the quarter grid.
+
+    Args:
+        probabilities: B (O+1) H W.
+        hard_labels: Return the most likely label as 0 or 1; otherwise the probabilities.
+
+    Returns:
+        B O h w.
+    """
     small = F.interpolate(probabilities, scale_factor=1 / STRIDE, mode="bilinear", align_corners=False)
-    if not hard:
+    if not hard_labels:
         return small[:, 1:]
     slots = torch.arange(1, small.shape[1], device=small.device).view(1, -1, 1, 1)
     return (small.argmax(1, keepdim=True) == slots).to(small.dtype)
 
 
-def _newest_keys(pictures: list[BufferedFrame]) -> set[int]:
-    return set([picture.index for picture in pictures if picture.key][-2:])
+def _newest_keys(frames: list[BufferedFrame]) -> set[int]:
+    return set([frame.index for frame in frames if frame.key][-2:])

@@ -1,4 +1,4 @@
-"""Published CoVOS weights (`covos_propagator.pth`, `covos_light_encoder.pth`) -> our names."""
+"""Converts published CoVOS weights (`covos_propagator.pth`, `covos_light_encoder.pth`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ LAYERS = {"res2.": "layer1."}
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Rename the decoder's keys; None if it is not CoVOS's. The base and F are in other files."""
+    """Rename the keys of the published decoder; base and encoder are in other files.
+
+    Returns:
+        The state dict; None if the keys are not those of CoVOS.
+    """
     published = {key.removeprefix("module.").removeprefix(PREFIX): tensor for key, tensor in published.items()}
     if not {"feat_transform.weight", "conv_res.0.weight", "classifier.0.weight"} <= published.keys():
         return None
@@ -30,10 +34,13 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
 
 
 def convert_encoder(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """F's own keys (`conv1.`, `bn1.`, `layer1.`) out of a larger encoder; None if it has none.
+    """Extract the keys of the light encoder (`conv1.`, `bn1.`, `layer1.`) from a larger encoder.
 
     Args:
         published: `covos_light_encoder.pth`, a checkpoint of MiVOS or STCN, torchvision's names, or a base of ours.
+
+    Returns:
+        The state dict; None if there is no such encoder.
     """
     published = {key.removeprefix("module."): tensor for key, tensor in published.items()}
     for prefix in ENCODERS:

@@ -1,6 +1,6 @@
 """CRVOS (Cho et al. 2020): an encoder, the Clue (section 2.2) and three refine modules (section 2.3). No memory.
 
-Shapes: B clips, O objects, C channels; the encoder runs once per frame, what depends on an object runs on B O probs.
+Shapes: B clips, O objects, N = B O, C channels. The encoder runs once per frame, the decoder once per object.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import Frame, Masks, State, state
+from voslab.core import Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.nn.aggregation import aggregate_min, object_probabilities
-from voslab.nn.blocks import in_chunks, per_object, repeated
+from voslab.nn.blocks import add_shared, expand_shared, in_chunks
 from voslab.nn.export_compat import coord_range
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
+from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
 
 Specifier = Literal["none", "mask", "clue"]
 Refine = Literal["deconv", "bilinear"]
 SPECIFIER_CHANNELS: dict[Specifier, int] = {"none": 0, "mask": 2, "clue": 5}
 
 
-@state
+@state_dataclass
 class CRVOSState(State):
-    """The masks of the previous frame: hard where they were given, else the aggregated probabilities."""
+    """The masks of the previous frame: the given ones, or the aggregated probabilities."""
 
     masks: Masks
 
 
 class RefineModule(nn.Module):
-    """RM of Figure 2: a reduced encoder feature and what came before, blended by one 3x3 convolution.
+    """RM of Figure 2: blends a reduced encoder feature and the previous output by one 3x3 convolution.
 
-    The blend is linear in its two inputs up to its ReLU, so its share of the frame is computed once for all objects.
+    The blend is linear in its two inputs before the ReLU, so the part of the frame is computed once for all objects.
     """
 
     def __init__(self, skip: int, reduced: int, before: int, outputs: int) -> None:
@@ -47,20 +47,20 @@ class RefineModule(nn.Module):
                 nn.init.zeros_(convolution.bias)
 
     def frame(self, skip: Tensor) -> Tensor:
-        """The frame's share, B outputs h w, from its feature B C h w."""
+        """Compute the shared part B outputs h w from the feature B C h w of a frame."""
         weight = self.blend.weight[:, : self.reduce.out_channels]
         return F.conv2d(F.relu(self.reduce(skip)), weight, self.blend.bias, padding=1)
 
     def forward(self, frame: Tensor, before: Tensor) -> Tensor:
-        """Frame's share B outputs h w and objects' inputs N C h w -> blended N outputs h w (N = B O)."""
+        """Blend the shared part B outputs h w and the input N C h w of each object: N outputs h w."""
         weight = self.blend.weight[:, self.reduce.out_channels :]
         if not weight.shape[1]:
-            return repeated(F.relu(frame), before.shape[0] // frame.shape[0])
-        return F.relu(per_object(F.conv2d(before, weight, padding=1), frame), inplace=True)
+            return expand_shared(F.relu(frame), before.shape[0] // frame.shape[0])
+        return F.relu(add_shared(F.conv2d(before, weight, padding=1), frame), inplace=True)
 
 
 class DeconvDecoder(nn.Module):
-    """Three refine modules, each followed by a deconvolution to two channels, all three feeding the predictor."""
+    """Three refine modules, each followed by a deconvolution to two channels; the predictor uses all three."""
 
     def __init__(self, channels: tuple[int, ...], specifier: int, width: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class DeconvDecoder(nn.Module):
         self.predictor = nn.ConvTranspose2d(6, 2, 6, 4, 1)
 
     def forward(self, shares: tuple[Tensor, Tensor, Tensor], clue: Tensor) -> Tensor:
-        """Frame shares of RM1, RM2, RM3 (B width h w) and the clue (N C h w) -> scores N 2 H W, background first."""
+        """Decode the shared parts of the refine modules (B width h w) and the clue (N C h w) to scores N 2 H W."""
         out16 = self.up1(self.rm1(shares[0], clue))
         out8 = self.up2(self.rm2(shares[1], out16))
         out4 = self.up3(self.rm3(shares[2], out8))
@@ -93,28 +93,28 @@ class BilinearDecoder(nn.Module):
         self.predictor = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, shares: tuple[Tensor, Tensor, Tensor], clue: Tensor) -> Tensor:
-        """As `DeconvDecoder.forward`."""
+        """See `DeconvDecoder.forward`."""
         x = _upsample(self.rm1(shares[0], clue), 2)
         x = _upsample(self.rm2(shares[1], x), 2)
         return _upsample(self.predictor(self.rm3(shares[2], x)), 4)
 
 
-class CRVOS(nn.Module):
-    """The whole network; a `Segmenter`.
+class CRVOS(Segmenter[CRVOSState]):
+    """CRVOS as a `Segmenter`.
 
     Args:
-        backbone: any ResNet; the paper's is `resnet50`, its layer4 kept at stride 16.
-        specifier: what names the target (Table 3): nothing, the previous coarse `mask`, or the `clue`.
+        backbone: ResNet of the encoder, with layer4 at stride 16; `resnet50` in the paper.
+        specifier: input that specifies the object (Table 3): `none`, the coarse previous `mask`, or the `clue`.
         refine: the paper's `deconv` modules, or general `bilinear` ones.
-        norm: normalisation of the encoder; `group` suits training from random initialisation.
-        width: encoder width; 64 is the published one.
-        refine_width: channels of the refine modules; 128 are the published ones.
-        object_chunk: so many objects are refined at once; bounds memory, changes nothing else.
+        norm: normalisation of the encoder; use `group` for training from random initialisation.
+        width: width of the encoder; 64 as published.
+        refine_width: channels of the refine modules; 128 as published.
+        object_chunk: number of objects that are decoded at a time; bounds memory only.
     """
 
     stride = 16
     padding: Padding = "reflect"
-    features = low_level
+    features = low_level_features
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class CRVOS(nn.Module):
         self.refine = decoder(self.encoder.channels, SPECIFIER_CHANNELS[specifier], refine_width)
 
     def begin(self, frame: Frame, masks: Masks) -> CRVOSState:
-        """See `Segmenter.begin`. The first image is never looked at."""
+        """See `Segmenter.begin`. The first image is not used."""
         return CRVOSState(masks)
 
     def step(self, frame: Frame, state: CRVOSState) -> tuple[Tensor, CRVOSState]:
@@ -145,10 +145,10 @@ class CRVOS(nn.Module):
         probs = state.masks.probs
         if probs.shape[1]:
             scores = self.decode(self.encode(frame.image), self.clue(probs))
-            odds = scores[:, :, 1] - scores[:, :, 0]
+            log_odds = scores[:, :, 1] - scores[:, :, 0]
         else:
-            odds = probs
-        logits = aggregate_min(odds, state.masks.slot_mask)
+            log_odds = probs
+        logits = aggregate_min(log_odds, state.masks.slot_mask)
         return logits, CRVOSState(state.masks.with_probs(object_probabilities(logits)))
 
     def add(self, frame: Frame, masks: Masks, state: CRVOSState) -> CRVOSState:
@@ -156,12 +156,12 @@ class CRVOS(nn.Module):
         return CRVOSState(state.masks.append(masks))
 
     def encode(self, image: Tensor) -> Pyramid:
-        """B 3 H W -> features of layers 1, 2 and 4; layer3's are no input of the decoder."""
+        """Encode an image B 3 H W to the outputs of layers 1, 2 and 4, which the decoder uses."""
         layer1, layer2, _, layer4 = self.encoder(self.normalise(image))
         return Pyramid(layer1, layer2, layer4)
 
     def clue(self, probs: Tensor) -> Tensor:
-        """The Clue (section 2.2): probs B O H W -> B O 5 h w: background, object, row, column, radius at 1/16."""
+        """Clue (section 2.2): background, object, row, column and radius at stride 16, B O 5 h w, of probs B O H W."""
         batch, objects, height, width = probs.shape
         h, w = height // self.stride, width // self.stride
         if self.specifier == "none":
@@ -176,7 +176,7 @@ class CRVOS(nn.Module):
         return torch.cat([mask, coordinates.expand(batch, objects, 3, h, w)], 2)
 
     def decode(self, features: Pyramid, clue: Tensor) -> Tensor:
-        """Features of B frames and clues B O C h w -> scores B O 2 H W, background first."""
+        """Decode features and clues B O C h w to scores B O 2 H W, background first."""
         shares = (
             self.refine.rm1.frame(features.f16),
             self.refine.rm2.frame(features.f8),

@@ -10,16 +10,16 @@ from voslab.nn.export_compat import coord_range
 
 
 class MEM(nn.Module):
-    """Past masks and coordinates at full resolution, through four 7x7 convolutions of stride 2, to stride 16.
+    """Embeds past masks and coordinates: four 7x7 convolutions of stride 2, from full resolution to stride 16.
 
     The convolution's channels are background and object probability of each past mask, newest first, then row, column
-    and distance from the centre. Background is 1 - object, so one plane per mask is enough; what the coordinates and
-    that 1 contribute depends on nothing but the size, and is computed once for all objects.
+    and distance from the centre. Background is 1 - object, so one channel per mask is enough. The contribution of the
+    coordinates and of that 1 depends on the size only and is computed once for all objects.
 
     Args:
-        history: past masks; 3 in the paper.
-        coordinates: whether the three coordinate maps take part.
-        channels: of the embedding; 256 in BMVOS, whose published module this is.
+        history: number of past masks; 3 in the paper.
+        coordinates: whether there are coordinate maps.
+        channels: channels of the embedding; 256 in BMVOS, which published this module.
     """
 
     def __init__(self, history: int = 3, coordinates: bool = True, channels: int = 256) -> None:
@@ -33,12 +33,12 @@ class MEM(nn.Module):
         self.conv4 = _convolution(channels // 2, channels)
 
     def forward(self, past: Tensor) -> Tensor:
-        """Past masks N history H W, newest first -> N channels H/16 W/16."""
+        """Embed past masks N history H W, newest first, to N channels H/16 W/16."""
         weight = self.conv1.weight
         background, objects = (weight[:, start : 2 * self.history : 2] for start in (0, 1))
         common = torch.cat([background.sum(1, keepdim=True), weight[:, 2 * self.history :]], 1)
-        share = F.conv2d(_common(past, common.shape[1]), common, self.conv1.bias, 2, 3)
-        x = F.conv2d(past, objects - background, None, 2, 3) + share
+        shared = F.conv2d(_common(past, common.shape[1]), common, self.conv1.bias, 2, 3)
+        x = F.conv2d(past, objects - background, None, 2, 3) + shared
         for conv in (self.conv2, self.conv3, self.conv4):
             x = conv(F.relu(x))
         return x
@@ -53,7 +53,7 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def _common(like: Tensor, channels: int) -> Tensor:
-    """Ones, and where there is room row, column in [-1, 1] and radius in [0, √2]: 1 C H W."""
+    """Return ones and, if channels > 1, row and column in [-1, 1] and radius in [0, √2]: 1 C H W."""
     height, width = like.shape[-2:]
     ones = like.new_ones(1, 1, height, width)
     if channels == 1:

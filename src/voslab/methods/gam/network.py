@@ -1,6 +1,6 @@
 """GAM (Wang et al., Real-time High-Resolution VOS): a memory of fixed size, channel attention, mask embedding.
 
-Shapes: B clips, O objects, N = B O, C channels. Frames are encoded once, as query and as memory alike (section 3.2.2).
+Shapes: B clips, O objects, N = B O, C channels. A frame is encoded once, for query and memory (section 3.2.2).
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Frame, KeyInputs, Keys, Masks, State, state
+from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.gam.attention import CAM, CAMNorm
 from voslab.methods.gam.embedding import MEM
 from voslab.nn.aggregation import aggregate_product, object_probabilities
-from voslab.nn.blocks import FeatureFusion, flatten_hw, in_chunks, per_object, repeated, unflatten_hw
+from voslab.nn.blocks import FeatureFusion, add_shared, expand_shared, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
-from voslab.nn.encoders import KeyValue, MaskEncoder, masks_and_others
+from voslab.nn.encoders import KeyValue, MaskEncoder, masks_with_others
 from voslab.nn.key_projections import memory_key, project, query_proj
 from voslab.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
+from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
 
 Merge = Literal["concat", "sum"]
 Fuser = Literal["full", "light"]
 KERNELS: dict[Fuser, int] = {"full": 3, "light": 1}
 
 
-@state
+@state_dataclass
 class GAMState(State):
-    """The memory, and the frame that enters it at the next step.
+    """State of a video: the memory, and the newest frame, which enters the memory at the next step.
 
     Attributes:
-        memory: frames before the one below.
-        image: B 3 H W.
-        f16: its feature B C h w.
-        key: what it is remembered by, B Ck h w.
-        masks: of that frame: hard where they were given, else the aggregated probabilities.
-        older: masks before that, newest first, B O n H W.
-        index: of that frame, counted from the one in which the video began.
-        keys: the video's own key projections, where it has some.
+        memory: memory of the frames before `image`.
+        image: newest frame, B 3 H W.
+        f16: feature of `image`, B C h w.
+        key: memory key of `image`, B Ck h w.
+        masks: masks of `image`: the given ones, or the aggregated probabilities.
+        older: masks of the frames before `image`, newest first, B O n H W.
+        index: index of `image`, counted from the first frame of the state.
+        keys: key projections of the video; None: the network's own.
     """
 
     memory: GlobalMemory
@@ -55,41 +55,42 @@ class GAMState(State):
 
 
 class Encoded(NamedTuple):
-    """A frame: key L_F B Ck h w and value V_L B Cv h w (section 3.2.2)."""
+    """Encoded frame: features, key L_F B Ck h w and value V_L B Cv h w (section 3.2.2)."""
 
     features: Pyramid
     key: Tensor
     value: Tensor
 
 
-class GAM(nn.Module):
-    """The whole network; a `Segmenter`, `KeyMatching`. GC (Li et al. 2020) is `cam=False, mem=False`.
+class GAM(KeyMatching[GAMState]):
+    """GAM as a `KeyMatching` segmenter. GC (Li et al. 2020) is `cam=False, mem=False`.
 
     Args:
-        backbone: of the frame encoder, to stride 16; the paper's is `resnet50`.
-        mask_backbone: of the mask encoder; the paper's is `resnet18`.
-        norm: normalisation of the encoders; `group` suits training from random initialisation.
-        width: of the encoders; 64 is the published ResNets'.
-        key_channels: C_N.
-        value_channels: C_M.
-        decoder_width: of STM's decoder; 256 as published.
-        centred: see `KeyValue`; suits training from random initialisation.
-        cam: channel-wise attention.
+        backbone: ResNet of the frame encoder, to stride 16; `resnet50` in the paper.
+        mask_backbone: ResNet of the mask encoder; `resnet18` in the paper.
+        norm: normalisation of the encoders; use `group` for training from random initialisation.
+        width: width of the encoders; 64 as published.
+        key_channels: key channels, C_N.
+        value_channels: value channels, C_M.
+        decoder_width: width of STM's decoder; 256 as published.
+        centred: see `KeyValue`; use it for training from random initialisation.
+        cam: whether there is channel-wise attention.
         cam_norm: see `CAM`.
-        mem: mask embedding.
-        mem_channels: of the embedding.
-        history: past masks that are embedded.
-        coordinates: whether coordinate maps are embedded with them.
-        merge: what becomes of the readout and the frame's value: the paper says both, first `concat`, then `sum`.
-        key_norm: of memory keys over positions, `query_norm`: of queries over channels; the paper prints neither.
-        update_every: frames 0, k, 2k, … enter the memory.
-        fuser: mask and frame feature become a value through 3x3 (`full`, STCN's) or 1x1 (`light`) convolutions.
-        object_chunk: so many objects are encoded and decoded at once; bounds memory, changes nothing else.
+        mem: whether there is a mask embedding.
+        mem_channels: channels of the mask embedding.
+        history: number of past masks that are embedded.
+        coordinates: whether coordinate maps are embedded too.
+        merge: how readout and value of the frame are merged; the paper describes both `concat` and `sum`.
+        key_norm: normalisation of memory keys over positions; not given in the paper.
+        query_norm: normalisation of queries over channels; not given in the paper.
+        update_every: k; frames 0, k, 2k, … are written to the memory.
+        fuser: kernel of the fusion of mask and frame features: 3x3 (`full`, as in STCN) or 1x1 (`light`).
+        object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
     """
 
     stride = 16
     padding: Padding = "zeros"
-    features = low_level
+    features = low_level_features
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "embed", "decode")
 
     def __init__(
@@ -121,7 +122,6 @@ class GAM(nn.Module):
         self.key_norm = key_norm
         self.query_norm = query_norm
         self.update_every = update_every
-        self.comparison: Comparison | None = "linear" if key_norm == query_norm == "softmax" else None
         self.object_chunk = object_chunk
         self.normalise = Normalise()
         self.encoder = ResNet(backbone, norm, width, layers=3)
@@ -132,13 +132,18 @@ class GAM(nn.Module):
         self.cam = CAM(cam_norm) if cam else None
         self.mem = MEM(history, coordinates, mem_channels) if mem else None
         self.maps = {name: name for name, used in (("cam", cam), ("mem", mem)) if used}
-        # The value is the same for all objects, until channel attention or a sum has mixed it with each one's readout.
+        # Objects share the value unless channel attention or a sum mixes it with their readouts.
         shared = value_channels if merge == "concat" and not cam else 0
-        own = value_channels * (2 if merge == "concat" and cam else 1) + mem_channels * mem
-        self.decoder = STMDecoder(own, shared, f8, f4, decoder_width)
+        object_channels = value_channels * (2 if merge == "concat" and cam else 1) + mem_channels * mem
+        self.decoder = STMDecoder(object_channels, shared, f8, f4, decoder_width)
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """See `KeyMatching.comparison`."""
+        return "linear" if self.key_norm == self.query_norm == "softmax" else None
 
     def begin(self, frame: Frame, masks: Masks) -> GAMState:
-        """See `Segmenter.begin`. The given masks stand for all masks before them (MEM's start-up)."""
+        """See `Segmenter.begin`. MEM uses the given masks as all past masks."""
         encoded = self.encode(frame.image)
         batch, objects = masks.slot_mask.shape
         keys, values = self.project.key.out_channels, self.project.value.out_channels
@@ -151,16 +156,16 @@ class GAM(nn.Module):
         encoded = self.encode(frame.image, state.keys)
         if masks.probs.shape[1]:
             memory = self.memorise(state)
-            odds = self.decode(encoded, self.read(encoded, memory), self.embed(state))
+            log_odds = self.decode(encoded, self.read(encoded, memory), self.embed(state))
         else:
-            odds = masks.probs
-        logits = aggregate_product(odds, masks.slot_mask)
+            log_odds = masks.probs
+        logits = aggregate_product(log_odds, masks.slot_mask)
         older = state.older
         if older.shape[2]:
             older = torch.cat([masks.probs.unsqueeze(2), older[:, :, :-1]], 2)
         masks = masks.with_probs(object_probabilities(logits))
         f16 = encoded.features.f16
-        key = memory_key(self.project.key, self.project.compared(f16), encoded.key, state.keys)
+        key = memory_key(self.project.key, self.project.key_input(f16), encoded.key, state.keys)
         return logits, GAMState(memory, frame.image, f16, key, masks, older, state.index + 1, state.keys)
 
     def add(self, frame: Frame, masks: Masks, state: GAMState) -> GAMState:
@@ -174,44 +179,44 @@ class GAM(nn.Module):
         return (self.project.key,)
 
     def compare(self, state: GAMState) -> tuple[KeyInputs, GAMState]:
-        """See `KeyMatching.compare`. The memory's side is the frame itself, the same for all objects."""
-        compared = self.project.compared(state.f16)
+        """See `KeyMatching.compare`. The memory input is the frame itself, for all objects."""
+        compared = self.project.key_input(state.f16)
         return KeyInputs(compared, compared.unsqueeze(1), state.masks, state.keys), state
 
     def with_keys(self, state: GAMState, keys: Keys) -> GAMState:
         """See `KeyMatching.with_keys`."""
-        return replace(state, keys=keys, key=project(self.project.key, self.project.compared(state.f16), keys.stored))
+        return replace(state, keys=keys, key=project(self.project.key, self.project.key_input(state.f16), keys.stored))
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Encoded:
-        """Frame encoder (section 3.2.2): B 3 H W -> features, key and value."""
+        """Frame encoder (section 3.2.2): encode an image B 3 H W."""
         features = Pyramid(*self.encoder(self.normalise(image)))
         return Encoded(features, *self.project(features.f16, query_proj(keys)))
 
     def memorise(self, state: GAMState) -> GlobalMemory:
-        """Mask encoder, aggregation and update (Eq. 1-2): the frame that the state holds, with its masks."""
+        """Mask encoder, aggregation and update (Eq. 1-2): write the newest frame and its masks to the memory."""
         stay = state.index % self.update_every == 0
-        if not state.memory.wants(stay):
+        if not state.memory.needs_write(stay):
             return state.memory
-        return state.memory.write(*self.remember(state.image, state.f16, state.key, state.masks), stay)
+        return state.memory.write(*self.encode_memory(state.image, state.f16, state.key, state.masks), stay)
 
-    def remember(self, image: Tensor, f16: Tensor, key: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
-        """A frame with its feature and key, and masks -> normalised key B 1 hw Ck, values B O hw Cv."""
+    def encode_memory(self, image: Tensor, f16: Tensor, key: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
+        """Compute the normalised memory key B 1 hw Ck and values B O hw Cv of a frame and its masks."""
         stem = self.mask_encoder.conv1(self.normalise(image))
-        share = self.fuser.share(f16)
+        shared = self.fuser.forward_shared(f16)
 
         def fuse(masks: Tensor) -> Tensor:
-            return flatten_hw(self.fuser(self.mask_encoder.encode(stem, masks), share))
+            return flatten_hw(self.fuser(self.mask_encoder.encode(stem, masks), shared))
 
-        value = in_chunks(fuse, masks_and_others(masks, clamp=True), self.object_chunk)
+        value = in_chunks(fuse, masks_with_others(masks, clamp=True), self.object_chunk)
         return normalise_key(flatten_hw(key), self.key_norm).unsqueeze(1), value
 
     def read(self, encoded: Encoded, memory: GlobalMemory) -> Tensor:
-        """Attention distribution (Eq. 3): D, B O Cv h w."""
+        """Attention distribution (Eq. 3): compute readouts D, B O Cv h w."""
         read = memory.read(normalise_query(flatten_hw(encoded.key), self.query_norm))
         return unflatten_hw(read, encoded.key).to(encoded.value.dtype)
 
     def embed(self, state: GAMState) -> Tensor | None:
-        """Mask embedding (Eq. 8): B O C h w; None without MEM."""
+        """Mask embedding (Eq. 8): embed the past masks to B O C h w; None without MEM."""
         if self.mem is None:
             return None
         past = torch.cat([state.masks.probs.unsqueeze(2), state.older], 2)
@@ -220,27 +225,27 @@ class GAM(nn.Module):
     def decode(self, encoded: Encoded, readout: Tensor, embedded: Tensor | None) -> Tensor:
         """Channel attention (section 3.3) and STM's decoder: readouts B O Cv h w -> log-odds B O H W."""
         shared = encoded.value if self.merge == "concat" and self.cam is None else None
-        share = self.decoder.share(shared, encoded.features)
+        shared_features = self.decoder.forward_shared(shared, encoded.features)
         count = readout.shape[2]
 
-        def decode(own: Tensor) -> Tensor:
-            merged = self._merge(own[:, :count], encoded.value)
-            odds: Tensor = self.decoder(torch.cat([merged, own[:, count:]], 1), share)
-            return odds[:, 0]
+        def decode(part: Tensor) -> Tensor:
+            merged = self._merge(part[:, :count], encoded.value)
+            log_odds: Tensor = self.decoder(torch.cat([merged, part[:, count:]], 1), shared_features)
+            return log_odds[:, 0]
 
-        own = readout if embedded is None else torch.cat([readout, embedded], 2)
-        return in_chunks(decode, own, self.object_chunk)
+        inputs = readout if embedded is None else torch.cat([readout, embedded], 2)
+        return in_chunks(decode, inputs, self.object_chunk)
 
     def _merge(self, readout: Tensor, value: Tensor) -> Tensor:
-        """The output of GAM and CAM, N C h w, from readouts N Cv h w and the frame's value."""
+        """Merge readouts N Cv h w and the value of the frame, and apply CAM: N C h w."""
         if self.merge == "sum":
-            readout = per_object(readout.clone(), value)
+            readout = add_shared(readout.clone(), value)
         elif self.cam is not None:
-            readout = torch.cat([readout, repeated(value, readout.shape[0] // value.shape[0])], 1)
+            readout = torch.cat([readout, expand_shared(value, readout.shape[0] // value.shape[0])], 1)
         return readout if self.cam is None else self.cam(readout)
 
     def _repeat(self, probs: Tensor) -> Tensor:
-        """Planes B O H W as all masks but the newest, B O n H W."""
+        """Repeat masks B O H W as all past masks except the newest: B O n H W."""
         return probs.unsqueeze(2).expand(-1, -1, 0 if self.mem is None else self.mem.history - 1, -1, -1)
 
 

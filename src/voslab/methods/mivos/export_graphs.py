@@ -1,12 +1,12 @@
-"""MiVOS outside of Python."""
+"""Exported graphs of MiVOS."""
 
 from __future__ import annotations
 
-from voslab.core.export_graph import Graphs
+from voslab.core.export_graph import ExportGraph
 from voslab.methods.mivos.network import MiVOS, Query
 from voslab.nn.matching_graphs import query_and_memory
 
 
-def graphs(network: MiVOS) -> Graphs:
-    """See `Graphs`."""
-    return query_and_memory(network, Query, network.kernel, anew=True)
+def graphs(network: MiVOS) -> tuple[ExportGraph, ...]:
+    """Return the graphs in the order in which they run."""
+    return query_and_memory(network, Query, network.kernel)

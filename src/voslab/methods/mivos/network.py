@@ -1,7 +1,7 @@
-"""MiVOS's propagation network (Cheng et al. 2021): a space-time memory of which only the best positions are read.
+"""The propagation network of MiVOS (Cheng et al. 2021): a space-time memory with top-k reads.
 
-Shapes: B clips, O objects, N = B O, C channels. The query encoder runs once per frame; the memory encoder sees masks
-and so runs once per object, when a frame is memorised: every object has keys of its own.
+Shapes: B clips, O objects, N = B O, C channels. The query encoder runs once per frame. The memory encoder runs once per
+object when a frame is memorised, so every object has keys of its own.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Frame, KeyInputs, Keys, Masks, State, state
+from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
 from voslab.core.segmenter import Comparison, Padding
 from voslab.nn.affinity import Kernel
 from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.blocks import flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STCNDecoder
-from voslab.nn.encoders import KeyValue, MaskEncoder, masks_and_others
+from voslab.nn.encoders import KeyValue, MaskEncoder, masks_with_others
 from voslab.nn.key_projections import memory_proj, query_proj
 from voslab.nn.memory import DenseMemory, check_policy
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
+from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
 
 
-@state
+@state_dataclass
 class MiVOSState(State):
-    """The memory, and the frame that enters it at the next step.
+    """State of a video: the memory, and the newest frame, which enters the memory at the next step.
 
     Attributes:
-        memory: keys and values up to the frame before `image`.
-        image: B 3 H W.
-        masks: of `image`: hard where they were given, else the aggregated probabilities.
-        index: of `image`, counted from the frame in which the video began.
-        last: the last frame that stays in the memory; None: `image` shall.
-        keys: the video's own key projections, where it has some.
+        memory: keys and values of the frames before `image`.
+        image: newest frame, B 3 H W.
+        masks: masks of `image`: the given ones, or the aggregated probabilities.
+        index: index of `image`, counted from the first frame of the state.
+        last: index of the last frame that was retained in the memory; None: retain `image`.
+        keys: key projections of the video; None: the network's own.
     """
 
     memory: DenseMemory
@@ -48,39 +48,39 @@ class MiVOSState(State):
 
 
 class Query(NamedTuple):
-    """A frame as the query encoder sees it: key B Ck h w, value B Cv h w."""
+    """Output of the query encoder: features, key B Ck h w and value B Cv h w."""
 
     features: Pyramid
     key: Tensor
     value: Tensor
 
 
-class MiVOS(nn.Module):
-    """The whole network; a `Segmenter`, `KeyMatching`.
+class MiVOS(KeyMatching[MiVOSState]):
+    """MiVOS as a `KeyMatching` segmenter.
 
     Args:
-        backbone: of both encoders; the paper's is `resnet50`, to stride 16.
-        norm: normalisation of the encoders; `group` suits training from random initialisation.
-        width: of the encoders; 64 is the published one.
-        key_channels: compared; 128 as published.
-        value_channels: carried; 512 as published.
-        decoder_width: 256 as published.
-        memory_every: frames from one that stays in the memory to the next; frames with given masks always stay.
-        memory_previous: the previous frame is always there too, until the next one is segmented.
-        memory_bound: most frames that stay, at least 2: the first and the newest others; None: all.
-        top_k: positions that take part in a read outside of training; None: all.
-        kernel: sigma in cells of a Gaussian around each memory position's best place in the query (KMN), outside of
-            training; None: nowhere, as published for DAVIS; 5.6 as published for YouTube-VOS.
-        object_chunk: so many objects are encoded and decoded at once; bounds memory, changes nothing else.
+        backbone: ResNet of both encoders, to stride 16; `resnet50` in the paper.
+        norm: normalisation of the encoders; use `group` for training from random initialisation.
+        width: width of the encoders; 64 as published.
+        key_channels: key channels; 128 as published.
+        value_channels: value channels; 512 as published.
+        decoder_width: width of the decoder; 256 as published.
+        memory_every: interval of retained frames; frames with given masks are always retained.
+        memory_previous: whether the previous frame is always in the memory.
+        memory_bound: maximum number of retained frames, at least 2: the first and the newest others; None: no maximum.
+        top_k: number of memory positions per read outside of training; None: all.
+        kernel: standard deviation, in feature map positions, of the Gaussian kernel (KMN) outside of training; None: no
+            kernel, as published for DAVIS; 5.6 as published for YouTube-VOS.
+        object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
     Raises:
-        ValueError: for a memory or a read without room.
+        ValueError: if a parameter of the memory is too small.
     """
 
     stride = 16
     padding: Padding = "mean"
     comparison: Comparison = "dot"
-    features = low_level
+    features = low_level_features
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(
@@ -114,7 +114,7 @@ class MiVOS(nn.Module):
         f4, f8, f16 = self.encoder.channels
         self.query = KeyValue(f16, key_channels, value_channels)
         self.memory = KeyValue(f16, key_channels, value_channels)
-        # As with encoder weights of one file: what a position is remembered by begins as what it is asked for by.
+        # Memory and query weights start equal, as they do if both encoders are loaded from one file.
         self.mask_encoder.load_state_dict(self.encoder.state_dict(), strict=False)
         self.memory.load_state_dict(self.query.state_dict())
         self.decoder = STCNDecoder(value_channels, value_channels, f8, f4, decoder_width, skip_block=True)
@@ -129,12 +129,12 @@ class MiVOS(nn.Module):
         memory, masks, last = state.memory, state.masks, state.last
         if masks.probs.shape[1]:
             memory = self.memorise(state)
-            last = state.index if self._stays(state) else last
+            last = state.index if self._is_memory_frame(state) else last
             query = self.encode(frame.image, state.keys)
-            odds = self.decode(query, self.read(query, memory))
+            log_odds = self.decode(query, self.read(query, memory))
         else:
-            odds = masks.probs
-        logits = aggregate_product(odds, masks.slot_mask)
+            log_odds = masks.probs
+        logits = aggregate_product(log_odds, masks.slot_mask)
         masks = masks.with_probs(object_probabilities(logits))
         return logits, MiVOSState(memory, frame.image, masks, state.index + 1, last, state.keys)
 
@@ -148,49 +148,49 @@ class MiVOS(nn.Module):
         return self.query.key, self.memory.key
 
     def compare(self, state: MiVOSState) -> tuple[KeyInputs, MiVOSState]:
-        """See `KeyMatching.compare`. The memory encoder's features are not kept: its masks may still change."""
+        """See `KeyMatching.compare`. The state keeps no memory features: the masks may still change."""
         query = self.encoder(self.normalise(state.image))[-1]
-        return KeyInputs(query, self._joined(state.image, state.masks), state.masks, state.keys), state
+        return KeyInputs(query, self._memory_features(state.image, state.masks), state.masks, state.keys), state
 
     def with_keys(self, state: MiVOSState, keys: Keys) -> MiVOSState:
         """See `KeyMatching.with_keys`."""
         return replace(state, keys=keys)
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
-        """Query encoder: B 3 H W -> features, key and value."""
+        """Query encoder: encode an image B 3 H W."""
         features = Pyramid(*self.encoder(self.normalise(image)))
         return Query(features, *self.query(features.f16, query_proj(keys)))
 
     def memorise(self, state: MiVOSState) -> DenseMemory:
-        """Memory encoder: the frame that the state holds, with its masks, joins the memory."""
-        stay = self._stays(state)
-        if not state.memory.wants(stay):
+        """Memory encoder: write the newest frame and its masks to the memory."""
+        stay = self._is_memory_frame(state)
+        if not state.memory.needs_write(stay):
             return state.memory
-        return state.memory.write(*self.remember(state.image, state.masks, state.keys), stay)
+        return state.memory.write(*self.encode_memory(state.image, state.masks, state.keys), stay)
 
-    def remember(self, image: Tensor, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
-        """A frame B 3 H W and its masks -> keys B O hw Ck, values B O hw Cv."""
-        features = self._joined(image, masks)
+    def encode_memory(self, image: Tensor, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
+        """Compute memory keys B O hw Ck and values B O hw Cv of an image B 3 H W and its masks."""
+        features = self._memory_features(image, masks)
         projected = self.memory(features.flatten(0, 1), memory_proj(keys))
         key, value = (torch.unflatten(flatten_hw(x), 0, features.shape[:2]) for x in projected)
         return key, value
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
-        """Memory read of the best positions, kernelised on request: B O Cv h w."""
+        """Top-k memory read with an optional kernel: compute readouts B O Cv h w."""
         top_k = None if self.training else self.top_k
         kernel = None if self.training or self.kernel is None else Kernel(self.kernel, query.key.shape[-1])
         return unflatten_hw(memory.read(flatten_hw(query.key), top_k, "dot", kernel), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """Decoder: readouts B O Cv h w -> log-odds B O H W."""
-        share = self.decoder.share(query.value, query.features)
-        return in_chunks(lambda own: self.decoder(own, share)[:, 0], readout, self.object_chunk)
+        shared = self.decoder.forward_shared(query.value, query.features)
+        return in_chunks(lambda part: self.decoder(part, shared)[:, 0], readout, self.object_chunk)
 
-    def _stays(self, state: MiVOSState) -> bool:
+    def _is_memory_frame(self, state: MiVOSState) -> bool:
         return state.last is None or state.index - state.last >= self.memory_every
 
-    def _joined(self, image: Tensor, masks: Masks) -> Tensor:
-        """The memory encoder's features of a frame with its masks: B O C h w."""
+    def _memory_features(self, image: Tensor, masks: Masks) -> Tensor:
+        """Compute the memory encoder's features B O C h w of an image and its masks."""
         stem = self.mask_encoder.conv1(self.normalise(image))
-        probs = masks_and_others(masks, clamp=False)
+        probs = masks_with_others(masks, clamp=False)
         return in_chunks(partial(self.mask_encoder.encode, stem), probs, self.object_chunk)

@@ -1,7 +1,7 @@
-"""SwiftNet (Wang et al. 2021): a light encoder of masks, and a memory of the pixels that changed.
+"""SwiftNet (Wang et al. 2021): a light mask encoder, and a memory of the pixels that changed.
 
-Shapes: B clips, O objects, N = B O, C channels. A frame is encoded once, as query and as memory alike; masks join its
-features through a few convolutions, once per object.
+Shapes: B clips, O objects, N = B O, C channels. A frame is encoded once, for query and memory. A few convolutions add
+the masks to its features, once per object.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from voslab.core import Frame, KeyInputs, Keys, Masks, State, state
+from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.swiftnet.modules import ASPP, LightAggregationEncoder
 from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.blocks import flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
-from voslab.nn.encoders import KeyValue, masks_and_others
+from voslab.nn.encoders import KeyValue, masks_with_others
 from voslab.nn.key_projections import memory_proj, query_proj
 from voslab.nn.normalise import Normalise
 from voslab.nn.pixel_memory import PixelMemory, Policy
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level
+from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
 
 Trigger = Literal["every_k", "variation"]
 
@@ -35,19 +35,19 @@ class Encoded(NamedTuple):
     pyramid: Pyramid
 
 
-@state
+@state_dataclass
 class SwiftNetState(State):
-    """The memory, and the frame that enters it at the next step.
+    """State of a video: the memory, and the newest frame, which enters the memory at the next step.
 
     Attributes:
-        memory: keys and values up to the frame before `image`.
-        image: B 3 H W.
-        encoded: of `image`; None where it was not segmented.
-        masks: of `image`: hard where they were given, else the aggregated probabilities.
-        index: of `image`, counted from the frame in which the video began.
-        due: by clip, whether a part of `image` stays in the memory.
-        variation: B, accumulated since then where the trigger is `variation`.
-        keys: the video's own key projections, where it has some.
+        memory: keys and values of the frames before `image`.
+        image: newest frame, B 3 H W.
+        encoded: encoding of `image`; None for the first frame.
+        masks: masks of `image`: the given ones, or the aggregated probabilities.
+        index: index of `image`, counted from the first frame of the state.
+        due: whether positions of `image` will be retained in the memory, per clip.
+        variation: B, variation since the last update; used by the `variation` trigger.
+        keys: key projections of the video; None: the network's own.
     """
 
     memory: PixelMemory
@@ -61,43 +61,43 @@ class SwiftNetState(State):
 
 
 class Query(NamedTuple):
-    """A frame as it asks: key B Ck h w, value B Cv h w."""
+    """Encoded query frame: key B Ck h w and value B Cv h w."""
 
     encoded: Encoded
     key: Tensor
     value: Tensor
 
 
-class SwiftNet(nn.Module):
-    """The whole network; a `Segmenter`, `KeyMatching`.
+class SwiftNet(KeyMatching[SwiftNetState]):
+    """SwiftNet as a `KeyMatching` segmenter.
 
     Args:
-        backbone: to stride 16; the paper's are `resnet18` and `resnet50`.
-        norm: normalisation of the encoder; `group` suits training from random initialisation.
-        width: of the encoder; 64 is the published one.
-        key_channels: compared; None: an eighth of the encoder's output, as published.
-        value_channels: carried; None: half of the encoder's output, as published.
-        decoder_width: 64 as published.
-        centred: see `KeyValue`; suits training from random initialisation.
-        trigger: when a part of a frame stays: `every_k` frames, or when enough has changed since the last time.
-        memory_every: k; frames 0, k, 2k, …
-        variation_threshold: changed share of the picture, summed over frames, that triggers an update.
-        image_threshold: a pixel has changed when one of its channels did by more than this, in [0, 1];
-        mask_threshold: or one of its objects' probabilities by more than this.
-        memory_share: of a frame that stays in part: its positions least like the memory's.
-        memory_previous: the previous frame is always there as a whole, until the next one is segmented.
-        memory_bound: most columns that stay per object, in whole frames, at least 2; None: all.
-        dropout: in training, before the decoder.
-        object_chunk: so many objects are encoded and decoded at once; bounds memory, changes nothing else.
+        backbone: ResNet of the encoder, to stride 16; `resnet18` and `resnet50` in the paper.
+        norm: normalisation of the encoder; use `group` for training from random initialisation.
+        width: width of the encoder; 64 as published.
+        key_channels: key channels; None: an eighth of the encoder's output, as published.
+        value_channels: value channels; None: half of the encoder's output, as published.
+        decoder_width: width of the decoder; 64 as published.
+        centred: see `KeyValue`; use it for training from random initialisation.
+        trigger: update the memory `every_k` frames, or when the `variation` since the last update is large enough.
+        memory_every: k; frames 0, k, 2k, … update the memory.
+        variation_threshold: ratio of changed pixels, summed over frames, that triggers an update.
+        image_threshold: minimum change of a colour channel, in [0, 1], of a changed pixel.
+        mask_threshold: minimum change of an object's probability of a changed pixel.
+        memory_share: ratio of the positions that an update retains: those least similar to the memory.
+        memory_previous: whether all positions of the previous frame are in the memory.
+        memory_bound: maximum number of retained positions per object in units of a frame, at least 2; None: none.
+        dropout: dropout rate before the decoder.
+        object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
     Raises:
-        ValueError: for an unknown trigger or a memory without room.
+        ValueError: if the trigger is unknown or a parameter of the memory is too small.
     """
 
     stride = 16
     padding: Padding = "zeros"
     comparison: Comparison = "dot"
-    features = low_level
+    features = low_level_features
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "decode")
 
     def __init__(
@@ -136,10 +136,10 @@ class SwiftNet(nn.Module):
         self.memory = KeyValue(f16, key, value, centred)
         if centred:
             with torch.no_grad():
-                # Keys begin blind to masks: a query knows none.
+                # Keys start without the mask channels, which a query does not have.
                 for channels in self.reference.reserved(f16):
                     self.query.key.weight[:, channels] = 0
-        # What a position is remembered by begins as what it is asked for by.
+        # Memory and query projections start equal.
         self.memory.load_state_dict(self.query.state_dict())
         self.aspp = ASPP(value, value, f16 // 2, dropout)
         self.decoder = STMDecoder(f16 // 2, 0, f8, f4, decoder_width, rectified=True)
@@ -158,10 +158,10 @@ class SwiftNet(nn.Module):
             memory = self.memorise(state)
             query = self.encode(frame.image, state.keys)
             encoded = query.encoded
-            odds = self.decode(query, self.read(query, memory))
+            log_odds = self.decode(query, self.read(query, memory))
         else:
-            odds = masks.probs
-        logits = aggregate_product(odds, masks.slot_mask)
+            log_odds = masks.probs
+        logits = aggregate_product(log_odds, masks.slot_mask)
         masks = masks.with_probs(object_probabilities(logits))
         due, variation = self._due(state, frame.image, masks)
         return logits, SwiftNetState(memory, frame.image, encoded, masks, state.index + 1, due, variation, state.keys)
@@ -178,8 +178,8 @@ class SwiftNet(nn.Module):
     def compare(self, state: SwiftNetState) -> tuple[KeyInputs, SwiftNetState]:
         """See `KeyMatching.compare`."""
         encoded = state.encoded or self._features(state.image)
-        memory = self.memory.compared(self._joined(encoded, state.masks))
-        compared = KeyInputs(self.query.compared(encoded.pyramid.f16), memory, state.masks, state.keys)
+        memory = self.memory.key_input(self._memory_features(encoded, state.masks))
+        compared = KeyInputs(self.query.key_input(encoded.pyramid.f16), memory, state.masks, state.keys)
         return compared, replace(state, encoded=encoded)
 
     def with_keys(self, state: SwiftNetState, keys: Keys) -> SwiftNetState:
@@ -187,46 +187,46 @@ class SwiftNet(nn.Module):
         return replace(state, keys=keys)
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
-        """B 3 H W -> features, key and value."""
+        """Encode an image B 3 H W to features, key and value."""
         encoded = self._features(image)
         return Query(encoded, *self.query(encoded.pyramid.f16, query_proj(keys)))
 
     def memorise(self, state: SwiftNetState) -> PixelMemory:
-        """Light aggregation encoder: the frame that the state holds, with its masks, joins the memory."""
-        if not state.memory.wants(state.due):
+        """Light aggregation encoder: write the newest frame and its masks to the memory."""
+        if not state.memory.needs_write(state.due):
             return state.memory
         encoded = state.encoded or self._features(state.image)
-        return state.memory.write(*self.remember(encoded, state.masks, state.keys), state.due)
+        return state.memory.write(*self.encode_memory(encoded, state.masks, state.keys), state.due)
 
-    def remember(self, encoded: Encoded, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
-        """A frame's features and its masks -> keys B O hw Ck, values B O hw Cv."""
-        features = self._joined(encoded, masks)
+    def encode_memory(self, encoded: Encoded, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
+        """Compute memory keys B O hw Ck and values B O hw Cv of an encoded frame and its masks."""
+        features = self._memory_features(encoded, masks)
         projected = self.memory(features.flatten(0, 1), memory_proj(keys))
         key, value = (torch.unflatten(flatten_hw(x), 0, features.shape[:2]) for x in projected)
         return key, value
 
     def read(self, query: Query, memory: PixelMemory) -> Tensor:
-        """Memory read over chosen pixels and the previous frame: B O Cv h w."""
+        """Read the retained positions and the previous frame: compute readouts B O Cv h w."""
         return unflatten_hw(memory.read(flatten_hw(query.key)), query.key)
 
     def decode(self, query: Query, readout: Tensor) -> Tensor:
         """ASPP and decoder: readouts B O Cv h w -> log-odds B O H W."""
-        context = self.aspp.share(query.value)
-        share = self.decoder.share(None, query.encoded.pyramid)
-        return in_chunks(lambda own: self.decoder(self.aspp(own, context), share)[:, 0], readout, self.object_chunk)
+        context = self.aspp.forward_shared(query.value)
+        shared = self.decoder.forward_shared(None, query.encoded.pyramid)
+        return in_chunks(lambda part: self.decoder(self.aspp(part, context), shared)[:, 0], readout, self.object_chunk)
 
     def _features(self, image: Tensor) -> Encoded:
         c1 = self.encoder.relu(self.encoder.bn1(self.encoder.conv1(self.normalise(image))))
-        return Encoded(c1, Pyramid(*self.encoder.layers_of(c1)))
+        return Encoded(c1, Pyramid(*self.encoder.forward_layers(c1)))
 
-    def _joined(self, encoded: Encoded, masks: Masks) -> Tensor:
-        """A frame's features and masks -> B O C h w."""
-        probs = masks_and_others(masks, clamp=True)
+    def _memory_features(self, encoded: Encoded, masks: Masks) -> Tensor:
+        """Compute the memory features B O C h w of an encoded frame and its masks."""
+        probs = masks_with_others(masks, clamp=True)
         return in_chunks(partial(self.reference, *encoded), probs, self.object_chunk)
 
     @torch.no_grad()
     def _due(self, before: SwiftNetState, image: Tensor, masks: Masks) -> tuple[list[bool], Tensor]:
-        """Variation-aware trigger: whether a part of a new frame is to stay, and the variation accumulated then."""
+        """Variation-aware trigger: whether a new frame updates the memory, per clip, and the accumulated variation."""
         if self.trigger == "every_k":
             return [(before.index + 1) % self.memory_every == 0] * len(image), before.variation
         enough, image_threshold, mask_threshold = self.thresholds

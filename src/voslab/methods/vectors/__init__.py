@@ -1,4 +1,4 @@
-"""Masks follow the codec's motion vectors from the first frame on: the other floor of every table."""
+"""Baseline without a network: masks follow the codec's motion vectors from the first frame on."""
 
 from voslab.core.method import Method
 

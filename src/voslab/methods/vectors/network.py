@@ -1,4 +1,4 @@
-"""The floor of what a codec knows: given masks follow its motion vectors, and nobody looks at a picture.
+"""Propagates masks along the codec's motion vectors, without looking at the images.
 
 Shapes: B clips, O objects.
 """
@@ -8,44 +8,47 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import CodecData, Frame, Masks, State, state
+from voslab.core import CodecData, Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
+from voslab.core.warp import warp
 from voslab.nn.aggregation import LIMIT, aggregate_min
 
 
-@state
-class Seen(State):
-    """The masks of a picture that later ones may refer to.
+@state_dataclass
+class BufferedMasks(State):
+    """Masks of a frame that later ones may refer to.
 
     Attributes:
         index: presentation index.
-        probs: B O H W, 0 or 1; 0 of objects that were added later.
+        probs: B O H W, 0 or 1; 0 for objects that were added later.
     """
 
     index: int
     probs: Tensor
 
 
-@state
+@state_dataclass
 class VectorsState(State):
-    """Pictures in decode order, and the slots in use, B O."""
+    """Buffered masks in decode order, and the slots in use, B O."""
 
-    pictures: list[Seen]
+    buffered: list[BufferedMasks]
     slot_mask: Tensor
 
 
-class Vectors(nn.Module):
-    """Every pixel takes the masks of where its vector points, in the picture that it names.
+class Vectors(Segmenter[VectorsState]):
+    """Copies the masks of the pixel that each motion vector points to.
 
-    Pixels that are predicted from nothing, or from a picture that is forgotten, keep what was there in the picture
-    before; so do whole pictures without vectors.
+    Pixels without a reference, or with one that is no longer buffered, keep the masks of the previous frame; so do
+    frames without vectors.
 
     Args:
-        buffer: pictures that are remembered, where a stream does not tell which it still refers to; no H.264 stream
-            refers to more than 16.
+        buffer: number of buffered frames, unless `retain` says which are referenced; H.264 allows at most 16.
+
+    Raises:
+        ValueError: if `buffer` is less than 1.
     """
 
     stride = 1
@@ -59,55 +62,48 @@ class Vectors(nn.Module):
 
     def begin(self, frame: Frame, masks: Masks) -> VectorsState:
         """See `Segmenter.begin`."""
-        return VectorsState([Seen(frame.index, masks.probs)], masks.slot_mask)
+        return VectorsState([BufferedMasks(frame.index, masks.probs)], masks.slot_mask)
 
     def step(self, frame: Frame, state: VectorsState) -> tuple[Tensor, VectorsState]:
         """See `Segmenter.step`. Frames come in decode order."""
-        earlier = [seen for seen in state.pictures if seen.index < frame.index] or state.pictures
-        probs = max(earlier, key=lambda seen: seen.index).probs
+        earlier = [entry for entry in state.buffered if entry.index < frame.index] or state.buffered
+        probs = max(earlier, key=lambda entry: entry.index).probs
         if frame.codec is not None and frame.codec.motion is not None and frame.codec.references is not None:
-            probs = follow(state.pictures, frame.codec, probs)
-        pictures = [*state.pictures, Seen(frame.index, probs)][-self.buffer :]
-        return aggregate_min((2 * probs - 1) * LIMIT, state.slot_mask), VectorsState(pictures, state.slot_mask)
+            probs = follow(state.buffered, frame.codec, probs)
+        buffered = [*state.buffered, BufferedMasks(frame.index, probs)][-self.buffer :]
+        return aggregate_min((2 * probs - 1) * LIMIT, state.slot_mask), VectorsState(buffered, state.slot_mask)
 
     def retain(self, state: VectorsState, indices: Collection[int]) -> VectorsState:
-        """See `ReferenceBuffered.keep`. Those decoded and shown last stay too, as the next picture may rest on them."""
-        kept = {*indices, state.pictures[-1].index, max(seen.index for seen in state.pictures)}
-        return VectorsState([seen for seen in state.pictures if seen.index in kept], state.slot_mask)
+        """See `ReferenceBuffered.retain`. The frames decoded last and presented last stay too."""
+        kept = {*indices, state.buffered[-1].index, max(entry.index for entry in state.buffered)}
+        return VectorsState([entry for entry in state.buffered if entry.index in kept], state.slot_mask)
 
     def add(self, frame: Frame, masks: Masks, state: VectorsState) -> VectorsState:
         """See `Segmenter.add`."""
-        last = state.pictures[-1]
+        last = state.buffered[-1]
         joined = Masks(last.probs, state.slot_mask).append(masks)
-        room = (0, 0, 0, 0, 0, masks.probs.shape[1])
-        before = [Seen(seen.index, F.pad(seen.probs, room)) for seen in state.pictures[:-1]]
-        return VectorsState([*before, Seen(last.index, joined.probs)], joined.slot_mask)
+        padding = (0, 0, 0, 0, 0, masks.probs.shape[1])
+        before = [BufferedMasks(entry.index, F.pad(entry.probs, padding)) for entry in state.buffered[:-1]]
+        return VectorsState([*before, BufferedMasks(last.index, joined.probs)], joined.slot_mask)
 
 
-def follow(pictures: list[Seen], codec: CodecData, unmoved: Tensor) -> Tensor:
-    """Masks B O H W read where vectors point, at the nearest pixel; positions outside read the border.
+def follow(buffered: list[BufferedMasks], codec: CodecData, unmoved: Tensor) -> Tensor:
+    """Warp masks along motion vectors, at the nearest pixel. The past reference takes precedence.
 
     Args:
-        pictures: that vectors may lead to.
-        coded: with motion and references, at the size of the masks or at a quarter of it.
-        unmoved: B O H W, what pixels hold that no vector serves. The past reference goes before the future one.
+        buffered: masks of the frames that vectors may refer to.
+        codec: motion and references, at the size of the masks or at a quarter of it.
+        unmoved: B O H W, values of the pixels without a usable reference.
+
+    Returns:
+        B O H W.
     """
     height, width = unmoved.shape[-2:]
-    assert codec.motion is not None, "a picture without vectors does not move"
-    assert codec.references is not None, "vectors lead to pictures"
+    assert codec.motion is not None, "a frame without vectors has no motion to follow"
+    assert codec.references is not None, "vectors need references"
     motion = F.interpolate(codec.motion.to(unmoved.device, torch.float32), (height, width), mode="nearest-exact")
     references = codec.references.to(unmoved.device, torch.float32)
     references = F.interpolate(references, (height, width), mode="nearest-exact")
-    down = torch.arange(height, device=unmoved.device).view(-1, 1)
-    right = torch.arange(width, device=unmoved.device)
-    out = unmoved
-    for which in (1, 0):
-        x, y = motion[:, 2 * which], motion[:, 2 * which + 1]
-        row, column = (down + y).round().clamp(0, height - 1), (right + x).round().clamp(0, width - 1)
-        place = (row * width + column).long().flatten(1).unsqueeze(1).expand(-1, out.shape[1], -1)
-        for seen in pictures:
-            named = (references[:, which] == seen.index).unsqueeze(1)
-            if not named.any():
-                continue
-            out = torch.where(named, seen.probs.flatten(2).gather(2, place).view_as(out), out)
-    return out
+    masks = {entry.index: entry.probs for entry in buffered}
+    warped, used = warp(masks, motion, references.int(), rounding="half_even", combine="past")
+    return torch.where(used, warped, unmoved)

@@ -30,7 +30,7 @@ def compensate(
     luma: NDArray[np.uint8],
     cells: Cells,
     lists: Sequence[Sequence[int]],
-    pictures: Mapping[int, Interpolated],
+    frames: Mapping[int, Interpolated],
     *,
     index: int = 0,
     implicit: bool = False,
@@ -38,21 +38,21 @@ def compensate(
 ) -> Compensated:
     """Find each block's references, and what motion compensation from them leaves.
 
-    A stream's vectors name the list but not the picture. Of the pictures in the lists (for bi-prediction, the pairs of
+    A stream's vectors name the list but not the frame. Of the frames in the lists (for bi-prediction, the pairs of
     them) the one whose displaced luma is nearest, by squared difference over the exported block, is the reference; half
-    the picture's size is enough to see that.
+    the frame's size is enough to see that.
     An exported zero vector of a part of a macroblock may also stand for an unused list; that is decided alike.
 
     Args:
-        luma: H W, the picture.
+        luma: H W, the frame.
         cells: its motion.
         lists: presentation indices in list 0 and list 1.
         pictures: the references, by presentation index. Those missing (never shown) are no candidates.
-        index: presentation index of the picture, for `implicit`.
+        index: presentation index of the frame, for `implicit`.
         implicit: bi-predictions are weighted by distance (H.264, clause 8.4.2.3.1), otherwise plain means.
         residual: compute it; otherwise it is None, and only what is in doubt is compensated.
     """
-    known = [[i for i in found if i in pictures] or [HIDDEN] for found in lists]
+    known = [[i for i in found if i in frames] or [HIDDEN] for found in lists]
     used = (cells.block >= 0).reshape(2, -1)
     options, allowed = _options(cells, known, used)
     shares = [_future_share(option, index if implicit else None) for option in options]
@@ -60,37 +60,37 @@ def compensate(
     chosen = np.where(allowed.any(axis=0), allowed.argmax(axis=0), -1)
     if doubt.any():
         parts = np.where(used[0], cells.block[0].ravel(), cells.block[1].ravel())
-        error = _Errors(luma, cells, pictures, dict(zip(options, shares, strict=True)))
+        error = _Errors(luma, cells, frames, dict(zip(options, shares, strict=True)))
         chosen[doubt] = _choose(options, allowed[:, doubt], parts[doubt], doubt.nonzero()[0], error)
     references = np.array([*options, (HIDDEN, HIDDEN)], np.int32)[chosen].T
     found = references.reshape(2, *cells.block.shape[1:])
     if not residual:
         return Compensated(found, None)
     own = _in_cells(_whole(luma, cells), cells.side)
-    left = _residual(own, cells, references, np.array([*shares, 0.0], np.float32)[chosen], pictures)
+    left = _residual(own, cells, references, np.array([*shares, 0.0], np.float32)[chosen], frames)
     height, width = cells.block.shape[1:]
     whole = left.reshape(height, width, cells.side, cells.side).swapaxes(1, 2)
     return Compensated(found, whole.reshape(height * cells.side, -1)[: luma.shape[0], : luma.shape[1]])
 
 
 class _Errors:
-    """How far predictions are from the picture, at half the size; displaced luma is looked up once."""
+    """How far predictions are from the frame, at half the size; displaced luma is looked up once."""
 
     def __init__(
         self,
         luma: NDArray[np.uint8],
         cells: Cells,
-        pictures: Mapping[int, Interpolated],
+        frames: Mapping[int, Interpolated],
         shares: Mapping[Option, float],
     ) -> None:
-        """`shares`: weight of the second picture of an option."""
-        self._cells, self._pictures, self._shares = cells, pictures, shares
+        """`shares`: weight of the second frame of an option."""
+        self._cells, self._pictures, self._shares = cells, frames, shares
         self._own = halved(_whole(luma, cells))
         self._places: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._found: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     def __call__(self, option: Option) -> NDArray[np.float32]:
-        """Mean squared error of each cell, n; zero for an option without a picture."""
+        """Mean squared error of each cell, n; zero for an option without a frame."""
         parts = [self._of(place, i) for place, i in enumerate(option) if i in self._pictures]
         height, width = self._cells.block.shape[1:]
         if not parts:
@@ -109,7 +109,7 @@ class _Errors:
         return self._found[place, candidate]
 
     def _displaced(self, place: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Where in the picture at half its size each of its pixels is to be read: x, y."""
+        """Where in the frame at half its size each of its pixels is to be read: x, y."""
         height, width = self._own.shape
         side = self._cells.side // 2
         motion = self._cells.motion[place].astype(np.float32) / np.float32(2 * QUARTERS)
@@ -124,25 +124,25 @@ def _residual(
     cells: Cells,
     references: NDArray[np.int32],
     shares: NDArray[np.float32],
-    pictures: Mapping[int, Interpolated],
+    frames: Mapping[int, Interpolated],
 ) -> NDArray[np.float32]:
     """Own luma minus its prediction, n side²; 0 where nothing is predicted. References are 2 n, `shares` n."""
     weights = np.stack([1 - shares, shares])
     total = own.astype(np.float32)
     for place in range(2):
         for candidate in np.unique(references[place]).tolist():
-            if candidate in pictures:
+            if candidate in frames:
                 (where,) = (references[place] == candidate).nonzero()
-                displaced = _displaced(pictures[candidate], cells, place, where)
+                displaced = _displaced(frames[candidate], cells, place, where)
                 total[where] -= displaced * weights[place, where, None]
     total[(references == HIDDEN).all(axis=0)] = 0
     return total
 
 
-def _displaced(picture: Interpolated, cells: Cells, place: int, where: NDArray[np.intp]) -> NDArray[np.uint8]:
+def _displaced(frame: Interpolated, cells: Cells, place: int, where: NDArray[np.intp]) -> NDArray[np.uint8]:
     top, left = np.divmod(where, cells.block.shape[2])
     motion = cells.motion[place].reshape(2, -1)[:, where].T
-    return picture.cells(cells.side, top * cells.side, left * cells.side, motion)
+    return frame.cells(cells.side, top * cells.side, left * cells.side, motion)
 
 
 def _options(
@@ -197,14 +197,14 @@ def _in_cells(luma: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _future_share(option: Option, index: int | None) -> float:
     """The weight of the second picture: w1 / 64 in H.264, equations 8-197 to 8-202 and 8-280 to 8-283.
 
-    `index` is the picture's, if bi-predictions are weighted by distance.
+    `index` is the frame's, if bi-predictions are weighted by distance.
     """
     past, future = option
     if HIDDEN in option:
         return float(past == HIDDEN)
     if index is None or past == future:
         return 0.5
-    between, apart = (max(-128, min(127, picture - past)) for picture in (index, future))
+    between, apart = (max(-128, min(127, frame - past)) for frame in (index, future))
     inverse = int((16384 + abs(int(apart / 2))) / apart)
     scale = max(-1024, min(1023, (between * inverse + 32) >> 6)) >> 2
     return scale / 64 if -64 <= scale <= 128 else 0.5

@@ -39,7 +39,7 @@ _MEANS = {
 
 
 class Interpolated:
-    """A luma picture (H W, uint8) that can be read at quarter pixels, with its border continued outwards.
+    """A luma frame (H W, uint8) that can be read at quarter pixels, with its border continued outwards.
 
     `taps` 6 is the filter of H.264, 2 the bilinear one of MPEG-4 part 2.
     """
@@ -70,7 +70,7 @@ class Interpolated:
         return found
 
     def halved(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The picture at half its size, bilinear, at places H W in it: close, and many times cheaper."""
+        """The frame at half its size, bilinear, at places H W in it: close, and many times cheaper."""
         if self._half is None:
             self._half = halved(self._whole[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
         return np.asarray(cv2.remap(self._half, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
@@ -103,7 +103,7 @@ def halved(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _at_phases(whole: NDArray[np.uint8], taps: int) -> NDArray[np.uint8]:
-    """Pictures … H W as 16 … H W: one for every quarter-pel phase, 4 y + x."""
+    """Frames … H W as 16 … H W: one for every quarter-pel phase, 4 y + x."""
     bits = {6: 5, 2: 1}[taps]
     wide = whole.astype(np.int16)
     across, down = _filtered(wide, taps), _filtered(wide.swapaxes(-1, -2), taps).swapaxes(-1, -2)

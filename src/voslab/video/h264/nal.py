@@ -1,4 +1,4 @@
-"""Headers of an H.264 stream, as far as they say which pictures a picture may refer to (ITU-T H.264, clause 7.3)."""
+"""Headers of an H.264 stream, as far as they say which frames a frame may refer to (ITU-T H.264, clause 7.3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Slice:
 
     Attributes:
         type: `"P"`, `"B"`, `"I"`, `"SP"` or `"SI"`.
-        reference: the picture is one that others may refer to (`nal_ref_idc` is not 0).
+        reference: the frame is one that others may refer to (`nal_ref_idc` is not 0).
         idr: it starts anew: nothing behind it refers to anything before it.
         frame_number: `frame_num`, modulo `max_frame_number`.
         max_references: size of the decoded picture buffer.
@@ -27,7 +27,7 @@ class Slice:
         marks: commands (operation, operands …) on the buffer; None for the sliding window.
         long_term: an IDR picture is to be a long-term reference.
         implicit: weights of a bi-prediction follow from the distances.
-        gaps: pictures before it may be missing on purpose.
+        gaps: frames before it may be missing on purpose.
     """
 
     type: str

@@ -1,4 +1,4 @@
-"""The pictures a picture may refer to: the reference lists of H.264 (ITU-T H.264, clauses 8.2.4 and 8.2.5).
+"""The frames a frame may refer to: the reference lists of H.264 (ITU-T H.264, clauses 8.2.4 and 8.2.5).
 
 Presentation indices stand for picture order counts, as they have the same order. Frames only, no fields.
 """
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from voslab.video.h264.nal import Slice
 
 HIDDEN = -1
-"""Index of a picture that was decoded but is never shown."""
+"""Index of a frame that was decoded but is never shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A picture in the buffer: its presentation index, `frame_num`, and `LongTermFrameIdx` if it is a long-term one."""
+    """A frame in the buffer: its presentation index, `frame_num`, and `LongTermFrameIdx` if it is a long-term one."""
 
     index: int
     number: int
@@ -31,17 +31,17 @@ class Buffer:
     number: int = 0
 
     def indices(self) -> frozenset[int]:
-        """Presentation indices of the pictures to keep."""
+        """Presentation indices of the frames to keep."""
         return frozenset(reference.index for reference in self.references)
 
 
 def reference_lists(buffer: Buffer, slices: Sequence[Slice], index: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Presentation indices of the pictures in list 0 and list 1, each once, in the order of the lists.
+    """Presentation indices of the frames in list 0 and list 1, each once, in the order of the lists.
 
     Args:
-        buffer: before the picture, with gaps filled (`with_gaps`).
-        slices: all headers of the picture; their lists are joined.
-        index: presentation index of the picture.
+        buffer: before the frame, with gaps filled (`fill_frame_num_gaps`).
+        slices: all headers of the frame; their lists are joined.
+        index: presentation index of the frame.
     """
     joined: tuple[list[int], list[int]] = ([], [])
     for header in slices:
@@ -51,7 +51,7 @@ def reference_lists(buffer: Buffer, slices: Sequence[Slice], index: int) -> tupl
 
 
 def has_lost_reference(buffer: Buffer, slices: Sequence[Slice]) -> bool:
-    """Whether a picture that this one may refer to never came, though the stream leaves none out (clause 7.4.3).
+    """Whether a frame that this one may refer to never came, though the stream leaves none out (clause 7.4.3).
 
     Where nothing came before, or nothing is referred to, the stream was cut there.
     """
@@ -62,7 +62,7 @@ def has_lost_reference(buffer: Buffer, slices: Sequence[Slice]) -> bool:
 
 
 def fill_frame_num_gaps(buffer: Buffer, header: Slice) -> Buffer:
-    """The buffer in which pictures that never came stand as hidden ones (clause 8.2.5.2)."""
+    """The buffer in which frames that never came stand as hidden ones (clause 8.2.5.2)."""
     limit, modulus = max(1, header.max_references), header.max_frame_number
     if header.idr or header.frame_number == buffer.number:
         return buffer

@@ -1,6 +1,6 @@
-"""Motion for the blocks of B-frames that the codec predicted from nothing.
+"""Estimates motion for intra blocks of B-frames.
 
-Intra blocks stand where the codec found no match that was worth its bits, often fast objects; masks that are carried
+Intra blocks stand where the codec found no match that was worth its bits, often fast objects; masks that are propagated
 by vectors alone have holes there.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from voslab.core import CodecData, RawFrame
-from voslab.video.motion.optical_flow import Luma, by_flow, luma_of, on_grid
-from voslab.video.motion.warp import carried
+from voslab.core.warp import warp
+from voslab.video.motion.optical_flow import Luma, luma_of, motion_from_flow, on_grid
 
 Fill = Literal["none", "nearest", "matched", "flow"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
@@ -28,60 +28,60 @@ _WINDOW = 5
 """Cells on a side within which a fit is judged."""
 
 _HELD = 40
-"""Pictures; no B-frame refers further back."""
+"""Frames; no B-frame refers further back."""
 
 
 class _Held:
-    """Luma of the pictures so far: on the grid of the fields of all that may be referred to, whole of key frames."""
+    """Luma of the frames so far: on the grid of the fields of all that may be referred to, whole of key frames."""
 
     def __init__(self) -> None:
         self.small: dict[int, Tensor] = {}
         self.keys: dict[int, Luma] = {}
 
-    def add(self, picture: RawFrame, grid: tuple[int, int] | None, whole: bool) -> None:
-        luma = luma_of(picture)
+    def add(self, frame: RawFrame, grid: tuple[int, int] | None, whole: bool) -> None:
+        luma = luma_of(frame)
         if grid is not None:
-            self.small = dict([*self.small.items(), (picture.index, _small(luma, grid))][-_HELD:])
-        if whole and (picture.codec is None or picture.codec.type != "B"):
-            self.keys = dict(sorted(self.keys.items())[-2:]) | {picture.index: luma}
+            self.small = dict([*self.small.items(), (frame.index, _small(luma, grid))][-_HELD:])
+        if whole and (frame.codec is None or frame.codec.type != "B"):
+            self.keys = dict(sorted(self.keys.items())[-2:]) | {frame.index: luma}
 
 
-def with_fill(pictures: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
-    """Pictures in decode order whose B-frames have motion everywhere.
+def fill_intra_blocks(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
+    """Fill in motion for the intra blocks of B-frames; frames come in decode order.
 
     `nearest` takes vectors and references of the nearest cell that has some; `matched` those of the nearest on any side
-    that fit the picture best; `flow` optical flow to the nearest key
+    that fit the frame best; `flow` optical flow to the nearest key
     frames around the frame. There, the residual is what they leave; elsewhere all stays as it is.
     """
-    return iter(pictures) if fill == "none" else _filled(pictures, fill)
+    return iter(frames) if fill == "none" else _filled(frames, fill)
 
 
-def _filled(pictures: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
+def _filled(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
     held = _Held()
-    for picture in pictures:
-        codec = picture.codec
+    for frame in frames:
+        codec = frame.codec
         if codec is None or codec.motion is None or codec.references is None:
-            held.add(picture, None, fill == "flow")
-            yield picture
+            held.add(frame, None, fill == "flow")
+            yield frame
             continue
         if codec.type == "B":
             holes = (codec.references < 0).all(1, keepdim=True)
             if holes.any() and (fill == "flow" or not holes.all()):
-                filled = _fill(picture, codec, holes, held, fill)
+                filled = _fill(frame, codec, holes, held, fill)
                 if codec.residual is not None:
-                    left = _left(picture, filled, held.small)
+                    left = _left(frame, filled, held.small)
                     filled = replace(filled, residual=torch.where(holes, left, codec.residual))
-                picture = replace(picture, codec=filled)
-        held.add(picture, _grid(codec.motion), fill == "flow")
-        yield picture
+                frame = replace(frame, codec=filled)
+        held.add(frame, _grid(codec.motion), fill == "flow")
+        yield frame
 
 
-def _fill(picture: RawFrame, codec: CodecData, holes: Tensor, held: _Held, fill: Fill) -> CodecData:
+def _fill(frame: RawFrame, codec: CodecData, holes: Tensor, held: _Held, fill: Fill) -> CodecData:
     if fill == "nearest":
         return _nearest(codec, holes)
     if fill == "matched":
-        return _matched(picture, codec, holes, held.small)
-    return _by_flow(picture, codec, holes, held.keys)
+        return _matched(frame, codec, holes, held.small)
+    return _fill_from_flow(frame, codec, holes, held.keys)
 
 
 def _nearest(codec: CodecData, holes: Tensor) -> CodecData:
@@ -95,12 +95,12 @@ def _nearest(codec: CodecData, holes: Tensor) -> CodecData:
     return _taken(codec, place[np.asarray(labels)])
 
 
-def _matched(picture: RawFrame, codec: CodecData, holes: Tensor, lumas: dict[int, Tensor]) -> CodecData:
+def _matched(frame: RawFrame, codec: CodecData, holes: Tensor, lumas: dict[int, Tensor]) -> CodecData:
     """Of the nearest cells around (all in all, and in each direction), with the motion whose luma fits best."""
     candidates = [_nearest(codec, holes), *(_taken(codec, source) for source in _directions(~holes[0, 0].numpy()))]
     errors = []
     for candidate in candidates:
-        left = _left(picture, candidate, lumas)
+        left = _left(frame, candidate, lumas)
         errors.append(F.avg_pool2d(left.abs(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False))
     best = torch.stack(errors).argmin(0)
     motion, references = codec.motion, codec.references
@@ -140,12 +140,12 @@ def _taken(codec: CodecData, source: NDArray[np.int64]) -> CodecData:
     )
 
 
-def _by_flow(picture: RawFrame, codec: CodecData, holes: Tensor, keys: dict[int, Luma]) -> CodecData:
+def _fill_from_flow(frame: RawFrame, codec: CodecData, holes: Tensor, keys: dict[int, Luma]) -> CodecData:
     around = (
-        max((index for index in keys if index < picture.index), default=-1),
-        min((index for index in keys if index > picture.index), default=-1),
+        max((index for index in keys if index < frame.index), default=-1),
+        min((index for index in keys if index > frame.index), default=-1),
     )
-    flow = by_flow(picture, codec, {index: keys[index] for index in around if index >= 0})
+    flow = motion_from_flow(frame, codec, {index: keys[index] for index in around if index >= 0})
     assert codec.motion is not None
     assert codec.references is not None
     assert flow.motion is not None
@@ -157,15 +157,17 @@ def _by_flow(picture: RawFrame, codec: CodecData, holes: Tensor, keys: dict[int,
     )
 
 
-def _left(picture: RawFrame, codec: CodecData, lumas: dict[int, Tensor]) -> Tensor:
+def _left(frame: RawFrame, codec: CodecData, lumas: dict[int, Tensor]) -> Tensor:
     """What motion compensation leaves on the grid, 1 1 h w; as much as can be where there is none."""
     assert codec.motion is not None
     grid = _grid(codec.motion)
-    own = _small(luma_of(picture), grid)
+    own = _small(luma_of(frame), grid)
     if not lumas:
         return torch.ones_like(own)
-    predicted, there = carried(codec, lumas, "bilinear", 1 if picture.image.shape[0] == grid[0] else 4)
-    return torch.where(there, own - predicted, 1.0)
+    assert codec.references is not None
+    stride = 1 if frame.image.shape[0] == grid[0] else 4
+    predicted, used = warp(lumas, codec.motion / stride, codec.references, "bilinear")
+    return torch.where(used, own - predicted, 1.0)
 
 
 def _grid(field: Tensor) -> tuple[int, int]:

@@ -1,6 +1,6 @@
-"""Other motion in place of the codec's: what motion vectors are compared to (CoVOS, supplement, Table 4).
+"""Replaces the codec's motion with optical flow, for comparison (CoVOS, supplement, Table 4).
 
-Key frames keep what the codec says of them; of B-frames, type, picture and grid stay.
+Key frames keep what the codec says of them; of B-frames, type, frame and grid stay.
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ MOTIONS: tuple[Motion, ...] = get_args(Motion)
 Luma = NDArray[np.uint8]
 
 
-def with_motion(pictures: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
-    """Pictures in decode order with another motion of their B-frames.
+def replace_motion(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
+    """Replace the motion of B-frames; frames come in decode order.
 
     `codec` leaves them as they are. `flow` is dense optical flow (DIS) to the nearest key frames before and behind the
     frame; the residual is what such flow leaves. `vectors_as_flow` takes vectors for a flow field, as CoViAR (Wu et al.
     2018) does: one vector a pixel, stretched to the distance of the key frame before the frame as if everything moved
     steadily, no motion where there is no vector; the residual stays the codec's.
     """
-    return iter(pictures) if motion == "codec" else _changed(pictures, motion)
+    return iter(frames) if motion == "codec" else _changed(frames, motion)
 
 
-def optical_flow(picture: Luma, reference: Luma) -> NDArray[np.float32]:
-    """Dense inverse search, H W 2 (x, y): where in the reference each pixel of the picture is, less its position."""
+def optical_flow(frame: Luma, reference: Luma) -> NDArray[np.float32]:
+    """Dense inverse search, H W 2 (x, y): where in the reference each pixel of the frame is, less its position."""
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found: NDArray[np.float32] = np.asarray(method.calc(picture, reference, None), np.float32)
+    found: NDArray[np.float32] = np.asarray(method.calc(frame, reference, None), np.float32)
     return found
 
 
-def _changed(pictures: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
+def _changed(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
     keys: dict[int, Luma] = {}
-    for picture in pictures:
-        codec = picture.codec
+    for frame in frames:
+        codec = frame.codec
         if codec is None or codec.type != "B" or codec.motion is None:
             # Of the key frames so far, two lie around any B-frame that still comes; open GOPs begin with a third.
-            keys = dict(sorted(keys.items())[-2:]) | {picture.index: luma_of(picture)}
-            yield picture
+            keys = dict(sorted(keys.items())[-2:]) | {frame.index: luma_of(frame)}
+            yield frame
             continue
-        past = max((index for index in keys if index < picture.index), default=-1)
-        future = min((index for index in keys if index > picture.index), default=-1)
+        past = max((index for index in keys if index < frame.index), default=-1)
+        future = min((index for index in keys if index > frame.index), default=-1)
         if motion == "flow":
-            yield replace(picture, codec=by_flow(picture, codec, {i: keys[i] for i in (past, future) if i >= 0}))
+            yield replace(frame, codec=motion_from_flow(frame, codec, {i: keys[i] for i in (past, future) if i >= 0}))
         else:
-            yield replace(picture, codec=_by_vectors(picture.index, codec, past if past >= 0 else future))
+            yield replace(frame, codec=_vectors_as_flow(frame.index, codec, past if past >= 0 else future))
 
 
-def by_flow(picture: RawFrame, codec: CodecData, references: dict[int, Luma]) -> CodecData:
-    """Side data of a B-frame, on the grid of `coded`, by flow to pictures of these presentation indices."""
+def motion_from_flow(frame: RawFrame, codec: CodecData, references: dict[int, Luma]) -> CodecData:
+    """Side data of a B-frame, on the grid of `coded`, by flow to frames of these presentation indices."""
     assert codec.motion is not None
     grid = (codec.motion.shape[-2], codec.motion.shape[-1])
-    luma = luma_of(picture)
+    luma = luma_of(frame)
     motion = np.zeros((4, *grid), np.float32)
     named = np.full((2, *grid), -1, np.int32)
     predicted = np.zeros(luma.shape, np.float32)
     for index, reference in references.items():
-        place = int(index > picture.index)
+        place = int(index > frame.index)
         flow = optical_flow(luma, reference)
         motion[2 * place : 2 * place + 2] = on_grid(flow, grid).transpose(2, 0, 1)
         named[place] = index
@@ -76,7 +76,7 @@ def by_flow(picture: RawFrame, codec: CodecData, references: dict[int, Luma]) ->
     return CodecData("B", vectors, indices, residual, codec.live_refs)
 
 
-def _by_vectors(index: int, codec: CodecData, key: int) -> CodecData:
+def _vectors_as_flow(index: int, codec: CodecData, key: int) -> CodecData:
     """`key` is the presentation index of the key frame that all vectors shall lead to; -1 for none."""
     motion, references = codec.motion, codec.references
     assert motion is not None
@@ -114,6 +114,6 @@ def on_grid(field: NDArray, grid: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(whole, (grid[1], grid[0]), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def luma_of(picture: RawFrame) -> Luma:
+def luma_of(frame: RawFrame) -> Luma:
     """H W, full range."""
-    return np.asarray(cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), np.uint8)

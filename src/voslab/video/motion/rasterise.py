@@ -34,7 +34,7 @@ def rasterise(vectors: NDArray[np.void] | None, size: tuple[int, int]) -> Cells:
     Args:
         vectors: libavcodec's `AVMotionVector`s as a structured array; `dst` is a block's centre. None for none. It
             gives no H.264 block smaller than 8 x 8: of smaller ones, the vector is that of the first in each 8 x 8.
-        size: H, W of the picture; what lies outside is dropped.
+        size: H, W of the frame; what lies outside is dropped.
     """
     if vectors is None or not len(vectors):
         height, width = (-(-extent // 8) for extent in size)

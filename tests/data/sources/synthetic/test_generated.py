@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from voslab.core import ConfigError, DataError, WriteError
-from voslab.data import Sequence
+from voslab.data import VideoSequence
 from voslab.data.sources.davis import davis
 from voslab.data.sources.synthetic.generated import generate, generated
 
@@ -118,21 +118,21 @@ def test_too_many_objects_for_the_picture(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="module")
-def default(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence, ...]:
+def default(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoSequence, ...]:
     return generated(tmp_path_factory.mktemp("data") / "world", "val")
 
 
-def test_all_objects_show_in_the_first_frame(default: tuple[Sequence, ...]) -> None:
+def test_all_objects_show_in_the_first_frame(default: tuple[VideoSequence, ...]) -> None:
     for sequence in default:
         ids = [np.unique(sequence.labels(t)) for t in range(len(sequence))]
         assert set(np.concatenate(ids)) == set(ids[0])
         assert ids[0].tolist() == list(range(len(ids[0])))
         assert 2 <= len(ids[0]) <= 4
-        assert np.bincount(sequence.given()[0].ravel()).min() > 40
-    assert len({len(np.unique(sequence.given()[0])) for sequence in default}) > 1
+        assert np.bincount(sequence.given_masks()[0].ravel()).min() > 40
+    assert len({len(np.unique(sequence.given_masks()[0])) for sequence in default}) > 1
 
 
-def test_standing_still_is_not_enough_but_following_is(default: tuple[Sequence, ...]) -> None:
+def test_standing_still_is_not_enough_but_following_is(default: tuple[VideoSequence, ...]) -> None:
     still, following = [], []
     for sequence in default:
         maps = [sequence.labels(t) for t in range(len(sequence))]
@@ -144,10 +144,10 @@ def test_standing_still_is_not_enough_but_following_is(default: tuple[Sequence, 
     assert np.mean(following) > 0.6
 
 
-def test_no_colour_threshold_finds_the_objects(default: tuple[Sequence, ...]) -> None:
+def test_no_colour_threshold_finds_the_objects(default: tuple[VideoSequence, ...]) -> None:
     best = []
     for sequence in default:
-        truth = sequence.given()[0] > 0
+        truth = sequence.given_masks()[0] > 0
         channels = sequence.image(0).reshape(-1, 3).T.astype(int)
         cuts = [(c > t).reshape(truth.shape) for c in channels for t in range(0, 256, 8)]
         best.append(max(max(jaccard(cut, truth), jaccard(~cut, truth)) for cut in cuts))

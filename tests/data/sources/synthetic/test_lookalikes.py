@@ -17,21 +17,21 @@ SIZE = (64, 112)
 @pytest.mark.parametrize("by", ["hue", "stripes"])
 def test_the_amount_is_all_that_differs(by: By) -> None:
     same, near, far = (make_lookalikes((3,), 4, SIZE, amount, by) for amount in (0.0, 0.2, 1.0))
-    first, second = same.things
+    first, second = same.layers
     assert np.array_equal(first.texture, second.texture)
-    for world in (near, far):
-        assert np.array_equal(world.things[0].texture, first.texture)
-        assert np.array_equal(world.things[1].centre, second.centre)
-        assert np.array_equal(world.ground, same.ground)
-    apart = [float(np.abs(world.things[1].texture - first.texture).mean()) for world in (same, near, far)]
+    for scene in (near, far):
+        assert np.array_equal(scene.layers[0].texture, first.texture)
+        assert np.array_equal(scene.layers[1].centre, second.centre)
+        assert np.array_equal(scene.background, same.background)
+    apart = [float(np.abs(scene.layers[1].texture - first.texture).mean()) for scene in (same, near, far)]
     assert apart[0] == 0 < apart[1]
     assert apart[2] > 10
 
 
 def test_both_show_all_the_time_and_apart() -> None:
-    world = make_lookalikes((0,), 12, SIZE, 0.0)
+    scene = make_lookalikes((0,), 12, SIZE, 0.0)
     for frame in (0, 6, 11):
-        _, labels = draw(world, frame, SIZE)
+        _, labels = draw(scene, frame, SIZE)
         left, right = (np.flatnonzero((labels == label).any(0)) for label in (1, 2))
         assert left.max() < right.min()
         assert min((labels == label).sum() for label in (1, 2)) > 200

@@ -4,35 +4,35 @@ import numpy as np
 import pytest
 
 from voslab.core import generator
-from voslab.data.sources.synthetic.scene import draw, make_world
+from voslab.data.sources.synthetic.scene import draw, make_scene
 from voslab.data.sources.synthetic.textures import PATTERNS, noise, texture
-from voslab.data.sources.synthetic.trajectories import excursion, walk, wave
+from voslab.data.sources.synthetic.trajectories import excursion, random_walk, wave
 
 
 def test_equal_keys_make_equal_worlds_frame_by_frame() -> None:
-    a, b = (make_world((3, "x"), 6, (48, 80), (2, 2)) for _ in range(2))
+    a, b = (make_scene((3, "x"), 6, (48, 80), (2, 2)) for _ in range(2))
     draw(a, 1, (48, 80))
     for frame in (5, 0):
         for one, two in zip(draw(a, frame, (48, 80)), draw(b, frame, (48, 80)), strict=True):
             np.testing.assert_array_equal(one, two)
-    other = make_world((4, "x"), 6, (48, 80), (2, 2))
+    other = make_scene((4, "x"), 6, (48, 80), (2, 2))
     assert (draw(other, 0, (48, 80))[0] != draw(a, 0, (48, 80))[0]).any()
 
 
 def test_the_world_is_the_same_at_another_size() -> None:
-    small, large = (1.0 * (draw(make_world((1,), 4, s, (1, 2)), 3, s)[1] > 0) for s in ((48, 80), (96, 160)))
+    small, large = (1.0 * (draw(make_scene((1,), 4, s, (1, 2)), 3, s)[1] > 0) for s in ((48, 80), (96, 160)))
     assert abs(small.mean() - large.mean()) < 0.02
     assert (large[::2, ::2] != small).mean() < 0.05
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_objects_are_numbered_distractors_are_not(seed: int) -> None:
-    world = make_world((seed,), 12, (48, 80), (2, 3))
-    numbers = sorted(thing.label for thing in world.things)
+    scene = make_scene((seed,), 12, (48, 80), (2, 3))
+    numbers = sorted(obj.label for obj in scene.layers)
     objects = [number for number in numbers if number]
     assert objects in ([1, 2], [1, 2, 3])
     assert len(numbers) - len(objects) <= 2
-    image, labels = draw(world, 0, (48, 80))
+    image, labels = draw(scene, 0, (48, 80))
     assert (image.dtype, labels.dtype) == (np.uint8, np.int32)
     assert np.unique(labels).tolist() == [0, *objects]
 
@@ -40,17 +40,17 @@ def test_objects_are_numbered_distractors_are_not(seed: int) -> None:
 def test_nearer_things_cover_farther_ones() -> None:
     covered = 0
     for seed in range(10):
-        world = make_world((seed,), 24, (48, 80), (3, 3))
+        scene = make_scene((seed,), 24, (48, 80), (3, 3))
         for frame in range(0, 24, 4):
-            ids = {thing.label for thing in world.things if thing.label}
-            covered += len(ids - set(np.unique(draw(world, frame, (48, 80))[1]).tolist()))
+            ids = {obj.label for obj in scene.layers if obj.label}
+            covered += len(ids - set(np.unique(draw(scene, frame, (48, 80))[1]).tolist()))
     assert covered > 3
 
 
 def test_walks_are_smooth_and_stay_near_their_box() -> None:
     low, high = np.array([0.1, 0.1]), np.array([1.5, 0.9])
     for seed in range(20):
-        path = walk(generator(seed), 60, np.array([0.5, 0.5]), 0.3, low, high)
+        path = random_walk(generator(seed), 60, np.array([0.5, 0.5]), 0.3, low, high)
         assert path.shape == (60, 2)
         np.testing.assert_allclose(path[0], 0.5)
         steps = np.linalg.norm(np.diff(path, axis=0), axis=1)

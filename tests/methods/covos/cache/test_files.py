@@ -23,7 +23,7 @@ GRID = (10, 14)
 CHANNELS = 6
 
 
-def picture(objects: int = 2, seed: int = 0, compared: bool = True) -> CachedBFrame:
+def b_frame(objects: int = 2, seed: int = 0, compared: bool = True) -> CachedBFrame:
     """Features that name their cell, and object k in column 3 k, rows 2 to 5, of all masks alike."""
     rng = torch.Generator().manual_seed(seed)
     cells = torch.arange(GRID[0] * GRID[1]).view(1, *GRID).half()
@@ -38,14 +38,14 @@ def picture(objects: int = 2, seed: int = 0, compared: bool = True) -> CachedBFr
 
 def written(folder: Path, frames: int = 3, **kind: int) -> Path:
     for index in range(frames):
-        write_cached(frame_path(folder, index), picture(seed=index, **kind))
+        write_cached(frame_path(folder, index), b_frame(seed=index, **kind))
     mark_complete(folder, range(frames))
     return folder
 
 
 @pytest.mark.parametrize("compared", [True, False])
 def test_a_frame_is_read_as_it_was_written(compared: bool, tmp_path: Path) -> None:
-    given = picture(compared=compared)
+    given = b_frame(compared=compared)
     write_cached(tmp_path / "0.safetensors", given)
     found = read_cached(tmp_path / "0.safetensors")
     for name, ours, theirs in zip(given._fields, found, given, strict=True):
@@ -55,7 +55,7 @@ def test_a_frame_is_read_as_it_was_written(compared: bool, tmp_path: Path) -> No
 
 def test_crops_lie_on_the_grid_hold_everything_of_one_place_and_show_an_object(tmp_path: Path) -> None:
     path, size = tmp_path / "0.safetensors", (16, 24)
-    write_cached(path, whole := picture())
+    write_cached(path, whole := b_frame())
     places = set()
     for draw in range(50):
         crop = read_cached(path, size, np.random.default_rng(draw))
@@ -72,14 +72,14 @@ def test_crops_lie_on_the_grid_hold_everything_of_one_place_and_show_an_object(t
 def test_small_frames_are_padded_with_void(tmp_path: Path) -> None:
     crops = CachedBFrameCrops((Video(written(tmp_path), (0, 1, 2)),), CropSettings((48, 64), 2))
     item = crops[0, 0]
-    assert item.picture.features.shape == (CHANNELS, 12, 16)
-    assert (item.picture.labels[40:] == VOID).all()
-    assert (item.picture.labels[:, 56:] == VOID).all()
-    assert (item.picture.labels[:40, :56] != VOID).all()
+    assert item.b_frame.features.shape == (CHANNELS, 12, 16)
+    assert (item.b_frame.labels[40:] == VOID).all()
+    assert (item.b_frame.labels[:, 56:] == VOID).all()
+    assert (item.b_frame.labels[:40, :56] != VOID).all()
 
 
 def test_an_object_is_cut_in_two_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
-    given = picture(objects=2)
+    given = b_frame(objects=2)
     probs = torch.zeros_like(given.probs)
     probs[0, 1:9, 1:7], probs[1, 3:6, 9:12] = 1, 1
     labels = (probs * torch.tensor([1, 2]).view(-1, 1, 1)).sum(0)
@@ -91,7 +91,7 @@ def test_an_object_is_cut_in_two_and_nothing_of_it_is_lost(tmp_path: Path) -> No
     crops = CachedBFrameCrops((Video(tmp_path, (0,)),), CropSettings((40, 56), 10, cut=1.0))
     halves = []
     for index in range(20):
-        found, slot_mask = crops[0, index].picture, crops[0, index].slot_mask
+        found, slot_mask = crops[0, index].b_frame, crops[0, index].slot_mask
         assert slot_mask.sum() == 3
         assert torch.equal(found.probs.sum(0), probs.sum(0))
         assert torch.equal(found.corrected, found.probs / 2)
@@ -114,10 +114,10 @@ def test_objects_keep_their_masks_in_whatever_slots(tmp_path: Path) -> None:
         item = crops[0, index]
         assert item.slot_mask.sum() == 4
         for slot in item.slot_mask.nonzero().flatten().tolist():
-            own = (item.picture.labels == slot + 1).float()[None, None]
-            assert torch.equal(F.max_pool2d(own, 4)[0, 0], item.picture.probs[slot].float())
-            assert torch.equal(item.picture.corrected[slot], item.picture.probs[slot] / 2)
-        assert not item.picture.probs[~item.slot_mask].any()
+            own = (item.b_frame.labels == slot + 1).float()[None, None]
+            assert torch.equal(F.max_pool2d(own, 4)[0, 0], item.b_frame.probs[slot].float())
+            assert torch.equal(item.b_frame.corrected[slot], item.b_frame.probs[slot] / 2)
+        assert not item.b_frame.probs[~item.slot_mask].any()
         seen |= set(item.slot_mask.nonzero().flatten().tolist())
     assert seen == set(range(10))
 
@@ -126,7 +126,7 @@ def test_what_has_no_slot_is_background(tmp_path: Path) -> None:
     crops = CachedBFrameCrops((Video(written(tmp_path, objects=3), (0,)),), CropSettings((40, 56), 1))
     shown = set()
     for index in range(20):
-        labels = crops[0, index].picture.labels
+        labels = crops[0, index].b_frame.labels
         assert set(labels.unique().tolist()) == {0, 1}
         shown.add(int(labels.nonzero()[0, 1]))
     assert shown == {12, 24, 36}
@@ -148,10 +148,10 @@ def test_equal_addresses_give_equal_samples_and_batches_stack_them(tmp_path: Pat
 
 
 def test_a_folder_is_there_once_it_is_finished(tmp_path: Path) -> None:
-    write_cached(frame_path(tmp_path, 3), picture())
+    write_cached(frame_path(tmp_path, 3), b_frame())
     assert cached_frames(tmp_path) is None
     data = CachedBFrameDataModule(tmp_path, CropSettings((16, 16)), ())
-    with pytest.raises(DataError, match=f"{tmp_path}: not finished"):
+    with pytest.raises(DataError, match=f"{tmp_path}: incomplete"):
         data.open([tmp_path])
     mark_complete(tmp_path, [3])
     assert cached_frames(tmp_path) == (3,)
@@ -165,8 +165,8 @@ def test_what_is_wrong_is_one_clear_error(tmp_path: Path) -> None:
         read_cached(path)
     with pytest.raises(DataError, match=r"00009\.safetensors: cannot be read"):
         read_cached(frame_path(tmp_path, 9))
-    with pytest.raises(DataError, match="beyond half precision"):
-        write_cached(path, picture()._replace(features=torch.full((CHANNELS, *GRID), 1e6)))
+    with pytest.raises(DataError, match="exceed the range of half precision"):
+        write_cached(path, b_frame()._replace(features=torch.full((CHANNELS, *GRID), 1e6)))
     (tmp_path / "index.json").write_text("[1,")
     with pytest.raises(DataError, match=r"index\.json: cannot be read"):
         cached_frames(tmp_path)
@@ -177,5 +177,5 @@ def test_what_is_wrong_is_one_clear_error(tmp_path: Path) -> None:
     data = CachedBFrameDataModule(tmp_path, CropSettings((16, 16)), ())
     with pytest.raises(DataError, match="none of the training videos has a B-frame"):
         data.open([empty])
-    with pytest.raises(ConfigError, match="nothing was carried"):
+    with pytest.raises(ConfigError, match="no B-frames were cached"):
         data.train_dataloader()

@@ -11,8 +11,8 @@ from PIL import Image
 from voslab.core import ConfigError
 from voslab.data.sources.davis import davis
 from voslab.data.sources.synthetic.build import build_once
-from voslab.data.sources.synthetic.scene import draw, make_world
-from voslab.data.video_sequence import Sequence
+from voslab.data.sources.synthetic.scene import draw, make_scene
+from voslab.data.video_sequence import VideoSequence
 from voslab.video.writer import write_mask
 
 _VERSION = 1
@@ -78,7 +78,7 @@ def generated(
     frames: int = 24,
     size: tuple[int, int] = (160, 256),
     objects: tuple[int, int] = (1, 3),
-) -> tuple[Sequence, ...]:
+) -> tuple[VideoSequence, ...]:
     """A split of the generated data set, made when it is not there; see `generate` and `davis`."""
     return davis(generate(root, seed, train, val, frames, size, objects), year, split)
 
@@ -95,11 +95,11 @@ def _write(root: Path, parameters: _Parameters) -> None:
 
 
 def _write_sequence(root: Path, name: str, parameters: _Parameters) -> None:
-    world = make_world((parameters.seed, "generated", name), parameters.frames, parameters.size, parameters.objects)
+    scene = make_scene((parameters.seed, "generated", name), parameters.frames, parameters.size, parameters.objects)
     images, masks = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
     images.mkdir(parents=True)
     masks.mkdir(parents=True)
     for frame in range(parameters.frames):
-        image, labels = draw(world, frame, parameters.size)
+        image, labels = draw(scene, frame, parameters.size)
         Image.fromarray(image).save(images / f"{frame:05}.jpg", quality=92)
         write_mask(masks / f"{frame:05}.png", labels)

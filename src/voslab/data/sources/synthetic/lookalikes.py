@@ -1,4 +1,4 @@
-"""Two things that look alike, by how much is up to you: what tells an object from its double; and videos of such."""
+"""Generates videos of two objects that differ only in hue or in stripe width, by a chosen amount."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from voslab.core import ConfigError, generator
 from voslab.data.sources.ovis import ovis
 from voslab.data.sources.rle import encode
 from voslab.data.sources.synthetic.build import build_once
-from voslab.data.sources.synthetic.scene import SyntheticObject, World, draw
+from voslab.data.sources.synthetic.scene import Scene, SyntheticObject, draw
 from voslab.data.sources.synthetic.textures import Floats, noise, texture
-from voslab.data.sources.synthetic.trajectories import walk, wave
-from voslab.data.video_sequence import Sequence
+from voslab.data.sources.synthetic.trajectories import random_walk, wave
+from voslab.data.video_sequence import VideoSequence
 
 By = Literal["hue", "stripes"]
 _STRIPES = 26.0
-"""Angular frequency of the first one's stripes, over the height of its texture."""
+"""Angular frequency of the first object's stripes, over the height of its texture."""
+_STREAM = 4015470159
+"""Part of the random key; a change would change the published data set."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def lookalikes(
     frames: int = 20,
     size: tuple[int, int] = (240, 416),
     seed: int = 0,
-) -> tuple[Sequence, ...]:
+) -> tuple[VideoSequence, ...]:
     """Videos of an object and its double, one sequence per object, as OVIS is scored by the key adaptation paper.
 
     Made when they are not there, in the layout of OVIS: `root/train/<video>/` and `root/annotations_train.json`. Of
@@ -78,7 +80,7 @@ def lookalikes(
 
 def make_lookalikes(
     key: tuple[int | str, ...], frames: int, size: tuple[int, int], amount: float, by: By = "hue"
-) -> World:
+) -> Scene:
     """A world of two striped things, labels 1 and 2, that move about on opposite sides of the picture.
 
     Everything but the amount depends on the key alone: at 0 the two have the same texture, pixel by pixel.
@@ -96,19 +98,19 @@ def make_lookalikes(
     """
     if not 0 <= amount <= 1 or by not in ("hue", "stripes"):
         raise ConfigError(f"amount={amount}, by={by}: must be in [0, 1], and hue or stripes")
-    rng = generator(*key, "alike")
+    rng = generator(*key, _STREAM)
     height, aspect = size[0], size[1] / size[0]
-    ground = texture(rng, (2 * height, int(2 * height * aspect)), *rng.uniform(60, 190, (2, 3)).astype(np.float32))
+    background = texture(rng, (2 * height, int(2 * height * aspect)), *rng.uniform(60, 190, (2, 3)).astype(np.float32))
     view = np.concatenate([np.full((frames, 2), 0.2), 1 + 0.05 * wave(rng, frames)[:, None]], 1).astype(np.float32)
     hue, radius, turn = rng.uniform(), rng.uniform(0.16, 0.2), rng.uniform(0, np.pi)
     rough = noise(rng, (96, 96), 4, 4)
-    things = []
+    layers = []
     for number in range(2):
         own = amount * number
         colours = [_colour(hue + 0.5 * own * (by == "hue"), value) for value in (0.9, 0.45)]
         stripes = _striped(rough, turn, _STRIPES * (1 + own * (by == "stripes")), *colours)
-        things.append(_thing(rng, number, stripes, radius, frames, aspect))
-    return World(ground, view, tuple(things), (*key, "noise"))
+        layers.append(_make_object(rng, number, stripes, radius, frames, aspect))
+    return Scene(background, view, tuple(layers), (*key, "noise"))
 
 
 def _colour(hue: float, value: float) -> Floats:
@@ -121,13 +123,13 @@ def _striped(rough: Floats, turn: float, frequency: float, one: Floats, two: Flo
     return np.asarray(one + pattern[..., None] * (two - one), np.float32)
 
 
-def _thing(
+def _make_object(
     rng: np.random.Generator, number: int, stripes: Floats, radius: float, frames: int, aspect: float
 ) -> SyntheticObject:
     """On its own half of the picture."""
     middle = aspect * (0.25 + 0.5 * number)
     low, high = np.array([middle - 0.2, 0.3]), np.array([middle + 0.2, 0.7])
-    centre = walk(rng, frames, np.array([middle, 0.5]), 0.15, low, high)
+    centre = random_walk(rng, frames, np.array([middle, 0.5]), 0.15, low, high)
     return SyntheticObject(
         label=number + 1,
         texture=stripes,
@@ -147,13 +149,13 @@ def _write(root: Path, parameters: _Parameters) -> None:
     height, width = parameters.size
     for number in range(1, parameters.videos + 1):
         name = f"alike_{number:03}"
-        key = (parameters.seed, "alike", number)
-        world = make_lookalikes(key, parameters.frames, parameters.size, parameters.amount, parameters.by)
+        key = (parameters.seed, _STREAM, number)
+        scene = make_lookalikes(key, parameters.frames, parameters.size, parameters.amount, parameters.by)
         files = [f"{name}/img_{frame + 1:07}.jpg" for frame in range(parameters.frames)]
         (root / "train" / name).mkdir(parents=True)
         masks = []
         for frame, file in enumerate(files):
-            image, labels = draw(world, frame, parameters.size)
+            image, labels = draw(scene, frame, parameters.size)
             Image.fromarray(image).save(root / "train" / file, quality=92)
             masks.append(labels)
         videos.append({"id": number, "width": width, "height": height, "length": len(files), "file_names": files})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from voslab.core import ConfigError, generator
 from voslab.data.sources.synthetic.textures import PATTERNS, Floats, noise, texture
-from voslab.data.sources.synthetic.trajectories import excursion, walk, wave
+from voslab.data.sources.synthetic.trajectories import excursion, random_walk, wave
 
 _BUMPS = 4
 _ATTEMPTS = 60
@@ -45,7 +45,7 @@ class SyntheticObject:
 
 
 @dataclass(frozen=True)
-class World:
+class Scene:
     """One video.
 
     Attributes:
@@ -55,131 +55,133 @@ class World:
         noise: key of the sensor noise.
     """
 
-    ground: Floats
+    background: Floats
     view: Floats
-    things: tuple[SyntheticObject, ...]
+    layers: tuple[SyntheticObject, ...]
     noise: tuple[int | str, ...]
 
 
-class _Look(NamedTuple):
+class _Appearance(NamedTuple):
     kind: str
     one: Floats
     two: Floats
 
 
-def make_world(key: tuple[int | str, ...], frames: int, size: tuple[int, int], objects: tuple[int, int]) -> World:
+def make_scene(key: tuple[int | str, ...], frames: int, size: tuple[int, int], objects: tuple[int, int]) -> Scene:
     """Make the world of a key: `objects` (least, most) objects, all well visible in frame 0, and up to two distractors.
 
     Raises:
         ConfigError: the picture is too small for so many.
     """
     for attempt in range(_ATTEMPTS):
-        world = _attempt((*key, attempt), frames, size, objects, shrink=0.95**attempt)
-        visible = np.bincount(draw(world, 0, size)[1].ravel(), minlength=objects[1] + 1)
+        scene = _attempt((*key, attempt), frames, size, objects, shrink=0.95**attempt)
+        visible = np.bincount(draw(scene, 0, size)[1].ravel(), minlength=objects[1] + 1)
         alone = [
-            (thing.label, np.count_nonzero(draw(_only(world, thing), 0, size)[1]))
-            for thing in world.things
-            if thing.label
+            (obj.label, np.count_nonzero(draw(_only(scene, obj), 0, size)[1])) for obj in scene.layers if obj.label
         ]
         if all(area > 0 and visible[label] >= _CLEAR * area for label, area in alone):
-            return world
+            return scene
     raise ConfigError(f"{objects[1]} objects do not fit side by side into {size[1]} x {size[0]} pixels")
 
 
-def draw(world: World, frame: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def draw(scene: Scene, frame: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Render a frame: image H W 3 uint8 and labels H W int32."""
     height, width = size
-    x, y, zoom = world.view[frame]
-    step = world.ground.shape[0] / (2 * height) * zoom
-    to_ground = np.array([[step, 0, x * world.ground.shape[1]], [0, step, y * world.ground.shape[0]]], np.float32)
+    x, y, zoom = scene.view[frame]
+    step = scene.background.shape[0] / (2 * height) * zoom
+    to_ground = np.array(
+        [[step, 0, x * scene.background.shape[1]], [0, step, y * scene.background.shape[0]]], np.float32
+    )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    image = cv2.warpAffine(world.ground, to_ground, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    image = cv2.warpAffine(scene.background, to_ground, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
     labels = np.zeros(size, np.int32)
-    for thing in world.things:
-        _paint(thing, frame, image, labels)
-    rng = generator(*world.noise, frame)
+    for obj in scene.layers:
+        _paint(obj, frame, image, labels)
+    rng = generator(*scene.noise, frame)
     image = image * (1 + 0.05 * np.sin(frame / 5)) + rng.normal(0, 3, size)[..., None]
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), labels
 
 
-def _paint(thing: SyntheticObject, frame: int, image: Floats, labels: NDArray[np.int32]) -> None:
+def _paint(obj: SyntheticObject, frame: int, image: Floats, labels: NDArray[np.int32]) -> None:
     """Put a thing over what is there, in place."""
     height, width = labels.shape
-    radius = float(thing.size[frame]) * height
-    cx, cy = thing.centre[frame] * height
-    reach = radius * max(thing.stretch, 1 / thing.stretch) * (1 + float(np.abs(thing.bumps[0]).sum()))
+    radius = float(obj.size[frame]) * height
+    cx, cy = obj.centre[frame] * height
+    reach = radius * max(obj.stretch, 1 / obj.stretch) * (1 + float(np.abs(obj.bumps[0]).sum()))
     left, top = max(0, int(cx - reach) - 1), max(0, int(cy - reach) - 1)
     right, bottom = min(width, int(cx + reach) + 2), min(height, int(cy + reach) + 2)
     if left >= right or top >= bottom:
         return
     dx = (np.arange(left, right, dtype=np.float32) - cx)[None] / radius
     dy = (np.arange(top, bottom, dtype=np.float32) - cy)[:, None] / radius
-    cos, sin = np.cos(thing.angle[frame]), np.sin(thing.angle[frame])
-    u, v = (cos * dx + sin * dy) / thing.stretch, (cos * dy - sin * dx) * thing.stretch
+    cos, sin = np.cos(obj.angle[frame]), np.sin(obj.angle[frame])
+    u, v = (cos * dx + sin * dy) / obj.stretch, (cos * dy - sin * dx) * obj.stretch
     distance, direction = np.hypot(u, v), np.arctan2(v, u)
     edge = np.ones_like(distance)
-    for waves, (amplitude, phase, speed) in enumerate(thing.bumps.T, 2):
+    for waves, (amplitude, phase, speed) in enumerate(obj.bumps.T, 2):
         edge += amplitude * np.cos(waves * direction + phase + speed * frame)
     alpha = np.clip((edge - distance) * radius + 0.5, 0, 1)
-    scale = 0.35 * thing.texture.shape[0]
-    centre = thing.texture.shape[0] / 2
+    scale = 0.35 * obj.texture.shape[0]
+    centre = obj.texture.shape[0] / 2
     colour = cv2.remap(
-        thing.texture, u * scale + centre, v * scale + centre, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        obj.texture, u * scale + centre, v * scale + centre, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
     colour *= (1.08 - 0.3 * np.minimum(distance / edge, 1) ** 3 - 0.08 * (dx + dy))[..., None]
     part = image[top:bottom, left:right]
     part += alpha[..., None] * (colour - part)
-    labels[top:bottom, left:right][alpha >= 0.5] = thing.label
+    labels[top:bottom, left:right][alpha >= 0.5] = obj.label
 
 
-def _only(world: World, thing: SyntheticObject) -> World:
-    return World(world.ground, world.view, (thing,), world.noise)
+def _only(scene: Scene, obj: SyntheticObject) -> Scene:
+    return Scene(scene.background, scene.view, (obj,), scene.noise)
 
 
 def _attempt(
     key: tuple[int | str, ...], frames: int, size: tuple[int, int], objects: tuple[int, int], shrink: float
-) -> World:
+) -> Scene:
     rng = generator(*key)
     height, aspect = size[0], size[1] / size[0]
     low, high = rng.uniform(20, 235, (2, 3)).astype(np.float32)
     cells = 2 * height, int(2 * height * aspect)
     blend = 1 / (1 + np.exp(-12 * (noise(rng, cells, 3, 3)[..., None] - 0.5)))
     patterns = [texture(rng, cells, low, high, PATTERNS[int(rng.integers(3))]) for _ in range(2)]
-    ground = np.asarray(blend * patterns[0] + (1 - blend) * patterns[1][:, ::-1], np.float32)
-    drift = walk(rng, frames, np.array([0.25, 0.25]), 0.05, np.array([0.05, 0.05]), np.array([0.45, 0.45]))
+    background = np.asarray(blend * patterns[0] + (1 - blend) * patterns[1][:, ::-1], np.float32)
+    drift = random_walk(rng, frames, np.array([0.25, 0.25]), 0.05, np.array([0.05, 0.05]), np.array([0.45, 0.45]))
     view = np.concatenate([drift, 1 + 0.12 * wave(rng, frames)[:, None]], 1)
     count = int(rng.integers(objects[0], objects[1] + 1))
-    things: list[SyntheticObject] = []
-    looks: list[_Look] = []
+    layers: list[SyntheticObject] = []
+    appearances: list[_Appearance] = []
     mean = 0.5 * (low + high)
     for number in range(count + int(rng.integers(0, 3))):
         if number >= count and rng.random() < 0.6:
-            lookalikes = looks[int(rng.integers(count))]
-            look = _Look(lookalikes.kind, _near(rng, lookalikes.one), _near(rng, lookalikes.two))
+            similar = appearances[int(rng.integers(count))]
+            appearance = _Appearance(similar.kind, _near(rng, similar.one), _near(rng, similar.two))
         else:
-            look = _look(rng, mean, (low, high))
-        looks.append(look)
-        starts = np.array([thing.centre[0] for thing in things])
-        things.append(_thing(rng, number + 1 if number < count else 0, look, frames, (height, aspect), starts, shrink))
-    order = rng.permutation(len(things))
-    return World(ground, view.astype(np.float32), tuple(things[i] for i in order), (*key, "noise"))
+            appearance = _choose_appearance(rng, mean, (low, high))
+        appearances.append(appearance)
+        starts = np.array([obj.centre[0] for obj in layers])
+        layers.append(
+            _make_object(rng, number + 1 if number < count else 0, appearance, frames, (height, aspect), starts, shrink)
+        )
+    order = rng.permutation(len(layers))
+    return Scene(background, view.astype(np.float32), tuple(layers[i] for i in order), (*key, "noise"))
 
 
-def _look(rng: np.random.Generator, ground: Floats, colours: tuple[Floats, Floats]) -> _Look:
+def _choose_appearance(rng: np.random.Generator, background: Floats, colours: tuple[Floats, Floats]) -> _Appearance:
     """Pattern and two colours: one unlike the mean of the ground, one halfway to a colour of the ground."""
-    one = max(rng.uniform(20, 235, (8, 3)), key=lambda colour: min(70.0, float(np.linalg.norm(colour - ground))))
+    one = max(rng.uniform(20, 235, (8, 3)), key=lambda colour: min(70.0, float(np.linalg.norm(colour - background))))
     two = one + rng.uniform(0.4, 0.7) * (colours[int(rng.integers(2))] - one)
-    return _Look(PATTERNS[int(rng.integers(3))], one.astype(np.float32), two.astype(np.float32))
+    return _Appearance(PATTERNS[int(rng.integers(3))], one.astype(np.float32), two.astype(np.float32))
 
 
 def _near(rng: np.random.Generator, colour: Floats) -> Floats:
     return np.clip(colour + rng.normal(0, 12, 3), 0, 255).astype(np.float32)
 
 
-def _thing(
+def _make_object(
     rng: np.random.Generator,
     label: int,
-    look: _Look,
+    appearance: _Appearance,
     frames: int,
     picture: tuple[int, float],
     starts: NDArray[np.floating],
@@ -190,13 +192,13 @@ def _thing(
     low, high = np.array([0.15, 0.15]), np.array([aspect - 0.15, 0.85])
     candidates = rng.uniform(low, high, (24, 2))
     gaps = np.linalg.norm(candidates[:, None] - starts[None], axis=2).min(1) if len(starts) else np.zeros(24)
-    centre = walk(rng, frames, candidates[int(gaps.argmax())], rng.uniform(0.17, 0.3), low, high)
+    centre = random_walk(rng, frames, candidates[int(gaps.argmax())], rng.uniform(0.17, 0.3), low, high)
     if rng.random() < 0.15:
         centre = excursion(rng, centre, aspect, 2 * radius)
     side = max(48, int(3 * radius * height))
     return SyntheticObject(
         label=label,
-        texture=texture(rng, (side, side), look.one, look.two, look.kind),
+        texture=texture(rng, (side, side), appearance.one, appearance.two, appearance.kind),
         centre=centre.astype(np.float32),
         size=(radius * (1 + 0.2 * wave(rng, frames))).astype(np.float32),
         angle=(rng.uniform(0, 2 * np.pi) + rng.uniform(-0.07, 0.07) * np.arange(frames)).astype(np.float32),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 _STEP = 8  # frames from one waypoint to the next
 
 
-def walk(
+def random_walk(
     rng: np.random.Generator,
     frames: int,
     start: NDArray[np.floating],
@@ -21,11 +21,11 @@ def walk(
     heading = rng.uniform(0, 2 * np.pi)
     for _ in range(frames // _STEP + 2):
         turns = heading + rng.uniform(-1, 1, 16) * np.linspace(0.6, np.pi, 16)
-        prefetch_map = points[-1] + step * np.stack([np.cos(turns), np.sin(turns)], 1)
-        inside = np.flatnonzero(((prefetch_map >= low) & (prefetch_map <= high)).all(1))
+        candidates = points[-1] + step * np.stack([np.cos(turns), np.sin(turns)], 1)
+        inside = np.flatnonzero(((candidates >= low) & (candidates <= high)).all(1))
         chosen = int(inside[0]) if len(inside) else 0
         heading = turns[chosen]
-        points.append(np.clip(prefetch_map[chosen], low, high))
+        points.append(np.clip(candidates[chosen], low, high))
     # Catmull-Rom spline
     way = np.stack([2 * points[0] - points[1], *points, 2 * points[-1] - points[-2]])
     time = np.arange(frames) / _STEP

@@ -1,1 +1,1 @@
-"""What a codec's motion carried to B-frames, kept in files, and the training samples cut from it."""
+"""Cache of propagated B-frames on disk, and training samples cropped from it."""

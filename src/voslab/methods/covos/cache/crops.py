@@ -1,11 +1,11 @@
-"""Training samples for a decoder of carried masks: random crops of what lies in files, their objects in slots.
+"""Draws training samples for the decoder: random crops of cached B-frames, with objects in random slots.
 
 Shapes: B samples, O objects, C channels, H W pixels, h w cells of a grid at a quarter of the frame's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as ListOf
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from voslab.methods.covos.cache.files import CELL, CachedBFrame, frame_path, rea
 
 
 class Video(NamedTuple):
-    """A finished folder and its frames, one at least."""
+    """A complete cache folder and its frames, at least one."""
 
     folder: Path
     frames: tuple[int, ...]
@@ -30,10 +30,10 @@ class Video(NamedTuple):
 
 @dataclass(frozen=True)
 class CachedBFrameBatch:
-    """A training batch: like `CarriedPicture`, a B in front, and which slots are in use: `slot_mask`, B O, bool."""
+    """A training batch: the fields of `CachedBFrame` with a batch dimension, and the slots in use, B O, bool."""
 
     features: Tensor
-    carried: Tensor | None
+    warped: Tensor | None
     probs: Tensor
     corrected: Tensor
     labels: Tensor
@@ -42,9 +42,9 @@ class CachedBFrameBatch:
 
     def to(self, device: torch.device | str) -> CachedBFrameBatch:
         """Move all tensors."""
-        carried = None if self.carried is None else self.carried.to(device)
+        warped = None if self.warped is None else self.warped.to(device)
         others = (self.probs.to(device), self.corrected.to(device), self.labels.to(device), self.slot_mask.to(device))
-        return CachedBFrameBatch(self.features.to(device), carried, *others, self.names)
+        return CachedBFrameBatch(self.features.to(device), warped, *others, self.names)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class CropSettings:
 
     Attributes:
         size: H W of a crop in pixels, multiples of 4; smaller frames are padded with void.
-        max_objects: slots. So many objects at most, in random slots; the others are background.
-        cut: probability that an object is cut in two by a line, so that data with one object a video shows several.
+        max_objects: number of slots. Objects get random slots; objects beyond that number become background.
+        cut: probability that an object is cut in two by a line, so that videos with one object yield samples with two.
     """
 
     size: tuple[int, int] = (384, 384)
@@ -72,9 +72,9 @@ class CropSettings:
 
 
 class CachedBFrameItem(NamedTuple):
-    """One sample: a cropped picture with its slots, valid O bool, and where it came from."""
+    """One sample: a cropped B-frame, its slots in use (O, bool), and its video and frame."""
 
-    picture: CachedBFrame
+    b_frame: CachedBFrame
     slot_mask: Tensor
     name: str
 
@@ -83,13 +83,13 @@ class CachedBFrameItem(NamedTuple):
 class CachedBFrameCrops(Dataset[CachedBFrameItem]):
     """Random crops of random B-frames of random videos, addressed by (epoch, index) like `ClipDataset`.
 
-    They are not mirrored: features of a mirrored picture are not the mirrored features.
+    Crops are not mirrored: features of a mirrored image are not the mirrored features.
 
     Attributes:
-        videos: to draw from.
+        videos: videos to draw from.
         settings: how samples are drawn.
-        seed: of all draws.
-        count: samples in an epoch; None: as many as there are frames.
+        seed: seed of all draws.
+        count: samples per epoch; None for the number of frames.
     """
 
     videos: tuple[Video, ...]
@@ -101,82 +101,86 @@ class CachedBFrameCrops(Dataset[CachedBFrameItem]):
         return self.count or sum(len(video.frames) for video in self.videos)
 
     def __getitem__(self, address: tuple[int, int]) -> CachedBFrameItem:
-        """Draw one. Raises `DataError` for a file that is missing or damaged."""
+        """Draw a sample by (epoch, index).
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
         rng = generator(self.seed, *address)
         folder, frames = self.videos[int(rng.integers(len(self.videos)))]
         index = frames[int(rng.integers(len(frames)))]
-        picture = read_cached(frame_path(folder, index), self.settings.size, rng)
+        b_frame = read_cached(frame_path(folder, index), self.settings.size, rng)
         if self.settings.cut and rng.random() < self.settings.cut:
-            picture = _cut(picture, rng)
-        picture, slot_mask = _in_slots(picture, self.settings.max_objects, rng)
-        return CachedBFrameItem(_padded(picture, self.settings.size), slot_mask, f"{folder.name} {index}")
+            b_frame = _cut(b_frame, rng)
+        b_frame, slot_mask = _in_slots(b_frame, self.settings.max_objects, rng)
+        return CachedBFrameItem(_padded(b_frame, self.settings.size), slot_mask, f"{folder.name} {index}")
 
 
-def collate_cached(items: ListOf[CachedBFrameItem]) -> CachedBFrameBatch:
-    """Stack samples."""
-    pictures = [item.picture for item in items]
-    carried = [picture.carried for picture in pictures if picture.carried is not None]
+def collate_cached(items: Sequence[CachedBFrameItem]) -> CachedBFrameBatch:
+    """Stack samples into a batch."""
+    b_frames = [item.b_frame for item in items]
+    warped = [b_frame.warped for b_frame in b_frames if b_frame.warped is not None]
     return CachedBFrameBatch(
-        features=torch.stack([picture.features for picture in pictures]),
-        carried=torch.stack(carried) if carried else None,
-        probs=torch.stack([picture.probs for picture in pictures]),
-        corrected=torch.stack([picture.corrected for picture in pictures]),
-        labels=torch.stack([picture.labels for picture in pictures]).long(),
+        features=torch.stack([b_frame.features for b_frame in b_frames]),
+        warped=torch.stack(warped) if warped else None,
+        probs=torch.stack([b_frame.probs for b_frame in b_frames]),
+        corrected=torch.stack([b_frame.corrected for b_frame in b_frames]),
+        labels=torch.stack([b_frame.labels for b_frame in b_frames]).long(),
         slot_mask=torch.stack([item.slot_mask for item in items]),
         names=tuple(item.name for item in items),
     )
 
 
-def _cut(picture: CachedBFrame, rng: np.random.Generator) -> CachedBFrame:
-    """An object's part on one side of a line through one of its cells becomes another object."""
-    inside = np.argwhere(picture.probs.amax(0).numpy() > 0.5)
+def _cut(b_frame: CachedBFrame, rng: np.random.Generator) -> CachedBFrame:
+    """Cut an object along a random line through one of its cells; one part becomes a new object."""
+    inside = np.argwhere(b_frame.probs.amax(0).numpy() > 0.5)
     if not len(inside):
-        return picture
+        return b_frame
     y, x = inside[int(rng.integers(len(inside)))]
-    chosen, angle = int(picture.probs[:, y, x].argmax()), float(rng.uniform(0, 2 * np.pi))
-    height, width = picture.labels.shape
-    # In pixels; a cell is where its centre is.
+    chosen, angle = int(b_frame.probs[:, y, x].argmax()), float(rng.uniform(0, 2 * np.pi))
+    height, width = b_frame.labels.shape
+    # In pixels, from the centre of the cell.
     rows, columns = torch.arange(height) - CELL * (y + 0.5), torch.arange(width) - CELL * (x + 0.5)
     beyond = rows[:, None] * np.cos(angle) + columns * np.sin(angle) > 0
     coarse = beyond[CELL // 2 :: CELL, CELL // 2 :: CELL]
     probs, corrected = (
-        torch.cat([_without(x, chosen, coarse), (x[chosen] * coarse)[None]]) for x in (picture.probs, picture.corrected)
+        torch.cat([_without(x, chosen, coarse), (x[chosen] * coarse)[None]]) for x in (b_frame.probs, b_frame.corrected)
     )
-    labels = picture.labels.clone()
+    labels = b_frame.labels.clone()
     labels[(labels == chosen + 1) & beyond] = len(probs)
-    return picture._replace(probs=probs, corrected=corrected, labels=labels)
+    return b_frame._replace(probs=probs, corrected=corrected, labels=labels)
 
 
 def _without(probs: Tensor, chosen: int, where: Tensor) -> Tensor:
-    """One of the probs is zero there."""
+    """Set the probs of object `chosen` to zero at `where`."""
     probs = probs.clone()
     probs[chosen] *= ~where
     return probs
 
 
-def _in_slots(picture: CachedBFrame, slots: int, rng: np.random.Generator) -> tuple[CachedBFrame, Tensor]:
-    """Objects that show in the crop, as many as there are slots, each in a random one; and which are in use."""
-    present = (picture.probs.flatten(1) > 0).any(1).numpy() | (picture.corrected.flatten(1) > 0).any(1).numpy()
-    present[[int(i) - 1 for i in np.unique(picture.labels.numpy()) if 0 < i <= len(present)]] = True
+def _in_slots(b_frame: CachedBFrame, slots: int, rng: np.random.Generator) -> tuple[CachedBFrame, Tensor]:
+    """Put the visible objects, at most one per slot, into random slots; return them and the slots in use."""
+    present = (b_frame.probs.flatten(1) > 0).any(1).numpy() | (b_frame.corrected.flatten(1) > 0).any(1).numpy()
+    present[[int(i) - 1 for i in np.unique(b_frame.labels.numpy()) if 0 < i <= len(present)]] = True
     found: NDArray[np.int64] = np.flatnonzero(present) if present.any() else np.arange(len(present))
     chosen = rng.permutation(found)[:slots]
     places = rng.permutation(slots)[: len(chosen)]
     table = np.zeros(VOID + 1, np.uint8)
     table[chosen + 1], table[VOID] = places + 1, VOID
-    probs, corrected = (x.new_zeros(slots, *x.shape[1:]) for x in (picture.probs, picture.corrected))
-    probs[places], corrected[places] = picture.probs[chosen], picture.corrected[chosen]
+    probs, corrected = (x.new_zeros(slots, *x.shape[1:]) for x in (b_frame.probs, b_frame.corrected))
+    probs[places], corrected[places] = b_frame.probs[chosen], b_frame.corrected[chosen]
     slot_mask = torch.zeros(slots, dtype=torch.bool)
     slot_mask[places] = True
-    labels = torch.from_numpy(table[picture.labels.numpy()])
-    return picture._replace(probs=probs, corrected=corrected, labels=labels), slot_mask
+    labels = torch.from_numpy(table[b_frame.labels.numpy()])
+    return b_frame._replace(probs=probs, corrected=corrected, labels=labels), slot_mask
 
 
-def _padded(picture: CachedBFrame, size: tuple[int, int]) -> CachedBFrame:
-    height, width = picture.labels.shape
+def _padded(b_frame: CachedBFrame, size: tuple[int, int]) -> CachedBFrame:
+    height, width = b_frame.labels.shape
     if (height, width) == tuple(size):
-        return picture
+        return b_frame
     pad_objects = (0, size[1] - width, 0, size[0] - height)
     narrow = tuple(n // CELL for n in pad_objects)
-    features, probs, corrected = (F.pad(x, narrow) for x in (picture.features, picture.probs, picture.corrected))
-    carried = None if picture.carried is None else F.pad(picture.carried, narrow)
-    return CachedBFrame(features, carried, probs, corrected, F.pad(picture.labels, pad_objects, value=VOID))
+    features, probs, corrected = (F.pad(x, narrow) for x in (b_frame.features, b_frame.probs, b_frame.corrected))
+    warped = None if b_frame.warped is None else F.pad(b_frame.warped, narrow)
+    return CachedBFrame(features, warped, probs, corrected, F.pad(b_frame.labels, pad_objects, value=VOID))

@@ -1,24 +1,24 @@
-"""The LightningDataModule of what was carried to B-frames: crops of it for training, whole videos for evaluation."""
+"""Provides crops of cached B-frames for training and whole videos for evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as ListOf
+from collections.abc import Sequence
 from pathlib import Path
 
 from voslab.core import ConfigError, DataError
 from voslab.data.clips.mixture import Videos
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.train_loader import TrainLoader
-from voslab.data.video_sequence import Sequence
+from voslab.data.video_sequence import VideoSequence
 from voslab.methods.covos.cache.crops import CachedBFrameCrops, CropSettings, Video, collate_cached
 from voslab.methods.covos.cache.files import cached_frames
 
 
 class CachedBFrameDataModule(VOSDataModule):
-    """Training batches are `CarriedBatch`es, once something has carried the `training_videos` and called `open`.
+    """Yields `CachedBFrameBatch`es for training, after the cache was computed and `open` was called.
 
     Args:
-        cache: folder of what is carried, and of the encoded videos.
+        cache: folder of cached B-frames and encoded videos.
         crop: how samples are drawn.
         train: sequences, or a function that lists them.
         val: the same, for validation.
@@ -27,8 +27,8 @@ class CachedBFrameDataModule(VOSDataModule):
         num_workers: loader processes per training process.
         seed: of the order and of all draws.
         samples_per_epoch: None: as many as there are B-frames.
-        per_video: so many evenly spread frames of a training video are looked at, those of them that are B-frames
-            are kept; None: all.
+        per_video: number of evenly spaced frames of a video to consider; those that are B-frames are cached. None for
+            all frames.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CachedBFrameDataModule(VOSDataModule):
         self._listed = train
         self._crops: CachedBFrameCrops | None = None
 
-    def training_videos(self) -> tuple[Sequence, ...]:
+    def training_videos(self) -> tuple[VideoSequence, ...]:
         """The videos whose B-frames train.
 
         Raises:
@@ -80,17 +80,17 @@ class CachedBFrameDataModule(VOSDataModule):
         self.batch_per_process(world)
         self.training_videos()
 
-    def open(self, folders: ListOf[Path]) -> None:
-        """Train on these folders; videos without a B-frame are left out.
+    def open(self, folders: Sequence[Path]) -> None:
+        """Open cache folders for training; videos without a B-frame are left out.
 
         Raises:
-            DataError: a folder is not finished, or none has a frame.
+            DataError: a folder is incomplete, or none has a frame.
         """
         kept = []
         for folder in folders:
             frames = cached_frames(folder)
             if frames is None:
-                raise DataError(f"{folder}: not finished, there is no index")
+                raise DataError(f"{folder}: incomplete, it has no index")
             if frames:
                 kept.append(Video(folder, frames))
         if not kept:
@@ -101,8 +101,8 @@ class CachedBFrameDataModule(VOSDataModule):
         """Batches of this process for the trainer's current epoch; see `VOSDataModule.train_dataloader`.
 
         Raises:
-            ConfigError: nothing was carried.
+            ConfigError: nothing was cached.
         """
         if self._crops is None:
-            raise ConfigError("data: nothing was carried: only model=covos trains on B-frames")
+            raise ConfigError("data: no B-frames were cached; only model=covos trains on B-frames")
         return self.training_loader(self._crops, len(self._crops), collate_cached)

@@ -1,23 +1,23 @@
-"""Runs a frozen CoVOS over training videos once, and keeps what its decoder sees of every B-frame as files."""
+"""Runs a frozen CoVOS over the training videos once and caches the inputs of its decoder for every B-frame."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection
-from collections.abc import Sequence as ListOf
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import VOID, DataError, Frame, Masks, ObjectTable
-from voslab.data import EvaluationSampler, Sequence
+from voslab.core import VOID, DataError, Frame, Masks, ObjectTable, Segmenter
+from voslab.core.checkpoint import CheckpointMetadata
+from voslab.data import EvaluationSampler, VideoSequence
 from voslab.engine import Settings, run
 from voslab.engine.codec_source import CodecSource
 from voslab.engine.padding import pads
@@ -27,35 +27,35 @@ from voslab.methods.covos.network import CoVOS, CoVOSState
 from voslab.methods.covos.propagation import Propagated
 
 log = logging.getLogger(__name__)
-_VERSION = 2
-"""Of the files; another number when the same settings give others."""
+_VERSION = 3
+"""Version of the cached files; increased when the same settings give other files."""
 
-Hand = Callable[[int, Propagated, tuple[int, int]], None]
+OnBFrame = Callable[[int, Propagated, tuple[int, int]], None]
 
 
 def precompute_all(
     network: CoVOS,
-    videos: ListOf[Sequence],
+    videos: Sequence[VideoSequence],
     root: Path,
     codec_source: CodecSource,
     settings: Settings,
     process: tuple[int, int] = (0, 1),
     per_video: int | None = None,
 ) -> list[Path]:
-    """Carry this process's share of the videos that are not carried yet.
+    """Cache this process's share of the videos that are not cached yet.
 
     Args:
-        network: base and F as they are in training.
-        videos: all of them.
-        root: their folders go here; see `settings_key`.
-        coding: of the videos.
-        settings: of the engine.
-        process: rank, and how many share the work.
-        per_video: so many evenly spread frames of a video are looked at, those of them that are B-frames are kept;
-            None: all.
+        network: network with base and encoder as in training.
+        videos: all training videos.
+        root: folder of the videos' folders, named by `settings_key`.
+        codec_source: source of the frames, with codec data.
+        settings: settings of the engine.
+        process: rank and number of processes.
+        per_video: number of evenly spaced frames of a video to consider; those that are B-frames are cached. None for
+            all frames.
 
     Returns:
-        the folders of all videos, finished once all processes are.
+        The folders of all videos, complete once all processes are done.
 
     Raises:
         DataError, VideoError: a video is damaged, or scaled up.
@@ -68,19 +68,19 @@ def precompute_all(
         frames = precompute(network, videos[index], folders[index], codec_source, settings, per_video)
         size = sum(frame_path(folders[index], frame).stat().st_size for frame in frames)
         words = (videos[index].name, len(frames), size / 2**20, count, len(todo))
-        log.info("carried %s: %d B-frames, %.0f MiB (video %d of %d)", *words)
+        log.info("cached %s: %d B-frames, %.0f MiB (video %d of %d)", *words)
     return folders
 
 
 def precompute(
     network: CoVOS,
-    video: Sequence,
+    video: VideoSequence,
     folder: Path,
     codec_source: CodecSource,
     settings: Settings,
     per_video: int | None = None,
 ) -> tuple[int, ...]:
-    """Run one video through the engine, write its B-frames with masks, and finish its folder.
+    """Run one video through the engine, write its B-frames that have masks, and mark its folder as complete.
 
     Returns:
         the frames written.
@@ -89,57 +89,57 @@ def precompute(
         DataError, VideoError: the video is damaged, or scaled up.
         WriteError: the folder cannot be written.
     """
-    given = video.given()
+    given = video.given_masks()
     table = ObjectTable()
     for index in sorted(given):
         table.add(np.unique(given[index]).tolist())
-    wanted = _spread([index for index, mask in enumerate(video.masks) if mask is not None], per_video)
+    wanted = _evenly_spaced([index for index, mask in enumerate(video.masks) if mask is not None], per_video)
     written: list[int] = []
 
     def write(index: int, propagated: Propagated, size: tuple[int, int]) -> None:
-        assert propagated.features is not None, "a decoder sees features"
+        assert propagated.features is not None, "the decoder needs features"
         objects = propagated.probs.shape[1]
         labels = _labels(video, index, ObjectTable(table.ids[:objects]), settings, network)
         assert labels.shape == size, "labels are padded like their frame"
-        own, carried = propagated.features[0], None if propagated.carried is None else propagated.carried[0]
-        picture = CachedBFrame(own, carried, propagated.probs[0], propagated.corrected[0], labels)
-        write_cached(frame_path(folder, index), picture)
+        own, warped = propagated.features[0], None if propagated.warped is None else propagated.warped[0]
+        b_frame = CachedBFrame(own, warped, propagated.probs[0], propagated.corrected[0], labels)
+        write_cached(frame_path(folder, index), b_frame)
         written.append(index)
 
-    for _ in run(Recorder(network, wanted, write), codec_source.pictures(video.source), given, settings):
+    for _ in run(Recorder(network, wanted, write), codec_source.frames(video.source), given, settings):
         pass
     mark_complete(folder, written)
     return tuple(sorted(written))
 
 
-class Recorder(nn.Module):
-    """A `Segmenter` that hands over what a CoVOS' decoder would see of a B-frame, and decodes nothing.
+class Recorder(Segmenter[CoVOSState]):
+    """A `Segmenter` that passes the decoder's inputs of every B-frame to a callback and decodes nothing.
 
     Args:
-        network: what runs.
-        wanted: presentation indices of the frames that are handed over, where they are B-frames.
-        hand: gets the index, what was propagated, and H W of the padded frame.
+        network: network to run.
+        wanted: presentation indices of the frames to pass to the callback, if they are B-frames.
+        on_b_frame: called with the index, the propagated masks and features, and H W of the padded frame.
     """
 
-    def __init__(self, network: CoVOS, wanted: Collection[int], hand: Hand) -> None:
+    def __init__(self, network: CoVOS, wanted: Collection[int], on_b_frame: OnBFrame) -> None:
         super().__init__()
         self.network = network
         self.stride, self.padding = network.stride, network.padding
         self.wanted = wanted
-        self.hand = hand
+        self.on_b_frame = on_b_frame
 
     def begin(self, frame: Frame, masks: Masks) -> CoVOSState:
         """See `Segmenter.begin`."""
         return self.network.begin(frame, masks)
 
     def step(self, frame: Frame, state: CoVOSState) -> tuple[Tensor, CoVOSState]:
-        """See `Segmenter.step`; B-frames come out as background."""
+        """See `Segmenter.step`; returns background for B-frames."""
         if is_key(frame) or not state.slot_mask.shape[1]:
             return self.network.step(frame, state)
         propagated, state = self.network.propagate(frame, state)
         size = (frame.image.shape[-2], frame.image.shape[-1])
         if frame.index in self.wanted:
-            self.hand(frame.index, propagated, size)
+            self.on_b_frame(frame.index, propagated, size)
         return frame.image.new_zeros(1, state.slot_mask.shape[1] + 1, *size), state
 
     def add(self, frame: Frame, masks: Masks, state: CoVOSState) -> CoVOSState:
@@ -147,9 +147,10 @@ class Recorder(nn.Module):
         return self.network.add(frame, masks, state)
 
 
-def settings_key(network: CoVOS, identity: dict[str, Any], settings: Settings) -> str:
-    """Names everything that decides what is carried, but the video: switches, encoding, size, weights of base and F."""
-    digest = hashlib.sha256(json.dumps([_VERSION, identity, asdict(settings)], sort_keys=True, default=str).encode())
+def settings_key(network: CoVOS, metadata: CheckpointMetadata, settings: Settings) -> str:
+    """Return a key of everything that determines the cache but the video: parameters, encoding, size and weights."""
+    described = [_VERSION, metadata.method, metadata.network, metadata.codec, asdict(settings)]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in sorted(network.state_dict().items()):
         if not name.startswith("decoder."):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -157,16 +158,16 @@ def settings_key(network: CoVOS, identity: dict[str, Any], settings: Settings) -
     return digest.hexdigest()[:16]
 
 
-def video_name(video: Sequence, per_video: int | None = None) -> str:
-    """Names a video and its files as they are now. Raises `DataError` where one is missing."""
+def video_name(video: VideoSequence, per_video: int | None = None) -> str:
+    """Return a name for a video that changes with its files. Raises `DataError` if one is missing."""
     rules = [video.merge, video.void, sorted((video.starts or {}).items()), per_video]
     digest = hashlib.sha256(json.dumps(rules).encode())
     for part in (*video.images, *video.masks, *([] if video.file is None else [video.file])):
-        digest.update(_described(part).encode())
+        digest.update(_describe(part).encode())
     return f"{video.name}-{digest.hexdigest()[:12]}"
 
 
-def _described(part: Any) -> str:
+def _describe(part: Any) -> str:
     if not isinstance(part, Path):
         return repr(part)
     try:
@@ -176,14 +177,14 @@ def _described(part: Any) -> str:
     return f"{part.resolve()} {found.st_size} {found.st_mtime_ns}"
 
 
-def _spread(frames: list[int], most: int | None) -> frozenset[int]:
+def _evenly_spaced(frames: list[int], most: int | None) -> frozenset[int]:
     if most is None or len(frames) <= most:
         return frozenset(frames)
-    return frozenset(frames[(2 * place + 1) * len(frames) // (2 * most)] for place in range(most))
+    return frozenset(frames[(2 * i + 1) * len(frames) // (2 * most)] for i in range(most))
 
 
-def _labels(video: Sequence, index: int, table: ObjectTable, settings: Settings, network: CoVOS) -> Tensor:
-    """Labels by slot, uint8, scaled and padded as the engine does with given masks; the padding is void."""
+def _labels(video: VideoSequence, index: int, table: ObjectTable, settings: Settings, network: CoVOS) -> Tensor:
+    """Return labels by slot, uint8, scaled and padded like given masks in the engine; the padding is void."""
     labels = video.labels(index)
     assert labels is not None, "wanted frames have masks"
     slots = table.to_slots(labels)

@@ -1,0 +1,175 @@
+"""Loads checkpoints, published weights and encoders into networks, and writes networks as safetensors files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from voslab.core import CheckpointError, ConfigError, Segmenter, atomic_path
+from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
+from voslab.core.weights import PREFIX, Checkpoint, load_encoder, load_tensors, read_checkpoint
+from voslab.methods import registry
+
+FROM_BASE = "base"
+"""Value of `encoder_weights` that stands for the encoder of the wrapped base."""
+
+
+def check_resumed(path: Path, metadata: CheckpointMetadata) -> None:
+    """Check that a checkpoint holds the network of the run that resumes from it.
+
+    Args:
+        path: Checkpoint to resume from.
+        metadata: Of the network that would train on.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or its method or a network parameter differs.
+    """
+    before = read_checkpoint(path).metadata
+    if before is None:
+        raise CheckpointError(f"{path}: not a checkpoint of src.train")
+    if before.method != metadata.method:
+        raise CheckpointError(f"{path}: a run of '{before.method}' cannot go on as '{metadata.method}'")
+    old, new = before.network, metadata.network
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            raise CheckpointError(f"{path}: the run began with network.{name}={old.get(name)}, not {new.get(name)}")
+
+
+def write_half(source: Path, target: Path) -> None:
+    """Convert a checkpoint to a safetensors file with the network in half precision.
+
+    Args:
+        source: Checkpoint of this project.
+        target: File to write; it is a checkpoint too, without the optimizer.
+
+    Raises:
+        CheckpointError: If `source` is not a checkpoint of this project.
+        WriteError: If `target` cannot be written.
+    """
+    checkpoint = read_checkpoint(source)
+    if checkpoint.metadata is None:
+        raise CheckpointError(f"{source}: not a checkpoint of src.train")
+    _write_safe(target, {key: value.half() for key, value in checkpoint.tensors.items()}, checkpoint.metadata)
+
+
+def write_weights(segmenter: Segmenter[Any], target: Path, metadata: CheckpointMetadata) -> None:
+    """Write a network as a safetensors file that `checkpoint=` accepts.
+
+    Args:
+        segmenter: The network, as trained.
+        target: File to write.
+        metadata: Of the network.
+
+    Raises:
+        WriteError: If `target` cannot be written.
+    """
+    _write_safe(target, segmenter.state_dict(), metadata)
+
+
+def _write_safe(target: Path, tensors: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
+    with atomic_path(target) as path:
+        prefixed = {f"{PREFIX}{key}": value.contiguous() for key, value in tensors.items()}
+        save_file(prefixed, path, {METADATA_KEY: json.dumps(metadata.to_dict())})
+
+
+def load_weights(segmenter: Segmenter[Any], method: str, checkpoint: Checkpoint, keep_base: bool = False) -> None:
+    """Initialise a network from a checkpoint, a plain state dict, or published weights of the method.
+
+    Tensors of `optional_modules` that this configuration of the network leaves out are ignored.
+
+    Args:
+        segmenter: Network to change.
+        method: Its registry name.
+        checkpoint: Content of the file.
+        keep_base: Whether a wrapper keeps the base that it has.
+
+    Raises:
+        CheckpointError: If the file is of another method or does not fit.
+    """
+    path, own = checkpoint.path, segmenter.state_dict()
+    if checkpoint.metadata is not None:
+        if checkpoint.metadata.method != method:
+            raise CheckpointError(f"{path}: a checkpoint of '{checkpoint.metadata.method}', not of '{method}'")
+        tensors = checkpoint.tensors
+        if keep_base:
+            base = {key: value for key, value in own.items() if key.startswith("base.")}
+            tensors = {**{key: value for key, value in tensors.items() if not key.startswith("base.")}, **base}
+    else:
+        tensors = _converted(checkpoint.tensors, method, path)
+        if segmenter.base is not None:
+            # Published weights of a wrapper come without its base.
+            tensors = {**own, **tensors}
+    absent = tuple(part for part in segmenter.optional_modules if not any(key.startswith(part) for key in own))
+    load_tensors(segmenter, {key: value for key, value in tensors.items() if not key.startswith(absent)}, path)
+
+
+def load_light_encoder(segmenter: Segmenter[Any], method: str, source: str) -> None:
+    """Initialise the light encoder of a wrapper, if it has one.
+
+    Args:
+        segmenter: The wrapper, with the weights of its base.
+        method: Its registry name.
+        source: File of classification weights, published weights or a checkpoint; or `base` for the base's encoder.
+
+    Raises:
+        CheckpointError: If the file cannot be read, has no encoder, or does not fit.
+        ConfigError: If the base has no encoder, or one of another shape.
+    """
+    encoder = getattr(segmenter, "encoder", None)
+    convert = registry.method(method).convert_encoder()
+    assert convert is not None, "wrappers with an encoder have a converter"
+    if encoder is None:
+        return
+    if source == FROM_BASE:
+        base = segmenter
+        while base.base is not None:
+            base = base.base
+        tensors = convert(base.state_dict())
+        if tensors is None:
+            raise ConfigError("model.encoder_weights=base: the base has no encoder")
+        try:
+            load_tensors(encoder, tensors, "model.encoder_weights=base")
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from error
+        return
+    tensors = convert(read_checkpoint(source).tensors)
+    if tensors is None:
+        raise CheckpointError(f"{source}: no encoder in it")
+    # Files saved before PyTorch 0.4.1 have no batch counters.
+    counts = {key: value for key, value in encoder.state_dict().items() if key.endswith("num_batches_tracked")}
+    load_tensors(encoder, {**counts, **tensors}, source)
+
+
+def load_encoders(segmenter: Segmenter[Any], files: Mapping[str, str]) -> None:
+    """Initialise encoders from classification weights or checkpoints.
+
+    Args:
+        segmenter: Network to change.
+        files: Weights file by the name of the submodule; see `voslab.core.weights.load_encoder`.
+
+    Raises:
+        CheckpointError: If a file cannot be read or does not fit.
+    """
+    for part, file in files.items():
+        load_encoder(segmenter.get_submodule(part), Path(file))
+
+
+def _converted(tensors: dict[str, Tensor], method: str, path: Path) -> dict[str, Tensor]:
+    """Translate published tensors to the keys of this project; other tensors are returned unchanged.
+
+    Raises:
+        CheckpointError: If they were published for another method.
+    """
+    for name in sorted(registry.names(), key=lambda name: name != method):
+        convert = registry.method(name).convert()
+        ours = convert(tensors) if convert else None
+        if ours is not None and name != method:
+            raise CheckpointError(f"{path}: published weights of '{name}', not of '{method}'")
+        if ours is not None:
+            return ours
+    return tensors
