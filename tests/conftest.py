@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 from voslab.cli.entry import run as run_program
 
 Run = Callable[..., str]
+# Shape annotations are checked at every call, in the process of the tests.
+SHAPED = ("affinity", "aggregation", "blocks", "decoders", "encoders", "key_projections", "losses", "normalise")
+install_import_hook([f"voslab.nn.{name}" for name in SHAPED], "beartype.beartype")
 # A busy machine makes no property false.
 settings.register_profile("voslab", deadline=None)
 settings.load_profile("voslab")

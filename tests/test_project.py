@@ -148,7 +148,7 @@ def test_no_file_can_run_code_and_no_setting_is_mutated() -> None:
 # Terms that were replaced; the file that reads old checkpoints and records may name them.
 OLD_NAMES = re.compile(
     r"\b(carrying|CarriedPicture|Coded|Coding|asked_by|stored_by|with_gaps|Walk|Replacing|begin_seconds|parameters_m"
-    r"|keep_norm|Compared|Referring|coded_pictures|prepare_davis_alike)\b"
+    r"|fixed_norm|Compared|Referring|coded_pictures|prepare_davis_alike)\b"
 )
 OLD_WORDS = re.compile(r"\b(told|alike|ruler|nobody|so many)\b", re.IGNORECASE)
 READERS = {

@@ -94,9 +94,9 @@ def test_damage_is_listed_up_to_twenty_lines(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on(data: Path) -> None:
     code = (
-        "import os, sys\nfrom voslab.core import archives\nwrite, left = archives.atomic_path, [5]\n"
+        "import os, sys\nfrom voslab.data.preparation import archives\nwrite, left = archives.atomic_path, [5]\n"
         "def dying(path):\n    left[0] -= 1\n    os._exit(9) if left[0] < 0 else None\n    return write(path)\n"
-        "archives.atomic_path = dying\nsys.argv[0] = 'prepare'\nfrom voslab.cli import prepare\nprepare.main()"
+        "archives.atomic_path = dying\nsys.argv[0] = 'prepare'\nfrom voslab.cli.entry import run\nrun('prepare')"
     )
     command = [sys.executable, "-c", code, "data=davis2017", f"paths.data={data}"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 9
@@ -146,4 +146,4 @@ def test_a_sheet_of_training_clips(tmp_path: Path) -> None:
         assert sheet.width == 3 * (3 * 160 + 4)
         assert len(sheet.getcolors(1 << 20) or []) > 1000
     done = program("prepare", f"paths.data={root.parent}", f"preview={target}", code=2)
-    assert "say data=NAME" in done.stderr
+    assert "add data=NAME" in done.stderr

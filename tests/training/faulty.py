@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any
 
-from voslab.cli import train
+from voslab.cli.entry import run
 from voslab.core import DataError
 from voslab.training.module import VOSModule
 
@@ -34,4 +34,4 @@ def training_step(self: VOSModule, clip: Any) -> Any:
 
 if __name__ == "__main__":
     VOSModule.training_step = training_step  # type: ignore[method-assign]
-    train.main()
+    run("train")

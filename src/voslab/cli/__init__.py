@@ -1,1 +1,1 @@
-"""From configuration to objects: the only room that sees everything."""
+"""Command line programs: they read a configuration, build the objects and run them."""

@@ -1,4 +1,4 @@
-"""Speed and memory over resolution x objects x frames in the memory: `python -m src.benchmark model=NAME`."""
+"""Measures speed and memory over resolution, objects and frames in memory: `python -m src.benchmark model=NAME`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _row(point: Measurement, stages: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(point: Measurement, stages: Sequence[str], header: bool) -> None:
-    """One line, below the columns' names if it is the first; a table of its own, so that nobody waits for the last."""
+    """Print one row at once, with the column names above the first."""
     row = _row(point, stages)
     seconds = ["seconds", *(f"{name}_seconds" for name in stages), *(["rest_seconds"] if stages else [])]
     cells = {

@@ -63,7 +63,9 @@ def run(name: str) -> None:
     def task(config: DictConfig) -> None:
         import_module(f"voslab.cli.{name}").main(config)
 
-    entry(name, f"voslab.cli.{name}")(task)()
+    # Hydra names the job, and its log file, after this module.
+    task.__module__ = f"voslab.cli.{name}"
+    entry(name, task.__module__)(task)()
 
 
 def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

@@ -1,4 +1,4 @@
-"""The project's own errors: each message is one line that names the file, frame or object and the reason."""
+"""Errors of the project. Each message is one line with the file, frame or object and the reason."""
 
 
 class VOSError(Exception):

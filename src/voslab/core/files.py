@@ -1,4 +1,4 @@
-"""Files that are either the old or the new one, never half: written beside the target, synced, renamed."""
+"""Writes files atomically: to a temporary file next to the target, then sync and rename."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
-        # Some libraries write a file of their own that nobody else may read, and put it in its place.
+        # Some libraries write a file that only its owner may read, and rename it.
         temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

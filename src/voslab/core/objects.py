@@ -1,4 +1,4 @@
-"""The only place that knows the user's object ids."""
+"""Maps user object ids to slots. No other module knows user ids."""
 
 from __future__ import annotations
 

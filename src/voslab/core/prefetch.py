@@ -1,4 +1,4 @@
-"""Read ahead: what comes next is made in threads while what is there is used."""
+"""Computes items of an iterable ahead of time in threads."""
 
 from __future__ import annotations
 

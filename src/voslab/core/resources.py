@@ -1,4 +1,4 @@
-"""Where the files that travel with the package are: `conf/` and `weights/`."""
+"""Locates the files that travel with the package: `conf/` and the default weights."""
 
 from __future__ import annotations
 

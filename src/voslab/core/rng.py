@@ -1,4 +1,4 @@
-"""Keyed random numbers: every draw comes from a generator named by what it is for, never from global state."""
+"""Creates random generators from keys, so that no draw depends on global state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method remembers of a video: a small typed dataclass that is also a pytree."""
+"""Base class of the states of methods: typed dataclasses that are also pytrees."""
 
 from __future__ import annotations
 

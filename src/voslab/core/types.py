@@ -1,4 +1,4 @@
-"""Frames and masks, the nouns of the contract.
+"""Frames, masks and clips, the data types of the contract.
 
 Shape legend, used everywhere: B clips, T frames, O objects, C channels, H W pixels, h w feature cells.
 Background is channel 0, objects are channels 1..O in slot order; the user's own ids live in `ObjectTable` only.
@@ -87,7 +87,7 @@ class Masks:
 
     @classmethod
     def from_labels(cls, labels: Tensor, slot_mask: Tensor) -> Masks:
-        """Split a slot label map (B H W, 0 background, 1..O objects, anything else nobody) into float probs."""
+        """Split a slot label map (B H W, 0 background, 1..O objects, other labels ignored) into float masks."""
         slots = torch.arange(1, slot_mask.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
         return cls((labels.unsqueeze(1) == slots).float() * slot_mask[:, :, None, None], slot_mask)
 

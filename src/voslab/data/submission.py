@@ -1,4 +1,4 @@
-"""Submissions to the servers of YouTube-VOS and DAVIS: zips of palette PNGs, and what is wrong with them."""
+"""Writes and checks submissions for YouTube-VOS and DAVIS servers: zips of palette PNGs."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int]
 
 
 def _surplus(files: Iterable[str], wanted: set[str], root: str) -> Iterator[Fault]:
-    """Files that nobody asked for; the folder of no sequence is one."""
+    """List files that do not belong in the submission, such as folders of unknown sequences."""
     folders = {_folder(name) for name in wanted}
     for name in files:
         folder = _folder(name)

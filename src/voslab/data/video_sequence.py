@@ -1,4 +1,4 @@
-"""An annotated video on disk, as data sets list it and training and evaluation read it."""
+"""Describes an annotated video on disk, for training and evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a segmenter over a video: working size, padding, ids, progress, sinks. The only inference path there is.
+"""Runs a segmenter over a video: working size, padding, ids, progress, sinks. It is the only inference path.
 
 from voslab.engine import Settings, run
 

@@ -1,4 +1,4 @@
-"""Padding to a network's stride, and back."""
+"""Pads frames and masks to a network's stride, and crops the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
         masks: probs B O H W of the same frame, or None.
         stride: what H and W must divide by.
         padding: `zeros`, `mean` (the ImageNet mean, zero once normalised), both with empty masks; or `reflect`, which
-            mirrors image and masks alike, as often as needed.
+            mirrors image and masks, repeatedly where one reflection is too short.
 
     Returns:
         the padded frame and masks, and the pads that `crop` takes back.

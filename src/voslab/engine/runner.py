@@ -1,4 +1,4 @@
-"""The engine: one loop for files, data sets, cameras and generators."""
+"""Runs a segmenter over files, data sets, cameras and generators with one loop."""
 
 from __future__ import annotations
 

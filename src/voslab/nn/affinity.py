@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voslab.nn.export_compat import exporting, split_unless_exporting
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
 
 CHUNK = 2**25
 """Maximum number of similarities in memory at a time (128 MiB). Query positions are read in chunks."""

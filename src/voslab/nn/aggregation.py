@@ -7,14 +7,11 @@ exact in half precision where the odds would overflow. With one object, both map
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
 
 EPSILON = 1e-7
 LIMIT = math.log((1 - EPSILON) / EPSILON)

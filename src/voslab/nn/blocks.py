@@ -7,16 +7,13 @@ over [object, shared] channels is the sum of one convolution over each, so the s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.nn.export_compat import split_unless_exporting
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 
 def add_shared(x: Float[Tensor, "n c h w"], shared: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c h w"]:

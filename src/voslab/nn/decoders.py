@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.nn.blocks import ResBlock, SharedConv2d, SharedResBlock, add_shared
 from voslab.nn.resnet import Pyramid
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 
 class STMSharedFeatures(NamedTuple):
@@ -65,7 +63,7 @@ class Refine(nn.Module):
         """Compute the skip connection: B skip h w -> B width h w."""
         return self.skip_block(self.skip(skip))  # type: ignore[no-any-return]
 
-    def forward(self, x: Float[Tensor, "n k h/2 w/2"], shared: Float[Tensor, "b k h w"]) -> Float[Tensor, "n l h w"]:
+    def forward(self, x: Float[Tensor, "n k h_2 w_2"], shared: Float[Tensor, "b k h w"]) -> Float[Tensor, "n l h w"]:
         """Map N width h/2 w/2, and the output of `forward_shared`, to N outputs h w."""
         return self.block(add_shared(upsample(x, 2), shared))  # type: ignore[no-any-return]
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from voslab.core import Masks, Projection
 from voslab.nn.blocks import add_shared
 from voslab.nn.key_projections import project
 from voslab.nn.resnet import Norm, ResNet
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 
 def masks_with_others(masks: Masks, clamp: bool) -> Float[Tensor, "b o 2 H W"]:
@@ -57,7 +53,7 @@ class MaskEncoder(ResNet):
         """See `ResNet.stem_convolutions`."""
         return self.conv1, self.conv1_mask
 
-    def encode(self, stem: Float[Tensor, "b c H/2 W/2"], masks: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n f h w"]:
+    def encode(self, stem: Float[Tensor, "b c H_2 W_2"], masks: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n f h w"]:
         """Encode the masks of all objects.
 
         Args:

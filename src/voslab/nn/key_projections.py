@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.core import Keys, Projection
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 
 def project(

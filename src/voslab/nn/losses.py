@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from voslab.core import VOID
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int
 
 
 def nll(logits: Float[Tensor, "b c H W"], labels: Int[Tensor, "b H W"]) -> Float[Tensor, ""]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from voslab.core.types import IMAGENET_MEAN, IMAGENET_STD
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 
 class Normalise(nn.Module):

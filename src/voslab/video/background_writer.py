@@ -1,4 +1,4 @@
-"""Write while the main loop computes: one thread, a bounded queue, and failures that reach the main loop."""
+"""Writes in a background thread with a bounded queue; failures are raised in the main thread."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class BackgroundWriter(Generic[T]):
                 self._changed.notify_all()
             try:
                 self._write(item)
-            except BaseException as error:  # the thread has nobody above it: whatever it is, `put` and `close` raise it
+            except BaseException as error:  # nothing catches errors of a thread: `put` and `close` raise them
                 with self._changed:
                     self._error = error
                     self._items.clear()

@@ -1,4 +1,4 @@
-"""Decoded frames of a video file in presentation order, and one error for all the ways a file can be damaged."""
+"""Decodes a video file in presentation order; every kind of damage becomes one `VideoError`."""
 
 from __future__ import annotations
 

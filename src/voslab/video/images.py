@@ -1,4 +1,4 @@
-"""Still images and masks from files, whatever the format, with one clear error for whatever is wrong with them."""
+"""Reads still images and masks of any supported format, with one clear error for each fault."""
 
 from __future__ import annotations
 

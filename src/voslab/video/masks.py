@@ -1,4 +1,4 @@
-"""The masks a user gives with a video: one file for the first frame, or a folder of them."""
+"""Reads the masks that a user gives with a video: one file for the first frame, or a folder of masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours of object ids: the palette of the Pascal-VOC and DAVIS masks, and its continuation above 255."""
+"""Colours of object ids: the palette of Pascal VOC and DAVIS, continued above 255."""
 
 from __future__ import annotations
 

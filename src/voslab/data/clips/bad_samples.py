@@ -1,4 +1,4 @@
-"""Clips that cannot be read: others stand in for them, they are counted, and too many of them end the training."""
+"""Replaces clips that cannot be read, counts them, and stops the training if there are too many."""
 
 from __future__ import annotations
 

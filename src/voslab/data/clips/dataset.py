@@ -1,4 +1,4 @@
-"""Training clips: frames drawn from a source, augmented, their objects moved to slots, stacked into a `Clip`."""
+"""Draws training clips from a source, augments them, assigns objects to slots and stacks them to a `Clip`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ClipSettings:
         curriculum: replaces the most of `gap`, by epoch.
         every: frames of the video from one frame of the source to the next; gaps are divided by it.
         reverse: chance to run backwards.
-        max_objects: slots; so many objects at most are targets, the others are background.
-        min_area: an object is a target if it has so many pixels in the clip's first frame, before and after augmenting.
+        max_objects: number of slots: at most this number of objects are targets, the others become background.
+        min_area: least pixels of a target in the first frame of the clip, before and after augmentation.
     """
 
     augmentation: Augmentation

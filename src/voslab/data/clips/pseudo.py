@@ -1,4 +1,4 @@
-"""Pseudo-clips: a still image, and objects cut from others, made to move."""
+"""Makes pseudo-clips: a still image and objects pasted from other images, under random motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a still is made to move: random walks of affine maps and homographies, and thin-plate warps.
+"""Moves a still: random walks of affine maps and homographies, and thin-plate warps.
 
 Points are (x, y) in pixels. All maps go from the still to the picture.
 """

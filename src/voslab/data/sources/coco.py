@@ -1,4 +1,4 @@
-"""COCO instances as annotated stills, through an index that is built once."""
+"""Lists COCO images with their instances, through an index that is built once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class COCOIndex:
         sizes: H, W of every image; N 2.
         first: objects of image i are `first[i]` to `first[i + 1]`; N + 1.
         areas: pixels of every object.
-        crowd: whether an object is a group that nobody took apart.
+        crowd: whether an annotation covers a group of objects (COCO `iscrowd`).
         ids: of every annotation, for messages.
         offsets: packed runs of object k are `runs[offsets[k] : offsets[k + 1]]`.
         runs: all packed runs, one behind the other, as bytes.
@@ -96,7 +96,7 @@ def coco(
     Args:
         root: the folder that holds both.
         split: name of the image folder and end of the file name.
-        min_area: an image counts if one of its objects, groups aside, has so many pixels.
+        min_area: an image is used if one of its objects, crowds excluded, has at least this number of pixels.
         cache: folder of the index, which takes minutes to build for all of COCO; None builds it anew.
         subset: leave out images that are not in the folder, instead of refusing.
 
@@ -125,7 +125,7 @@ def coco(
 
 
 def build_index(annotations: Path) -> COCOIndex:
-    """Read an instances file, and pack polygons and runs alike.
+    """Read an instances file and encode polygons and runs as RLE.
 
     Raises:
         DataError: naming the file, and the annotation where there is one to blame.

@@ -1,4 +1,4 @@
-"""DAVIS 2016 and 2017 in their official layouts."""
+"""Lists the sequences of DAVIS 2016 and 2017."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def davis(
     Sequence names come from `ImageSets/<year>/<split>.txt`; for 2016 also from `ImageSets/<resolution>/<split>.txt`,
     the list of image and mask paths of the 2016 release. 2016 merges all objects into one. Every frame must have its
     mask, except in `test-…` splits, where only frame 0 must and nothing can be scored. `only` and `without` pick
-    sequences by name, to hold some of a split out. With a `height`, pictures and masks are scaled up to so many rows.
+    sequences by name, to hold some of a split out. With a `height`, images and masks are scaled up to it.
 
     Raises:
         DataError: a folder, list, frame or mask is missing; the message says which, and what is there instead.

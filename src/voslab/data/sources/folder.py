@@ -1,4 +1,4 @@
-"""Your own data: folders of frames, or video files, with their masks."""
+"""Lists the videos of a user folder: folders of frames, or video files, with their masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OVIS and YouTube-VIS: videos whose masks are runs in one JSON file."""
+"""Lists the videos of OVIS and YouTube-VIS, whose masks are run lengths in one JSON file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def ovis(
         single: one sequence, `<video>_<annotation>`, with id 1 alone, for each object that shows in frame 0; the others
             do not exist. Else one sequence per video with all its objects, each given where it first shows, with ids
             from 1 in this order; no object is 255, which means white or void in mask files.
-        videos: draw so many of the videos with an object in frame 0; None: take all that show an object.
+        videos: number of videos to draw from those with an object in frame 0; None: all that show an object.
         held_out: leave out the videos that `videos=held_out` draws.
         seed: of the draw, in which each video's chance depends on its name alone.
         only: names of videos (their folders) to pick before the draw.

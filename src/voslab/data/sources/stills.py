@@ -1,4 +1,4 @@
-"""Annotated still images: what pseudo-clips are made of, and the flat folders of image and mask pairs."""
+"""Lists annotated still images, the input of pseudo-clips, in flat folders of image and mask pairs."""
 
 from __future__ import annotations
 

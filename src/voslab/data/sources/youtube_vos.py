@@ -1,4 +1,4 @@
-"""YouTube-VOS 2018 and 2019 in their official layout."""
+"""Lists the sequences of YouTube-VOS 2018 and 2019."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Tuning:
         keep_norm: after each step both projections are scaled back, so that keys stay as long as they were.
         keep: the `last` keys, or the `best`: those of the smallest loss.
         stop: as soon as the loss is no more than this share of the first one; 0: never.
-        patience: stop after so many steps without a smaller loss; None: never.
+        patience: stop after this number of steps without a smaller loss; None: never.
 
     Raises:
         ValueError: naming what is out of range.

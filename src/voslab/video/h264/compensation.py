@@ -1,4 +1,4 @@
-"""Motion compensation of luma, and with it the search for the references that a stream's vectors do not name."""
+"""Compensates luma for motion, and finds the references that exported vectors do not name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compensate(
     A stream's vectors name the list but not the frame. Of the frames in the lists (for bi-prediction, the pairs of
     them) the one whose displaced luma is nearest, by squared difference over the exported block, is the reference; half
     the frame's size is enough to see that.
-    An exported zero vector of a part of a macroblock may also stand for an unused list; that is decided alike.
+    An exported zero vector of a part of a macroblock may also stand for an unused list; the same comparison decides.
 
     Args:
         luma: H W, the frame.

@@ -1,4 +1,4 @@
-"""Luma between the pixels, as motion compensation reads it."""
+"""Interpolates luma at quarter-pel positions, as H.264 motion compensation does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARGIN = 24
 _REACH = 3
 """Of the filter, with the pixel at one side."""
 _FEW = 3
-"""Below so many cells in comparison, they are filtered alone."""
+"""Below this number of cells, only the cells are filtered and not the whole plane."""
 
 # Which two of the planes below (with an offset x, y) make each quarter-pel phase; ITU-T H.264, table 8-12, G b h j.
 _G, _B, _H, _J = range(4)

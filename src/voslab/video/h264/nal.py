@@ -1,4 +1,4 @@
-"""Headers of an H.264 stream, as far as they say which frames a frame may refer to (ITU-T H.264, clause 7.3)."""
+"""Parses slice headers of an H.264 stream that determine its references (ITU-T H.264, clause 7.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameter sets of an H.264 stream (ITU-T H.264, clauses 7.3.2.1 and 7.3.2.2), and the bits they are read from."""
+"""Parses parameter sets of an H.264 stream (ITU-T H.264, clauses 7.3.2.1 and 7.3.2.2) from its bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames a frame may refer to: the reference lists of H.264 (ITU-T H.264, clauses 8.2.4 and 8.2.5).
+"""Tracks the reference lists of an H.264 stream (ITU-T H.264, clauses 8.2.4 and 8.2.5).
 
 Presentation indices stand for picture order counts, as they have the same order. Frames only, no fields.
 """

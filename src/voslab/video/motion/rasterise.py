@@ -1,4 +1,4 @@
-"""Dense fields from the blocks of motion vectors that libavcodec exports."""
+"""Rasterises the motion vectors that libavcodec exports to dense fields."""
 
 from __future__ import annotations
 

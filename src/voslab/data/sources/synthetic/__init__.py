@@ -1,1 +1,1 @@
-"""Generated videos: small moving worlds with exact masks, and the data sets made of them."""
+"""Synthetic videos with exact masks, and the data sets made of them."""

@@ -1,4 +1,4 @@
-"""Data sets that are made where they are needed: whole or not at all, and never mistaken for others."""
+"""Builds a generated data set once, atomically, and refuses a folder with other parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A generated data set in DAVIS 2017 layout: for demos, tests and first experiments, made in seconds."""
+"""Generates a data set in DAVIS 2017 layout within seconds, for demos and tests."""
 
 from __future__ import annotations
 

@@ -81,20 +81,20 @@ def lookalikes(
 def make_lookalikes(
     key: tuple[int | str, ...], frames: int, size: tuple[int, int], amount: float, by: By = "hue"
 ) -> Scene:
-    """A world of two striped things, labels 1 and 2, that move about on opposite sides of the picture.
+    """Make a scene of two striped objects, labels 1 and 2, that move on opposite sides of the image.
 
-    Everything but the amount depends on the key alone: at 0 the two have the same texture, pixel by pixel.
+    Everything except the difference depends on the key alone. With `amount=0` both have the same texture.
 
     Args:
-        key: of the randomness.
-        frames: how many.
-        size: H W of the pictures; wider than high.
-        amount: 0 to 1: the second one's hue is turned by so many half circles, or its stripes are so much finer, up to
-            twice as fine.
-        by: which of the two.
+        key: key of the random generator.
+        frames: number of frames.
+        size: H W of the images; the width must exceed the height.
+        amount: difference of the second object, 0 to 1: its hue turns by `amount` half circles, or its stripes are
+            1 + `amount` times as fine.
+        by: kind of the difference, `hue` or `stripes`.
 
     Raises:
-        ConfigError: an amount that is out of range, or an unknown difference.
+        ConfigError: if the amount is out of range or the kind unknown.
     """
     if not 0 <= amount <= 1 or by not in ("hue", "stripes"):
         raise ConfigError(f"amount={amount}, by={by}: must be in [0, 1], and hue or stripes")

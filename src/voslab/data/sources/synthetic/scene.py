@@ -1,4 +1,4 @@
-"""A small moving world: textured things of changing shape on a moving ground, with exact masks.
+"""Renders a synthetic scene: textured objects of changing shape on a moving background, with exact masks.
 
 Lengths are in units of the picture's height, times in frames, so every size of picture shows the same world.
 """
@@ -71,7 +71,7 @@ def make_scene(key: tuple[int | str, ...], frames: int, size: tuple[int, int], o
     """Make the world of a key: `objects` (least, most) objects, all well visible in frame 0, and up to two distractors.
 
     Raises:
-        ConfigError: the picture is too small for so many.
+        ConfigError: the image is too small for this number of objects.
     """
     for attempt in range(_ATTEMPTS):
         scene = _attempt((*key, attempt), frames, size, objects, shrink=0.95**attempt)

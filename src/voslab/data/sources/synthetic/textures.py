@@ -1,4 +1,4 @@
-"""Procedural textures: smooth noise, stripes and spots in two colours."""
+"""Renders procedural textures: smooth noise, stripes and spots in two colours."""
 
 from __future__ import annotations
 

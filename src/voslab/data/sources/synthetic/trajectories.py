@@ -1,4 +1,4 @@
-"""Smooth paths and slow changes for things that move."""
+"""Samples smooth trajectories and slow changes of objects."""
 
 from __future__ import annotations
 
