@@ -62,7 +62,7 @@ def lookalikes(
 
     Args:
         root: their folder, one for each choice of what follows.
-        amount: see `make_alike`.
+        amount: see `make_lookalikes`.
         by: likewise.
         videos: how many; twice as many sequences.
         frames: of each.
