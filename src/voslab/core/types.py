@@ -30,7 +30,7 @@ class CodecData:
             reference lies at the pixel's own position plus it; 0 where a list is unused.
         references: B 2 H W, int32, presentation indices of past and future reference; -1 where a list is unused.
         residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
-        live_refs: presentation indices of the pictures that those decoded later may refer to, itself among them or not;
+        live_refs: presentation indices of the frames that those decoded later may refer to, itself among them or not;
             None: not known.
     """
 

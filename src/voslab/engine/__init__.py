@@ -2,7 +2,7 @@
 
 from voslab.engine import Settings, run
 
-for prediction in run(segmenter, pictures, {0: first_mask}, Settings(size=480)):
+for prediction in run(segmenter, frames, {0: first_mask}, Settings(size=480)):
     show(prediction.image, prediction.ids)
 """
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from voslab.core import RawFrame
 
-_MAX_REFERENCE_DISTANCE = 256  # frames; no picture refers further back
+_MAX_REFERENCE_DISTANCE = 256  # frames; no frame refers further back
 
 
 class Indexed(Protocol):
@@ -30,12 +30,12 @@ T = TypeVar("T", bound=Indexed)
 
 
 class ScheduledFrame(NamedTuple):
-    """A picture whose turn it is.
+    """A frame that can be segmented next.
 
     Attributes:
-        picture: itself.
+        picture: the frame.
         key: whether the base model must look at it.
-        needed: presentation indices of the pictures that later turns may refer to; None: not known.
+        live_refs: presentation indices of the frames that later frames may refer to; None: not known.
     """
 
     picture: RawFrame
@@ -104,7 +104,7 @@ def schedule_frames(pictures: Iterable[RawFrame], masks: Mapping[int, NDArray[np
 
 
 def presentation_order(things: Iterable[T]) -> Iterator[T]:
-    """What was made of pictures, in presentation order, each as soon as all before it are there."""
+    """Yield results in presentation order, each as soon as all earlier ones have been yielded."""
     waiting: list[tuple[int, int, T]] = []
     following: int | None = None
     for arrival, thing in enumerate(things):
@@ -137,7 +137,7 @@ def _ready(
 
 
 def _references(picture: RawFrame) -> frozenset[int]:
-    """Of a B-frame: other pictures come after those they refer to as it is."""
+    """Return the references of a B-frame; other frames already follow theirs in decode order."""
     codec = picture.codec
     if codec is None or codec.references is None or codec.type != "B":
         return frozenset()

@@ -22,8 +22,8 @@ class Settings:
     """Engine settings.
 
     Attributes:
-        size: working size: length in pixels of a picture's shorter side (the height of landscape video). Smaller
-            pictures are never enlarged. None: always the source size.
+        size: working size: length in pixels of a frame's shorter side (the height of landscape video). Smaller
+            frames are never enlarged. None: always the source size.
         precision: the network's arithmetic, through autocast.
 
     Raises:
