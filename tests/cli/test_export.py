@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config as jaxtyping_config
 from numpy.typing import NDArray
 
 from tests.conftest import Run
@@ -35,6 +36,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "crvos": {"backbone": "resnet18", "width": 8, "refine_width": 8},
 }
 NAMES = sorted(SMALL)
+
+
+@pytest.fixture(autouse=True)
+def _no_shape_checks() -> Iterator[None]:
+    """Traced tensors have symbolic sizes, which jaxtyping cannot compare."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 def network(name: str) -> tuple[Any, tuple[ExportGraph, ...]]:
