@@ -34,6 +34,7 @@ class Segmenter(nn.Module, ABC, Generic[S]):
         stride: height and width of a frame are padded to a multiple of this number of pixels.
         padding: values of the padding: `zeros` before normalisation, the ImageNet `mean` (zero after normalisation),
             or a `reflect`ion of image and masks.
+        codec_stride: pixels per side of the cells on which the engine samples motion vectors and their references.
         stages: names of the methods that `step` calls, in order; profilers time each of them.
         maps: paths of the submodules whose outputs can be drawn as heat maps, by the name of the map.
         optional_modules: prefixes of parameters that some configurations leave out; a checkpoint may hold more.
@@ -41,6 +42,7 @@ class Segmenter(nn.Module, ABC, Generic[S]):
 
     stride: int
     padding: Padding
+    codec_stride: ClassVar[int] = 1
     stages: ClassVar[tuple[str, ...]] = ()
     maps: Mapping[str, str] = MappingProxyType({})
     optional_modules: ClassVar[tuple[str, ...]] = ()

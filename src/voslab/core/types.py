@@ -26,9 +26,10 @@ class CodecData:
 
     Attributes:
         type: picture type, `"I"`, `"P"` or `"B"`.
-        motion: B 4 H W, displacement in pixels (x, y) to the past and (x, y) to the future reference, so that the
-            reference lies at the pixel's own position plus it; 0 where a list is unused.
-        references: B 2 H W, int32, presentation indices of past and future reference; -1 where a list is unused.
+        motion: B 4 h w on a regular grid over the frame, displacement in pixels (x, y) to the past and (x, y) to the
+            future reference, so that the reference lies at the pixel's own position plus it; 0 where a list is unused.
+        references: B 2 h w on the same grid, int32, presentation indices of past and future reference; -1 where a list
+            is unused.
         residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
         live_refs: presentation indices of the frames that those decoded later may refer to, itself among them or not;
             None: not known.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import CodecData, Frame, Masks
+from voslab.core import Frame, Masks
 from voslab.core.segmenter import Padding
 from voslab.core.types import IMAGENET_MEAN
 
@@ -38,7 +38,7 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
     """Pad a frame and its masks to a multiple of `stride`.
 
     Args:
-        frame: image B 3 H W; nothing refers anywhere from the padding of codec side data.
+        frame: image B 3 H W; its codec data stays as it is (see `fit_codec`).
         masks: probs B O H W of the same frame, or None.
         stride: what H and W must divide by.
         padding: `zeros`, `mean` (the ImageNet mean, zero once normalised), both with empty masks; or `reflect`, which
@@ -64,20 +64,7 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
             mean = torch.tensor(IMAGENET_MEAN, device=image.device, dtype=image.dtype).view(3, 1, 1)
             image = torch.where(outside, mean, image)
         probs = None if probs is None else F.pad(probs, p)
-    codec = None if frame.codec is None else pad_codec(frame.codec, p)
-    padded = Frame(frame.index, image, codec, frame.key)
-    return padded, None if masks is None or probs is None else masks.with_probs(probs), p
-
-
-def pad_codec(codec: CodecData, pads: Pads) -> CodecData:
-    """Side data for a frame that is padded: nothing refers anywhere from there."""
-    motion, references, residual = codec.motion, codec.references, codec.residual
-    return replace(
-        codec,
-        motion=None if motion is None else F.pad(motion, pads),
-        references=None if references is None else F.pad(references, pads, value=-1),
-        residual=None if residual is None else F.pad(residual, pads),
-    )
+    return replace(frame, image=image), None if masks is None or probs is None else masks.with_probs(probs), p
 
 
 def crop(x: Tensor, p: Pads) -> Tensor:

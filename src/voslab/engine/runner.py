@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from voslab.core import DataError, Frame, ObjectTable, RawFrame, ReferenceBuffered, Segmenter
 from voslab.core.prefetch import prefetch
-from voslab.engine.codec_resize import resize_codec
+from voslab.engine.codec_resize import fit_codec
 from voslab.engine.padding import Pads, crop, pad
 from voslab.engine.preprocessing import working_image, working_masks
 from voslab.engine.schedule import ScheduledFrame, presentation_order, schedule_frames
@@ -159,10 +159,12 @@ class _Session:
         with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
             image = working_image(picture.image, self.settings, self.device)
             source, size = (picture.image.shape[0], picture.image.shape[1]), (image.shape[-2], image.shape[-1])
-            codec = None if picture.codec is None else resize_codec(picture.codec, source, size)
             masks = working_masks(labels, new, self.settings, self.device) if labels is not None and new else None
-            whole = Frame(picture.index, image, codec, key)
+            whole = Frame(picture.index, image, key=key)
             frame, masks, pads = pad(whole, masks, self.segmenter.stride, self.segmenter.padding)
+            if picture.codec is not None:
+                codec = fit_codec(picture.codec, source, size, pads, self.segmenter.codec_stride)
+                frame = replace(frame, codec=codec)
             if self.state is None:
                 assert masks is not None, "the table holds no id before the first mask"
                 self.state = self.segmenter.begin(frame, masks)

@@ -61,7 +61,7 @@ class CoVOS(Segmenter[CoVOSState]):
         correction: match cells with a large residual with the nearest key frame.
         threshold: τ, for a residual in [-1, 1].
         dilation: radius in cells by which the foreground is dilated before cells in it are corrected.
-        clip: clamp corrected masks to [0, 1].
+        clamp: clamp corrected masks to [0, 1].
         refine: use the decoder; otherwise the corrected masks are the result.
         buffer: frames kept besides the two newest key frames, unless `retain` says which are referenced.
 
@@ -70,6 +70,7 @@ class CoVOS(Segmenter[CoVOSState]):
     """
 
     base: Segmenter[Any]
+    codec_stride: ClassVar[int] = STRIDE
     stages: ClassVar[tuple[str, ...]] = ("encode", "propagate", "correct", "decode")
     optional_modules: ClassVar[tuple[str, ...]] = ("encoder.", "decoder.", "decoder.confidence.")
     """Submodules that a switch omits; their weights in a checkpoint are then ignored."""
