@@ -58,8 +58,8 @@ DEFAULTS = {
 }
 EVERY, WHOLE = "base on every frame", "the whole method"
 VARIANTS = {
-    "vectors alone": {"fill": "none"},
-    "vectors, holes filled": {"fill": "nearest"},
+    "vectors alone": {"intra_fill": "none"},
+    "vectors, holes filled": {"intra_fill": "nearest"},
     "vectors taken for flow": {"motion": "vectors_as_flow"},
     "optical flow": {"motion": "flow"},
 }

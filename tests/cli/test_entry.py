@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from voslab.cli.entry import CONFIGS, check_values, entry, explain, fail, quote_path
 from voslab.cli.main import PROGRAMS, main
-from voslab.cli.renamed import RENAMED
+from voslab.cli.renamed import RENAMED, RENAMED_KEYS
 from voslab.core import ConfigError, DataError
 
 
@@ -174,6 +174,16 @@ def test_a_renamed_option_is_answered_with_its_new_name(
     with pytest.raises(SystemExit, match="2"):
         entry("evaluate")(lambda config: None)()
     assert capsys.readouterr().err == f"error: {group}={choice}: renamed; use {group}={RENAMED[old]}\n"
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED_KEYS))
+def test_a_renamed_key_is_answered_with_its_new_name(
+    old: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["segment", "model=covos", f"{old}=1"])
+    with pytest.raises(SystemExit, match="2"):
+        entry("segment")(lambda config: None)()
+    assert capsys.readouterr().err == f"error: {old}: renamed; use {RENAMED_KEYS[old]}\n"
 
 
 def test_the_command_lists_its_programs_and_refuses_others(

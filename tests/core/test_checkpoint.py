@@ -11,7 +11,7 @@ from voslab.core.weights import read_checkpoint
 from voslab.methods import registry
 
 ROOT = Path(__file__).resolve().parents[2]
-CODEC = {"encoding": {"crf": 23}, "motion": "codec", "fill": "nearest"}
+CODEC = {"encoding": {"crf": 23}, "motion": "codec", "intra_fill": "nearest"}
 
 
 def test_metadata_survives_a_file() -> None:
@@ -21,7 +21,8 @@ def test_metadata_survives_a_file() -> None:
 
 def test_names_of_older_versions_are_translated() -> None:
     network = {"hard": True, "clip": False, "base": {"name": "stcn", "network": {"clip": 1}}}
-    old: dict[str, Any] = {"format": 1, "method": "covos", "network": network, "engine": {}, "coding": CODEC}
+    old: dict[str, Any] = {"format": 1, "method": "covos", "network": network, "engine": {}}
+    old["coding"] = {"encoding": {"crf": 23}, "motion": "codec", "fill": "nearest"}
     metadata = CheckpointMetadata.from_dict(old, "old.ckpt")
     assert metadata.network == {"hard_labels": True, "clamp": False, "base": {"name": "stcn", "network": {"clip": 1}}}
     assert metadata.codec == CODEC

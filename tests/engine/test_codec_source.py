@@ -32,7 +32,7 @@ def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
     images[1::2, 16:48, 32:64] = random.integers(0, 256, (8, 32, 32, 3))
     options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3"
     video = open_video(encode(tmp_path / "a.mp4", images, crf="10", **{"x264-params": options}))
-    filled, plain = (list(CodecSource(tmp_path, fill=fill).frames(video)) for fill in ("nearest", "none"))
+    filled, plain = (list(CodecSource(tmp_path, intra_fill=fill).frames(video)) for fill in ("nearest", "none"))
     seen = 0
     for one, other in zip(filled, plain, strict=True):
         assert one.codec is not None
@@ -58,7 +58,10 @@ def test_what_is_not_known_is_refused() -> None:
         ({"encoding": {"crf": "fine"}}, "model.encoding.crf=fine: must be a number"),
         ({"encoding": {"crf": 99}}, "x264 knows no crf 99"),
         ({"encoding": {}, "motion": 3}, "model.motion=3: must be one of codec, flow"),
-        ({"encoding": {}, "fil": "none"}, "model.fil: CodecSource takes no 'fil'; did you mean 'fill'"),
+        (
+            {"encoding": {}, "intrafill": "none"},
+            "model.intrafill: CodecSource takes no 'intrafill'; did you mean 'intra_fill'",
+        ),
         ({"encoding": "fast"}, "model.encoding: {'encoding': 'fast'} has no settings of x264"),
         ({}, "has no settings"),
         ("fast", "has no settings"),
@@ -72,6 +75,6 @@ def test_plain_values_that_are_none_of_it_are_named(values: Any, said: str) -> N
 def test_plain_values_make_a_coding() -> None:
     assert CodecSource.from_plain(Path("a"), None) is None
     made = CodecSource.from_plain(
-        Path("a"), {"encoding": {"crf": 30, "bframes": None}, "motion": "flow", "fill": "none"}
+        Path("a"), {"encoding": {"crf": 30, "bframes": None}, "motion": "flow", "intra_fill": "none"}
     )
     assert made == CodecSource(Path("a"), Encoding(crf=30), "flow", "none")

@@ -58,7 +58,7 @@ def trained(folder: Path, *more: str) -> tuple[nn.Module, Path]:
         "model.encoder_weights=base",
         "engine.size=96",
         "model.encoding.bframes=5",
-        "model.fill=none",
+        "model.intra_fill=none",
     )
     module: Any = training_module(composed("train", "model=covos", *over, *more))
     nn.init.normal_(module.segmenter.decoder.predict.weight)
@@ -103,7 +103,7 @@ def test_a_checkpoint_holds_base_encoder_decoder_and_encoding(tmp_path: Path) ->
         assert model.settings.size == 96
         assert model.codec_source is not None
         assert (model.codec_source.encoding.bframes, model.codec_source.encoding.refs) == (5, 1)
-        assert (model.codec_source.motion, model.codec_source.fill) == ("codec", "none")
+        assert (model.codec_source.motion, model.codec_source.intra_fill) == ("codec", "none")
         assert model.codec_source.cache == tmp_path / "cache" / "coded"
         assert isinstance(model.segmenter, nn.Module)
         if file == path:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from voslab.cli.help import usage
-from voslab.cli.renamed import RENAMED
+from voslab.cli.renamed import RENAMED, RENAMED_KEYS
 from voslab.cli.sweep import PARENT, register_names, run_job
 from voslab.core.errors import ConfigError, VOSError
 from voslab.core.parameters import check_parameters, fits, nearest
@@ -241,6 +241,8 @@ def explain(error: Exception) -> str:
     found = re.search(r"Could not override '([\w./@]+)'", text)
     if found:
         key, cause = found[1], error.__cause__
+        if key in RENAMED_KEYS:
+            return f"{key}: renamed; use {RENAMED_KEYS[key]}"
         parent = cause.parent_node if isinstance(cause, OmegaConfBaseException) else None
         keys = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
         groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if "." not in key else []

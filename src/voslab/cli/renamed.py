@@ -1,4 +1,4 @@
-"""Lists renamed configuration options, so that an old name is answered with the new one."""
+"""Lists renamed configuration keys and options, so that an old name is answered with the new one."""
 
 RENAMED = {
     "data/alike": "lookalikes",
@@ -8,3 +8,5 @@ RENAMED = {
     "sweep/adaptation_alike": "adaptation_lookalikes",
 }
 """Old option of a configuration group, as `group/option` -> its new name in the same group."""
+RENAMED_KEYS = {"model.fill": "model.intra_fill"}
+"""Old configuration key -> its new name."""

@@ -14,6 +14,8 @@ METADATA_KEY = "vos"
 FORMAT = 1
 RENAMED_PARAMETERS: dict[str, dict[str, str]] = {"covos": {"hard": "hard_labels", "clip": "clamp"}}
 """Network parameters in older files, and their names today, by method."""
+RENAMED_CODEC_OPTIONS = {"fill": "intra_fill"}
+"""The same for the fields of `codec`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class CheckpointMetadata:
         method = values["method"]
         network = _with_new_names(method, values["network"])
         codec = values.get("codec", values.get("coding"))
+        if isinstance(codec, dict):
+            codec = {RENAMED_CODEC_OPTIONS.get(key, key): value for key, value in codec.items()}
         return cls(method, network, dict(values["engine"]), dict(training), codec)
 
     def to_dict(self) -> dict[str, Any]:

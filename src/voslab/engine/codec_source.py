@@ -24,25 +24,25 @@ class CodecSource:
         cache: folder for encoded files.
         encoding: settings for image sequences and for video whose own vectors cannot be read.
         motion: motion of B-frames: the codec's or a replacement (see `replace_motion`).
-        fill: motion of intra blocks in B-frames (see `fill_intra_blocks`).
+        intra_fill: motion of intra blocks in B-frames (see `fill_intra_blocks`).
 
     Raises:
-        ConfigError: unknown motion or fill.
+        ConfigError: unknown motion or intra_fill.
     """
 
     cache: Path
     encoding: Encoding = field(default_factory=Encoding)
     motion: Motion = "codec"
-    fill: Fill = "nearest"
+    intra_fill: Fill = "nearest"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("motion", self.motion, MOTIONS), ("fill", self.fill, FILLS)):
+        for name, value, known in (("motion", self.motion, MOTIONS), ("intra_fill", self.intra_fill, FILLS)):
             if value not in known:
                 raise ConfigError(f"{name}={value}: choose from {', '.join(known)}")
 
     @classmethod
     def from_plain(cls, cache: Path, values: dict[str, Any] | None) -> Self | None:
-        """From plain `encoding`, `motion` and `fill`, as in configurations and checkpoints; None if `values` is None.
+        """From plain `encoding`, `motion` and `intra_fill`, as in configurations and checkpoints; None if `values` is None.
 
         Raises:
             ConfigError: unknown name or value.
@@ -68,7 +68,9 @@ class CodecSource:
         """
         size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
         frames = codec_frames(self.file(source), resolution="quarter", size=size)
-        return fill_intra_blocks(frames, self.fill) if self.motion == "codec" else replace_motion(frames, self.motion)
+        if self.motion != "codec":
+            return replace_motion(frames, self.motion)
+        return fill_intra_blocks(frames, self.intra_fill)
 
     def file(self, source: Video | Sequence[Path]) -> Path:
         """Return the file that `frames` reads: the video itself, or a copy that is encoded into the cache once."""

@@ -21,7 +21,7 @@ from voslab.nn.inference import for_inference
 _log = logging.getLogger(__name__)
 LIGHT_ENCODER = ("backbone", "norm", "width")
 """Parameters of a wrapper's own encoder."""
-CODEC_OPTIONS = ("encoding", "motion", "fill")
+CODEC_OPTIONS = ("encoding", "motion", "intra_fill")
 """Fields of `CodecSource` in the configuration of a model."""
 CACHE = Path(".cache")
 
