@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from voslab.core import WriteError, atomic_path, atomic_write, claimed, write_csv
+from voslab.core import WriteError, atomic_folder, atomic_path, atomic_write, cache_key, claimed, write_csv
 
 
 def test_writes_and_makes_folders(tmp_path: Path) -> None:
@@ -85,3 +85,75 @@ def test_a_table_is_written_whole_with_the_columns_that_are_asked_for(tmp_path: 
     assert (tmp_path / "new" / "a.csv").read_text() == 'name,score\n"a, b",0.5\nc,\n'
     write_csv(tmp_path / "b.csv", [], ["name"])
     assert (tmp_path / "b.csv").read_text() == "name\n"
+
+
+def test_a_folder_appears_complete(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "cache"
+    with atomic_folder(target) as folder:
+        (folder / "a.txt").write_text("a")
+        assert not target.exists()
+        assert folder.parent == target.parent
+        assert folder.name.startswith(".")
+    assert (target / "a.txt").read_text() == "a"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_interrupted_folder_is_deleted(tmp_path: Path) -> None:
+    def write_some() -> None:
+        with atomic_folder(tmp_path / "cache") as folder:
+            (folder / "a.txt").write_text("a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_some()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_published_first_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "cache"
+    with atomic_folder(target) as folder:
+        (folder / "a.txt").write_text("second")
+        with atomic_folder(target) as winner:
+            (winner / "a.txt").write_text("first")
+    assert (target / "a.txt").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_at_the_path_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(OSError, match="Not a directory"), atomic_folder(tmp_path / "cache"):
+        pass
+    assert (tmp_path / "cache").read_text() == "a file"
+    assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
+
+
+def test_cache_keys_depend_on_values_types_and_order() -> None:
+    parts = [(), (1,), ("1",), (1.0,), (None,), ([1],), (1, 2), (2, 1), ((1, 2),), ({"a": 1},), (b"1",), (b"2",)]
+    keys = {cache_key(*part) for part in parts}
+    assert len(keys) == len(parts)
+    assert all(len(key) == 16 and int(key, 16) >= 0 for key in keys)
+    assert cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1})
+
+
+def test_cache_keys_of_files_change_with_size_time_and_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"a")
+    key = cache_key("video", [path])
+    monkeypatch.chdir(tmp_path)
+    assert cache_key("video", [Path("a.mp4")]) == key
+    status = path.stat()
+    path.write_bytes(b"ab")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    resized = cache_key("video", [path])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    touched = cache_key("video", [path])
+    moved = cache_key("video", [path.rename(tmp_path / "b.mp4")])
+    assert len({key, resized, touched, moved}) == 4
+    with pytest.raises(FileNotFoundError):
+        cache_key(path)
+
+
+def test_cache_keys_are_equal_in_every_process() -> None:
+    command = "from voslab.core import cache_key; print(cache_key('a', {'b': 2.5, 'c': [None]}, 1 + 2j))"
+    keys = {subprocess.check_output([sys.executable, "-c", command], text=True) for _ in range(2)}
+    assert keys == {cache_key("a", {"b": 2.5, "c": [None]}, 1 + 2j) + "\n"}

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from voslab.core.errors import VideoError as VideoError
     from voslab.core.errors import VOSError as VOSError
     from voslab.core.errors import WriteError as WriteError
+    from voslab.core.files import atomic_folder as atomic_folder
     from voslab.core.files import atomic_path as atomic_path
     from voslab.core.files import atomic_write as atomic_write
+    from voslab.core.files import cache_key as cache_key
     from voslab.core.files import claimed as claimed
     from voslab.core.files import write_csv as write_csv
     from voslab.core.objects import ObjectTable as ObjectTable
@@ -46,7 +48,7 @@ __getattr__, __all__ = lazy_exports(
             "VOSError",
             "WriteError",
         ],
-        "files": ["atomic_path", "atomic_write", "claimed", "write_csv"],
+        "files": ["atomic_folder", "atomic_path", "atomic_write", "cache_key", "claimed", "write_csv"],
         "objects": ["ObjectTable"],
         "rng": ["generator"],
         "segmenter": ["KeyInputs", "KeyMatching", "Keys", "LowLevel", "Projection", "ReferenceBuffered", "Segmenter"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from voslab.core import ConfigError, DataError, VideoError, WriteError
+from voslab.core import ConfigError, DataError, VideoError, WriteError, cache_key
 from voslab.video.decode import DEFAULT_RATE, read_header
 from voslab.video.images import image_files, read_image
 from voslab.video.reader import Video, open_video
@@ -195,8 +193,6 @@ def transcode_to_cache(path: Path | str, folder: Path | str, settings: Encoding 
 
 def _key(files: Sequence[Path], settings: Encoding) -> str:
     try:
-        sources = [(str(file.resolve()), (found := file.stat()).st_size, found.st_mtime_ns) for file in files]
+        return cache_key(_VERSION, files, asdict(settings))
     except OSError as error:
         raise VideoError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
-    content = json.dumps([_VERSION, sources, {name: str(value) for name, value in asdict(settings).items()}])
-    return hashlib.sha256(content.encode()).hexdigest()[:20]

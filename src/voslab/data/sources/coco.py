@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import zipfile
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voslab.core import DataError, atomic_path
+from voslab.core import DataError, atomic_path, cache_key
 from voslab.data.sources.rle import area, decode, pack
 from voslab.data.sources.stills import VOID_STILL, Still
 from voslab.data.sources.strict_json import read_json
@@ -177,13 +176,11 @@ def _plain_name(name: str) -> str:
 
 
 def _cached(annotations: Path, cache: Path) -> COCOIndex:
-    """The index from its file in `cache`, which is keyed by the annotations' path, size and time."""
+    """Read the index from its file in `cache`; build and write it if the file is missing, damaged or out of date."""
     try:
-        seen = annotations.stat()
+        path = cache / f"{annotations.stem}_{cache_key(annotations, _VERSION)}.npz"
     except OSError as error:
         raise DataError(f"{annotations}: cannot be read ({error.strerror})") from error
-    key = f"{annotations.resolve()} {seen.st_size} {seen.st_mtime_ns} {_VERSION}"
-    path = cache / f"{annotations.stem}_{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
     try:
         with np.load(path) as stored:
             return COCOIndex(**stored)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voslab.core import DataError, WriteError
+from voslab.core import DataError, WriteError, atomic_folder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -19,59 +17,47 @@ _NOTE = "generated.json"
 
 
 def build_once(root: Path, parameters: DataclassInstance, write: Callable[[Path], None]) -> Path:
-    """Make a data set in `root` unless it is there, whoever else is making it at the same time.
+    """Generate a data set unless it exists. Several processes may call this at the same time.
 
     Args:
-        root: its folder, which must not hold anything else.
-        parameters: all that decides what it holds, in plain types; kept in its `generated.json`.
-        write: writes it into an empty folder.
+        root: Folder of the data set. It must not hold anything else.
+        parameters: Everything that determines the content, in plain types. `generated.json` in `root` records them.
+        write: Writes the data set into an empty folder.
 
     Returns:
         `root`.
 
     Raises:
-        DataError: `root` holds something else, or data made with other parameters.
-        WriteError: it cannot be written.
+        DataError: If `root` holds other files, or a data set generated with other parameters.
+        WriteError: If the data set cannot be written.
     """
-    wanted = json.loads(json.dumps(asdict(parameters)))
-    if _exists(root, wanted):
+    expected = json.loads(json.dumps(asdict(parameters)))
+    if _exists(root, expected):
         return root
-    building = root.with_name(f".{root.name}.{secrets.token_hex(6)}")
     try:
-        building.mkdir(parents=True)
-        write(building)
-        (building / _NOTE).write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        _publish(building, root, wanted)
+        with atomic_folder(root) as temporary:
+            write(temporary)
+            (temporary / _NOTE).write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise WriteError(f"{root}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    _exists(root, expected)  # another process may have published other data first
     return root
 
 
-def _exists(root: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the data set is there. Raises `DataError` if anything else is."""
+def _exists(root: Path, expected: dict[str, Any]) -> bool:
+    """Return whether the data set exists. Raises `DataError` if anything else does."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / _NOTE).read_text(encoding="utf-8"))
+        recorded = json.loads((root / _NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{root}: exists and is no generated data set ({_NOTE} cannot be read); choose another"
         ) from error
-    if found != wanted:
-        found = found if isinstance(found, dict) else {}
+    if recorded != expected:
+        recorded = recorded if isinstance(recorded, dict) else {}
         other = ", ".join(
-            f"{key} {found.get(key)} not {value}" for key, value in wanted.items() if found.get(key) != value
+            f"{key} {recorded.get(key)} not {value}" for key, value in expected.items() if recorded.get(key) != value
         )
         raise DataError(f"{root}: generated with other parameters ({other}); delete it or choose another folder")
     return True
-
-
-def _publish(building: Path, root: Path, wanted: dict[str, Any]) -> None:
-    try:
-        building.rename(root)
-    except OSError:
-        # Another process was first: a folder with files in it cannot be renamed over.
-        if not _exists(root, wanted):
-            raise

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import VOID, DataError, Frame, Masks, ObjectTable, Segmenter
+from voslab.core import VOID, DataError, Frame, Masks, ObjectTable, Segmenter, cache_key
 from voslab.core.checkpoint import CheckpointMetadata
 from voslab.data import EvaluationSampler, VideoSequence
 from voslab.engine import Settings, run
@@ -148,33 +145,43 @@ class Recorder(Segmenter[CoVOSState]):
 
 
 def settings_key(network: CoVOS, metadata: CheckpointMetadata, settings: Settings) -> str:
-    """Return a key of everything that determines the cache but the video: parameters, encoding, size and weights."""
-    described = [_VERSION, metadata.method, metadata.network, metadata.codec, asdict(settings)]
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(network.state_dict().items()):
+    """Return a key of everything that determines the cache of a video except the video itself.
+
+    Args:
+        network: Network with base and encoder as in training. The decoder's weights do not count.
+        metadata: Method, network parameters and encoding.
+        settings: Settings of the engine.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    weights = {}
+    for name, tensor in network.state_dict().items():
         if not name.startswith("decoder."):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+            content = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+            weights[name] = cache_key(str(tensor.dtype), tensor.shape, content)
+    return cache_key(_VERSION, metadata.method, metadata.network, metadata.codec, asdict(settings), weights)
 
 
 def video_name(video: VideoSequence, per_video: int | None = None) -> str:
-    """Return a name for a video that changes with its files. Raises `DataError` if one is missing."""
-    rules = [video.merge, video.void, sorted((video.starts or {}).items()), per_video]
-    digest = hashlib.sha256(json.dumps(rules).encode())
-    for part in (*video.images, *video.masks, *([] if video.file is None else [video.file])):
-        digest.update(_describe(part).encode())
-    return f"{video.name}-{digest.hexdigest()[:12]}"
+    """Return a folder name for a video that changes with its files.
 
+    Args:
+        video: The video.
+        per_video: Number of frames of a video to consider; None for all.
 
-def _describe(part: Any) -> str:
-    if not isinstance(part, Path):
-        return repr(part)
+    Returns:
+        Name of the video and 16 hexadecimal digits.
+
+    Raises:
+        DataError: If a file is missing.
+    """
+    starts = sorted((video.starts or {}).items())
     try:
-        found = part.stat()
+        key = cache_key(video.merge, video.void, starts, per_video, video.images, video.masks, video.file)
     except OSError as error:
-        raise DataError(f"{part}: cannot be read ({error.strerror or error})") from error
-    return f"{part.resolve()} {found.st_size} {found.st_mtime_ns}"
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
+    return f"{video.name}-{key}"
 
 
 def _evenly_spaced(frames: list[int], most: int | None) -> frozenset[int]:
