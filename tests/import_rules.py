@@ -30,6 +30,7 @@ RULES: dict[str, str] = {
     "methods/covos/inspection.py": "engine video",
     "methods/adaptation/plots.py": "cv2",
     "methods/**": "nn",
+    "training/restore.py": "methods",  # as a checkpoint names its method
     "training/**": "nn video metrics data engine lightning torchmetrics wandb",
     "reporting/**": "data matplotlib omegaconf",
     "dashboard/workspace.py": "wandb wandb_workspaces",

@@ -121,7 +121,7 @@ class VOSDataModule(L.LightningDataModule):
         """Open the sources of a stage.
 
         Args:
-            stage: `fit`, `validate`, `test`, or `predict` (no source).
+            stage: `fit`, `validate`, `test`, or `predict`, which uses the test sequences.
 
         Raises:
             ConfigError: If the batch is not divisible by the number of processes, or training is not configured.
@@ -132,7 +132,7 @@ class VOSDataModule(L.LightningDataModule):
             self._dataset = self._dataset or self.training_clips()
         if stage in {"fit", "validate"}:
             self._val = _videos(self.val or ())
-        if stage == "test":
+        if stage in {"test", "predict"}:
             self._test = _videos(self.test or ())
 
     def check(self, world: int) -> None:
@@ -205,6 +205,10 @@ class VOSDataModule(L.LightningDataModule):
         if isinstance(loader, list):
             raise ConfigError("data: this configuration has no `test` split")
         return loader
+
+    def predict_dataloader(self) -> DataLoader[EvaluationItem]:
+        """Return the test sequences of this process; see `test_dataloader`."""
+        return self.test_dataloader()
 
     def _process(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -144,7 +144,7 @@ def build_model(spec: ModelSpec, as_trained: bool = False) -> LoadedModel:
         ConfigError: If a parameter is unknown or contradicts another.
         CheckpointError: If a file cannot be read or does not fit.
     """
-    model = build_network(spec) if spec.checkpoint is None else _read_model(spec.checkpoint, spec.cache)
+    model = build_network(spec) if spec.checkpoint is None else read_model(spec.checkpoint, spec.cache)
     overrides: dict[str, Any] = {"size": spec.size, "precision": spec.precision}
     settings = replace(model.settings, **{key: value for key, value in overrides.items() if value is not None})
     if as_trained:
@@ -189,7 +189,19 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     return LoadedModel(segmenter, settings, metadata, source, _parameter_count(segmenter), pretrained)
 
 
-def _read_model(path: Path, cache: Path) -> LoadedModel:
+def read_model(path: Path, cache: Path = CACHE) -> LoadedModel:
+    """Build the network of a checkpoint, without preparing it for evaluation.
+
+    Args:
+        path: Checkpoint of this project.
+        cache: Folder for videos that are encoded for the model.
+
+    Returns:
+        The model in training mode, all parameters trainable.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or holds a wrapper without its base.
+    """
     checkpoint = read_checkpoint(path)
     metadata = checkpoint.metadata
     if metadata is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -71,6 +71,18 @@ def read_predictions(folder: Path, video: VideoSequence) -> Iterator[Prediction]
         return Prediction(index, empty, video.as_predicted(read_mask(path)).astype(np.int64), 0.0)
 
     return prefetch_map(read, video.output_frames)
+
+
+class SegmentedVideo(NamedTuple):
+    """Predicted label maps of a sequence: what `Trainer.predict` returns for each.
+
+    Attributes:
+        name: name of the sequence.
+        ids: T H W object ids; 0 is background.
+    """
+
+    name: str
+    ids: NDArray[np.uint16]
 
 
 def no_sinks(video: VideoSequence) -> Sequence[Sink]:
@@ -168,6 +180,22 @@ class EvaluationModule(L.LightningModule):
     def test_step(self, item: EvaluationItem) -> None:
         """Predict and score one sequence."""
         self.evaluate_item(item)
+
+    def predict_step(self, item: EvaluationItem) -> SegmentedVideo | None:
+        """Segment one sequence without scoring it; the sinks receive the predictions too.
+
+        Args:
+            item: the sequence.
+
+        Returns:
+            Label maps of all frames; None for the placeholder of a process without sequences.
+        """
+        if item.index < 0:
+            return None
+        ids: list[NDArray[np.uint16]] = []
+        video = item.sequence
+        consume(self.predict_video(video), self.sinks(video), lambda one, _: ids.append(one.ids.astype(np.uint16)))
+        return SegmentedVideo(video.name, np.stack(ids))
 
     def on_test_epoch_end(self) -> None:
         """Log the results under `test/`."""

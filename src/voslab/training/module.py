@@ -24,12 +24,13 @@ from voslab.nn.losses import bootstrap_ratio, bootstrapped_nll, dice, nll
 from voslab.training.checkpointing import recompute
 from voslab.training.evaluation import EvaluationModule, peak_memory_mb, segment_video
 from voslab.training.recipe import Recipe
+from voslab.training.restore import CheckpointLoading
 from voslab.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
 
-class VOSModule(EvaluationModule):
+class VOSModule(CheckpointLoading, EvaluationModule):
     """Trains a segmenter on clips, and validates it with J&F on whole sequences.
 
     Args:
@@ -55,6 +56,8 @@ class VOSModule(EvaluationModule):
         self.settings = settings
         self.codec_source = codec_source
         self.metadata = metadata
+        # For Lightning's users; what rebuilds the network is the metadata that `on_save_checkpoint` adds.
+        self.save_hyperparameters(replace(metadata, training={}).to_dict(), logger=False)
         self.pretrained = pretrained
         self._started: float | None = None
         self.stopwatch = Stopwatch()
@@ -63,6 +66,17 @@ class VOSModule(EvaluationModule):
         if pretrained:
             for module in self._submodules(recipe.freeze):
                 module.requires_grad_(False)
+
+    def forward(self, clip: Clip) -> Tensor:
+        """Segment a batch of clips; see `unroll`.
+
+        Args:
+            clip: images in [0, 1], B x T x 3 x H x W, and labels, B x T x H x W; only those of frame 0 are used.
+
+        Returns:
+            Logits, B x (T-1) x (O+1) x H x W.
+        """
+        return self.unroll(clip)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the loss of one frame; see `nll`.
@@ -147,6 +161,14 @@ class VOSModule(EvaluationModule):
         """Reset the scores, and predict with a copy of the present weights."""
         super().on_test_epoch_start()
         self._predict_with_copy()
+
+    def on_predict_start(self) -> None:
+        """Predict with a copy of the present weights."""
+        self._predict_with_copy()
+
+    def on_predict_end(self) -> None:
+        """Release the copy that predicted."""
+        self._predict_with(self.segmenter)
 
     def validation_step(self, item: EvaluationItem) -> None:
         """Predict and score one sequence."""

@@ -33,6 +33,10 @@ class CoVOSModule(VOSModule):
         )
         return logits
 
+    def forward(self, batch: CachedBFrameBatch) -> Tensor:  # type: ignore[override]
+        """See `decode`."""
+        return self.decode(batch)
+
     def training_step(self, batch: CachedBFrameBatch) -> Tensor:  # type: ignore[override]
         """Loss of a batch of B-frames."""
         logits = self.decode(batch)
