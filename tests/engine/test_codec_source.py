@@ -47,8 +47,8 @@ def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
 def test_what_is_not_known_is_refused() -> None:
     with pytest.raises(ConfigError, match="motion=optical: choose from codec, flow, vectors_as_flow"):
         CodecSource(Path(), motion="optical")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="fill=far: choose from none, nearest, matched, flow"):
-        CodecSource(Path(), fill="far")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="intra_fill=far: choose from none, nearest, matched, flow"):
+        CodecSource(Path(), intra_fill="far")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,7 @@ def test_what_is_not_known_is_refused() -> None:
         ({"encoding": {"crf": "fine"}}, "model.encoding.crf=fine: must be a number"),
         ({"encoding": {"crf": 99}}, "x264 knows no crf 99"),
         ({"encoding": {}, "motion": 3}, "model.motion=3: must be one of codec, flow"),
-        (
-            {"encoding": {}, "intrafill": "none"},
-            "model.intrafill: CodecSource takes no 'intrafill'; did you mean 'intra_fill'",
-        ),
+        ({"encoding": {}, "intrafil": "none"}, "CodecSource takes no 'intrafil'; did you mean 'intra_fill'"),
         ({"encoding": "fast"}, "model.encoding: {'encoding': 'fast'} has no settings of x264"),
         ({}, "has no settings"),
         ("fast", "has no settings"),

@@ -42,7 +42,7 @@ class CodecSource:
 
     @classmethod
     def from_plain(cls, cache: Path, values: dict[str, Any] | None) -> Self | None:
-        """From plain `encoding`, `motion` and `intra_fill`, as in configurations and checkpoints; None if `values` is None.
+        """Build from the `codec` values of a checkpoint or of a model's configuration; None if `values` is None.
 
         Raises:
             ConfigError: unknown name or value.
