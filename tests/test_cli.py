@@ -385,7 +385,7 @@ def test_two_processes_train_on_the_batches_of_one(world: World, tmp_path: Path)
     for trainer in ("cpu", "ddp_cpu"):
         run = tmp_path / trainer
         # SGD, as Adam turns the smallest difference of summation order into one of the size of its step.
-        optimizer = ("model.training.optimizer._target_=torch.optim.SGD", "model.training.scratch_lr=0.01")
+        optimizer = ("model.training.optimizer._target_=torch.optim.SGD", "model.training.optimizer.lr=0.01")
         common = (*SMALL[:-1], *world.davis, *CLIPS, *optimizer, "engine.size=60", "test=null")
         limits = ("trainer.max_epochs=2", "trainer.limit_val_batches=1")
         program("train", *common, *limits, f"trainer={trainer}", f"hydra.run.dir={run}")

@@ -176,11 +176,12 @@ def test_a_renamed_option_is_answered_with_its_new_name(
     assert capsys.readouterr().err == f"error: {group}={choice}: renamed; use {group}={RENAMED[old]}\n"
 
 
+@pytest.mark.parametrize("sign", ["", "++"])
 @pytest.mark.parametrize("old", sorted(RENAMED_KEYS))
 def test_a_renamed_key_is_answered_with_its_new_name(
-    old: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    old: str, sign: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["segment", "model=covos", f"{old}=1"])
+    monkeypatch.setattr(sys, "argv", ["segment", "model=covos", f"{sign}{old}=1"])
     with pytest.raises(SystemExit, match="2"):
         entry("segment")(lambda config: None)()
     assert capsys.readouterr().err == f"error: {old}: renamed; use {RENAMED_KEYS[old]}\n"

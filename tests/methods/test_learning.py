@@ -15,7 +15,7 @@ WORLD = "{train: 240, val: 8, frames: 20, size: [96, 160], objects: [2, 2]}"
 TINY = ("backbone=resnet18", "norm=group", "width=16", "key_channels=32", "value_channels=64", "decoder_width=32")
 TRAINING = (
     *("trainer=cpu", "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0", "test=null", "logger=csv"),
-    *("+model.training.dice=1.0", "+model.training.channels_last=true", "model.training.scratch_lr=2.0e-3"),
+    *("+model.training.dice=1.0", "+model.training.channels_last=true", "model.training.optimizer.lr=2.0e-3"),
     *("data.clip.augmentation.size=[96,160]", "data.num_workers=1"),
 )
 # Rounds through the 240 training videos. Two objects look alike, so a network must learn to match before it gains

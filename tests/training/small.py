@@ -37,7 +37,7 @@ def data(sequences: tuple[VideoSequence, ...], workers: int = 0, **options: Any)
 def module(**recipe: Any) -> VOSModule:
     torch.manual_seed(0)
     scheduler = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20)
-    options = {"scheduler": scheduler, "schedule": "step", "scratch_lr": 1e-3, **recipe}
+    options = {"scheduler": scheduler, "schedule": "step", **recipe}
     segmenter = registry.build("swiftnet", dict(NETWORK))
     metadata = CheckpointMetadata("swiftnet", dict(NETWORK))
     return VOSModule(segmenter, Recipe(torch.optim.Adam, **options), Settings(size=32), metadata, False)

@@ -146,14 +146,14 @@ def test_freezing_applies_with_encoder_weights() -> None:
     assert made.configure_optimizers().param_groups[0]["lr"] == 1e-4
 
 
-def test_everything_trains_at_scratch_lr_without_weights(caplog: pytest.LogCaptureFixture) -> None:
-    made = module(pretrained=False, norm="batch", scratch_lr=0.007).train()
+def test_everything_trains_with_the_optimizers_rate_without_weights(caplog: pytest.LogCaptureFixture) -> None:
+    made = module(pretrained=False, norm="batch").train()
     assert all(p.requires_grad for p in made.segmenter.parameters())
     assert all(layer.training for layer in made.modules())
-    assert made.configure_optimizers().param_groups[0]["lr"] == 0.007
+    assert made.configure_optimizers().param_groups[0]["lr"] == 1e-4
     with caplog.at_level("INFO"):
         made.on_fit_start()
-    assert caplog.messages == ["no encoder weights: all 0.81 M parameters train, learning rate 0.007"]
+    assert caplog.messages == ["random weights: all 0.81 M parameters train, learning rate 0.0001"]
 
 
 def test_void_pixels_are_ignored() -> None:

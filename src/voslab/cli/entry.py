@@ -152,13 +152,16 @@ def _flags(arguments: list[str]) -> tuple[bool, list[str]]:
     """Parse Hydra's own flags: whether the command line is a sweep, and the flags that select another configuration.
 
     Raises:
-        ConfigError: an unknown flag, or an argument that is not `key=value`.
+        ConfigError: an unknown flag, an argument that is not `key=value`, or a renamed key.
     """
     found, others = get_args_parser().parse_known_args(arguments)
     for word in (*others, *found.overrides):
         if word.startswith("-") or ("=" not in word and not word.startswith("~")):
             meant = word.lstrip("-").partition("=")[0] if word.startswith("-") else "name"
             raise ConfigError(f"{word}: options are written {meant}=value (--help lists them)")
+    for old in (word.lstrip("+~").partition("=")[0] for word in found.overrides):
+        if old in RENAMED_KEYS:
+            raise ConfigError(f"{old}: renamed; use {RENAMED_KEYS[old]}")
     named = {key: getattr(found, key.replace("-", "_")) for key in ("config-path", "config-name", "config-dir")}
     flags = [part for key, value in named.items() if value is not None for part in (f"--{key}", value)]
     return found.multirun or "hydra.mode=MULTIRUN" in arguments, flags
@@ -241,8 +244,6 @@ def explain(error: Exception) -> str:
     found = re.search(r"Could not override '([\w./@]+)'", text)
     if found:
         key, cause = found[1], error.__cause__
-        if key in RENAMED_KEYS:
-            return f"{key}: renamed; use {RENAMED_KEYS[key]}"
         parent = cause.parent_node if isinstance(cause, OmegaConfBaseException) else None
         keys = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
         groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if "." not in key else []

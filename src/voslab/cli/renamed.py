@@ -8,5 +8,8 @@ RENAMED = {
     "sweep/adaptation_alike": "adaptation_lookalikes",
 }
 """Old option of a configuration group, as `group/option` -> its new name in the same group."""
-RENAMED_KEYS = {"model.fill": "model.intra_fill"}
+RENAMED_KEYS = {
+    "model.fill": "model.intra_fill",
+    "model.training.scratch_lr": "model.training.optimizer.lr",
+}
 """Old configuration key -> its new name."""

@@ -38,7 +38,7 @@ class VOSModule(CheckpointLoading, EvaluationModule):
         recipe: training settings.
         settings: settings of the engine in validation; stored in checkpoints.
         metadata: method and parameters from which the segmenter is rebuilt; stored in checkpoints.
-        pretrained: whether weights were loaded. Only then are parts frozen and the optimiser's own learning rate used.
+        pretrained: whether weights were loaded. Only then are parts frozen.
         codec_source: source of frames with codec data for validation; None if the method reads plain images.
     """
 
@@ -194,9 +194,6 @@ class VOSModule(CheckpointLoading, EvaluationModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create the recipe's optimiser for all parameters that are not frozen, and its scheduler."""
         optimizer = self._optimizer()
-        if not self.pretrained:
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.scratch_lr
         if self.recipe.scheduler is None:
             return optimizer
         return {
@@ -205,17 +202,16 @@ class VOSModule(CheckpointLoading, EvaluationModule):
         }
 
     def on_fit_start(self) -> None:
-        """Log in one line which parameters train."""
-        trained = sum(p.numel() for p in self.segmenter.parameters() if p.requires_grad)
+        """Log in one line which parameters train, and with which learning rate."""
+        trained = sum(p.numel() for p in self.segmenter.parameters() if p.requires_grad) / 1e6
+        rates = ", ".join(dict.fromkeys(f"{group['lr']:g}" for group in self._optimizer().param_groups))
         if self.pretrained:
             frozen = ", ".join(self.recipe.freeze) or "nothing"
-            log.info("encoder weights were loaded: %s frozen, %.2f M parameters train", frozen, trained / 1e6)
-        else:
             log.info(
-                "no encoder weights: all %.2f M parameters train, learning rate %g",
-                trained / 1e6,
-                self.recipe.scratch_lr,
+                "weights were loaded: %s frozen, %.2f M parameters train, learning rate %s", frozen, trained, rates
             )
+        else:
+            log.info("random weights: all %.2f M parameters train, learning rate %s", trained, rates)
 
     def train(self, mode: bool = True) -> VOSModule:
         """Set training mode; frozen batch norm keeps its statistics."""

@@ -17,7 +17,6 @@ class Recipe:
         optimizer: factory of the optimiser, called with the parameters to train.
         scheduler: factory of the scheduler, called with the optimiser; None for a constant learning rate.
         schedule: whether the scheduler steps per epoch or per optimiser step.
-        scratch_lr: learning rate that replaces the optimiser's if training starts from random weights.
         freeze: submodules that are not trained and whose batch norm keeps its statistics; used only if weights were
             loaded.
         freeze_bn: whether all batch norm keeps its statistics; used only if weights were loaded.
@@ -30,7 +29,6 @@ class Recipe:
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[[Optimizer], Any] | None = None
     schedule: Literal["epoch", "step"] = "epoch"
-    scratch_lr: float = 3e-4
     freeze: tuple[str, ...] = ()
     freeze_bn: bool = False
     dice: float = 0.0
