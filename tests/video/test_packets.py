@@ -37,7 +37,7 @@ def refused(folder: Path) -> dict[str, Path]:
         "gives no motion vectors": encode(folder / "a.webm", PAN[:4], "libvpx-vp9", **{"cpu-used": "8"}),
         "B-frames in MPEG-4": encode(folder / "b.avi", PAN, "mpeg4", bf="2"),
         "interlaced": encode(folder / "c.mp4", PAN, **x264),
-        "turned": encode(folder / "d.mp4", PAN, turn=(90, False)),
+        "rotated": encode(folder / "d.mp4", PAN, turn=(90, False)),
         "8-bit YUV": encode(folder / "e.mp4", PAN, pixels="yuv420p10le"),
         "edit list": remux(whole, folder / "f.mp4", shift=5),
         "cropped at the top or the left": encode(folder / "g.mp4", PAN, **{"x264-params": "crop-rect=8,2,0,0"}),
@@ -156,7 +156,7 @@ def test_a_reference_that_was_lost_is_damage(tmp_path: Path, bframes: str, has_l
     seen = list(codec_frames(whole))
     assert len(seen) == len(PAN)
     path = remux(whole, tmp_path / "lossy.mp4", drop=has_lost_reference)
-    with pytest.raises(VideoError, match=r"lossy\.mp4: damaged, a picture that frame \d+ may refer to is missing"):
+    with pytest.raises(VideoError, match=r"lossy\.mp4: damaged, a reference of frame \d+ is missing"):
         list(codec_frames(path))
 
 

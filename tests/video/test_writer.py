@@ -139,7 +139,7 @@ def test_wrong_and_missing_pictures_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with pytest.raises(WriteError, match=r"a\.mp4: frame 1 has shape \(48, 63, 3\), not \(48, 64, 3\)"):
         write_video(path, [IMAGES[0], IMAGES[0][:, 1:]])
-    with pytest.raises(WriteError, match=r"a\.mp4: no picture was written"), VideoWriter(path, 25, (48, 64)):
+    with pytest.raises(WriteError, match=r"a\.mp4: no frame was written"), VideoWriter(path, 25, (48, 64)):
         pass
     assert not list(tmp_path.iterdir())
 

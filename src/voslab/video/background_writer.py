@@ -12,14 +12,17 @@ T = TypeVar("T")
 
 
 class BackgroundWriter(Generic[T]):
-    """Calls `write` on every item, in order, in one thread; a context manager.
+    """Context manager that calls `write` on every item, in order, in one background thread.
 
-    An error in `write` ends the thread and is raised, as it is, by the next `put` or `close`, also by a `put` that is
-    waiting. When the block ends with an error of its own, what is queued is still written, and that error goes on.
+    An error in `write` ends the thread. The next `put` or `close` raises it unchanged, and so does a `put` that is
+    waiting. If the block ends with its own error, queued items are still written and that error propagates.
+
+    Args:
+        write: function that writes one item.
+        capacity: maximum number of queued items, without the one that is being written.
     """
 
     def __init__(self, write: Callable[[T], None], capacity: int = 8) -> None:
-        """At most `capacity` items wait; one more is being written."""
         self._write, self._capacity = write, capacity
         self._items: deque[T] = deque()
         self._changed = Condition()
@@ -29,7 +32,12 @@ class BackgroundWriter(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Queue an item; waits while the queue is full. Raises what `write` raised."""
+        """Queue an item; waits while the queue is full.
+
+        Raises:
+            ValueError: if the writer is closed.
+            BaseException: the error of an earlier `write`.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._error or self._closed or len(self._items) < self._capacity)
             if self._error is not None:
@@ -40,7 +48,11 @@ class BackgroundWriter(Generic[T]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait until everything is written and end the thread. Raises what `write` raised."""
+        """Wait until everything is written and end the thread.
+
+        Raises:
+            BaseException: the error of an earlier `write`.
+        """
         self._stop()
         if self._error is not None:
             raise self._error
@@ -71,7 +83,7 @@ class BackgroundWriter(Generic[T]):
                 self._changed.notify_all()
             try:
                 self._write(item)
-            except BaseException as error:  # nothing catches errors of a thread: `put` and `close` raise them
+            except BaseException as error:  # `put` and `close` raise it in the main thread
                 with self._changed:
                     self._error = error
                     self._items.clear()

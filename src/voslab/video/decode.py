@@ -1,4 +1,4 @@
-"""Decodes a video file in presentation order; every kind of damage becomes one `VideoError`."""
+"""Decodes a video file in presentation order and raises a `VideoError` for any kind of damage."""
 
 from __future__ import annotations
 
@@ -20,50 +20,63 @@ from numpy.typing import NDArray
 from voslab.core import VideoError
 
 DEFAULT_RATE = Fraction(24)
-"""Frames per second of sources that do not say."""
+"""Frames per second of sources without a frame rate."""
 
 BOUNDS = {"max_pixels": "100000000"}
-"""Options of every decoder: a damaged header may ask for frames of any size."""
-# A play list or a concat script could name other files, and FFmpeg "plays" text and single images too.
+"""Options of every decoder. A damaged header may declare frames of any size."""
+# Play lists and concat scripts could name other files. FFmpeg also decodes text and single images.
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ivf,flv,asf,ogg,gif,mxf,yuv4mpegpipe"
-# PyAV's own errors are `FFmpegError`; the others leak from its parsing of damaged headers.
+# PyAV raises `FFmpegError`. The other errors come from its parsing of damaged headers.
 _DAMAGE = (av.FFmpegError, ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file promises.
+    """Rate, length and duration that a file declares.
 
     Attributes:
-        rate: frames per second, on average.
-        promised: number of frames that should come, 0 where the container does not count them.
-        count: the same, estimated from the duration if need be; None if that is unknown as well.
-        seconds: where the video should end; None if the container does not say.
+        rate: average frames per second.
+        declared_frames: number of frames that the container declares; 0 if it does not.
+        count: `declared_frames`, or an estimate from the duration; None if neither is known.
+        seconds: declared end of the video; None if unknown.
     """
 
     rate: Fraction
-    promised: int
+    declared_frames: int
     count: int | None
     seconds: float | None = None
 
     def missing(self, frames: int, last: float | None) -> str | None:
-        """What is not there of what was promised, in words; None: nothing.
+        """Describe which declared frames are missing.
 
         Args:
-            frames: how many came.
-            last: seconds at which the last of them is shown, where that is known.
+            frames: number of decoded frames.
+            last: presentation time of the last one in seconds; None if unknown.
+
+        Returns:
+            a description for a message; None if no frame is missing.
         """
-        if self.promised:
-            short = frames < self.promised
-            return f"only {frames} of {self.promised} frames could be decoded" if short else None
-        # The last frame may be shown for a while.
+        if self.declared_frames:
+            short = frames < self.declared_frames
+            return f"only {frames} of {self.declared_frames} frames could be decoded" if short else None
+        # The last frame may have a long duration.
         if last is not None and self.seconds is not None and last + 4 / self.rate < 0.9 * self.seconds:
             return f"only {frames} frames could be decoded, up to {last:.2f} s of {self.seconds:.2f} s"
         return None
 
 
 def read_header(path: Path) -> Header:
-    """Open a file and close it again. Raises `VideoError` like `decoded_frames`."""
+    """Read what a video file declares, without decoding it.
+
+    Args:
+        path: a video file.
+
+    Returns:
+        its frame rate, number of frames and duration.
+
+    Raises:
+        VideoError: if the file is not a video or has no video stream.
+    """
     with readable(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
         rate = rate if rate and rate > 0 else DEFAULT_RATE
@@ -71,35 +84,37 @@ def read_header(path: Path) -> Header:
             estimate = round(stream.duration * stream.time_base * rate)
         else:
             estimate = round(Fraction(container.duration or 0, av.time_base) * rate)
-        # An edit list may hide stored frames, which the duration knows and the number of frames does not.
-        promised = max(0, min(stream.frames, estimate) if estimate > 0 else stream.frames)
-        count = promised or max(0, estimate) or None
-        # In AVI, a frame that is shown for longer counts as several.
-        return Header(rate, 0 if container.format.name == "avi" else promised, count, _seconds(container, stream))
+        # An edit list may hide stored frames. The duration excludes them, the number of frames does not.
+        declared = max(0, min(stream.frames, estimate) if estimate > 0 else stream.frames)
+        count = declared or max(0, estimate) or None
+        # AVI counts a frame with a long duration several times.
+        return Header(rate, 0 if container.format.name == "avi" else declared, count, _seconds(container, stream))
 
 
 def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """Where the video should end, by its own duration, which Matroska writes as a tag; of a file with nothing else in
-    it, by the file's."""
+    """Declared end of the stream: its duration, Matroska's tag, or the file's duration if it has no other stream."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if found := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
-        return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
+        return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
     return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
 def decoded_frames(path: Path, **options: str) -> Iterator[av.VideoFrame]:
     """Yield the frames of the best video stream in presentation order.
 
-    Frames count from 0 in this order, whatever their time stamps (the frame rate may vary). Memory is bounded by the
-    codec's own delay.
+    The frame rate may vary. No more frames are in memory than the codec delays.
 
     Args:
         path: a video file.
         options: options of the decoder, such as `flags2="+export_mvs"`.
 
+    Yields:
+        PyAV frames.
+
     Raises:
-        VideoError: not a video, no video stream, no frame, or damaged; then after all frames before the damage.
+        VideoError: if the file is not a video, has no video stream or no frame, or is damaged; the frames before the
+            damage are yielded first.
     """
     index = 0
     with readable(path) as (container, stream):
@@ -119,7 +134,15 @@ def decoded_frames(path: Path, **options: str) -> Iterator[av.VideoFrame]:
 
 @contextmanager
 def damage_at(path: Path, index: int) -> Iterator[None]:
-    """Whatever FFmpeg has against a frame becomes a `VideoError` that names it."""
+    """Turn decoder errors inside the block into a `VideoError` that names the frame.
+
+    Args:
+        path: file to name in errors.
+        index: presentation index of the frame.
+
+    Raises:
+        VideoError: if the block raises an error of FFmpeg or PyAV.
+    """
     try:
         yield
     except _DAMAGE as error:
@@ -127,12 +150,20 @@ def damage_at(path: Path, index: int) -> Iterator[None]:
 
 
 def to_image(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    """The frame as an upright H W 3 RGB array of its own; colour space, range and bit depth as the frame declares."""
+    """Convert a decoded frame to an upright RGB image, with the colour space, range and bit depth that it declares.
+
+    Args:
+        frame: frame of PyAV.
+        reformatter: converter, reused for all frames of a video.
+
+    Returns:
+        H W 3 uint8, a copy.
+    """
     image: NDArray[np.uint8] = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return image
-    # Fixed-point rows of an affine map: x' = a x + c y, y' = b x + d y. Only quarter turns and mirrors are followed.
+    # Fixed-point rows of an affine map: x' = a x + c y, y' = b x + d y. Only quarter turns and mirrors are applied.
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     if abs(b) > abs(a):
         image, a, d = image.swapaxes(0, 1), c, b
@@ -141,11 +172,21 @@ def to_image(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.
 
 @contextmanager
 def readable(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file at its best video stream; what FFmpeg has against it becomes a `VideoError`."""
+    """Open a file at its best video stream, until the block ends.
+
+    Args:
+        path: a video file.
+
+    Yields:
+        the container and the stream.
+
+    Raises:
+        VideoError: if the file does not exist, is not a video, has no video stream, or is damaged.
+    """
     if not path.is_file():
         raise VideoError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
-        # `file:` keeps names with a colon from being read as another protocol.
+        # Without `file:`, FFmpeg would parse a name with a colon as another protocol.
         with av.open(f"file:{path}", metadata_errors="ignore", options={"format_whitelist": _FORMATS}) as container:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):

@@ -25,34 +25,34 @@ _PRESETS = (
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
 _VERSION = 1
-"""Of the cache; another number when the same settings give other files."""
+"""Version of the cache. Increase it when the same settings produce other files."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Settings of x264; what is None is the preset's own.
+    """Settings of x264. None stands for the default of the preset.
 
-    The defaults pin the references: one past key frame and one future one, so that the direction of a vector names its
-    frame. `refs=None, b_pyramid=None, weightp=None` is a stream as others make it.
+    The defaults restrict each B-frame to one past and one future key frame, so that the direction of a vector
+    identifies its reference. `refs=None, b_pyramid=None, weightp=None` restores the defaults of x264.
 
     Attributes:
         preset: speed of the encoder, `"ultrafast"` to `"placebo"`.
-        crf: quality, 0 (lossless) to 51; 23 is x264's own.
-        bframes: most B-frames in a row.
-        b_adapt: how their number is chosen: 0 always the most, 1 fast, 2 best.
-        refs: reference frames.
+        crf: constant rate factor, 0 (lossless) to 51. The default of x264 is 23.
+        bframes: maximum number of consecutive B-frames.
+        b_adapt: choice of the number of B-frames: 0 the maximum, 1 fast, 2 optimal.
+        refs: number of reference frames.
         b_pyramid: B-frames as references: `"none"`, `"strict"` or `"normal"`.
         weightp: weighted prediction of P-frames, 0, 1 or 2.
-        weightb: bi-predictions weighted by distance.
-        direct: mode of direct vectors: `"none"`, `"spatial"`, `"temporal"` or `"auto"`.
-        keyint: most frames from one I-frame to the next.
-        scenecut: how easily an I-frame is put at a cut; 0 never.
-        rate: frames per second; None for the source's own.
+        weightb: whether bi-predictions are weighted by distance.
+        direct: prediction of direct vectors: `"none"`, `"spatial"`, `"temporal"` or `"auto"`.
+        keyint: maximum distance between I-frames.
+        scenecut: sensitivity of the scene cut detection that inserts I-frames; 0 turns it off.
+        rate: frames per second; None: the rate of the source.
         more: further x264 parameters, as `name=value:name=value`.
-        threads: of the encoder; another number gives another stream.
+        threads: number of encoder threads. The stream depends on it.
 
     Raises:
-        ConfigError: a value that x264 does not know.
+        ConfigError: if x264 does not know a value.
     """
 
     preset: str = "medium"
@@ -71,9 +71,9 @@ class Encoding:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        wrong = [
+        invalid = [
             f"{name} {value}"
-            for name, value, known in (
+            for name, value, choices in (
                 ("preset", self.preset, _PRESETS),
                 ("b_pyramid", self.b_pyramid, (None, "none", "strict", "normal")),
                 ("direct", self.direct, (None, "none", "spatial", "temporal", "auto")),
@@ -82,16 +82,16 @@ class Encoding:
                 ("bframes", self.bframes, (None, *range(17))),
                 ("refs", self.refs, (None, *range(1, 17))),
             )
-            if value not in known
+            if value not in choices
         ]
         if not 0 <= self.crf <= 51 or (self.rate is not None and self.rate <= 0):
-            wrong.append(f"crf {self.crf}, rate {self.rate}")
-        if wrong:
-            raise ConfigError(f"x264 knows no {wrong[0]}")
+            invalid.append(f"crf {self.crf}, rate {self.rate}")
+        if invalid:
+            raise ConfigError(f"x264 knows no {invalid[0]}")
 
     def options(self) -> dict[str, str]:
-        """Options of the encoder `libx264`."""
-        named = {
+        """Return the options of FFmpeg's encoder `libx264`."""
+        parameters = {
             "bframes": self.bframes,
             "b-adapt": self.b_adapt,
             "ref": self.refs,
@@ -104,7 +104,7 @@ class Encoding:
             "threads": self.threads,
             "asm": instructions(),
         }
-        texts = [f"{name}={int(v) if isinstance(v, bool) else v}" for name, v in named.items() if v is not None]
+        texts = [f"{name}={int(v) if isinstance(v, bool) else v}" for name, v in parameters.items() if v is not None]
         return {"preset": self.preset, "crf": str(self.crf), "x264-params": ":".join(filter(None, [*texts, self.more]))}
 
 
@@ -113,29 +113,29 @@ PINNED = Encoding()
 
 @cache
 def instructions() -> str | None:
-    """The older instruction set where there is AVX-512, with which x264 was seen to give another stream each time."""
-    described = Path("/proc/cpuinfo")
-    return "AVX2" if described.is_file() and " avx512" in described.read_text() else None
+    """Limit x264 to AVX2 on CPUs with AVX-512, where its streams differ from run to run; else None."""
+    cpu_info = Path("/proc/cpuinfo")
+    return "AVX2" if cpu_info.is_file() and " avx512" in cpu_info.read_text() else None
 
 
 def encode(frames: Iterable[NDArray[np.uint8]], path: Path | str, settings: Encoding = PINNED) -> None:
     """Write an H.264 mp4 (yuv420p), atomically.
 
-    An odd height or width is padded to even by repeating the last row or column, as yuv420p knows no odd sizes; give
-    `codec_frames` the source's `size` to get rid of it again.
+    An odd height or width is padded to even by repeating the last row or column, because yuv420p has no odd sizes.
+    `codec_frames` crops the padding if it gets the `size` of the source.
 
     Args:
         frames: H W 3, RGB, all of one size.
-        path: where to.
-        settings: of the encoder; a `rate` of None is 24.
+        path: file to write.
+        settings: encoder settings; a `rate` of None is 24.
 
     Raises:
-        WriteError: no frame, a frame of another size, or the file cannot be written.
+        WriteError: if there is no frame, a frame has another size, or the file cannot be written.
     """
     path, frames = Path(path), iter(frames)
     first = next(frames, None)
     if first is None:
-        raise WriteError(f"{path}: no picture was written")
+        raise WriteError(f"{path}: no frame was written")
     rate = Fraction(settings.rate if settings.rate is not None else DEFAULT_RATE).limit_denominator(1 << 16)
     with VideoWriter(path, rate, first.shape[:2], settings.options()) as video:
         for image in chain([first], frames):
@@ -143,16 +143,19 @@ def encode(frames: Iterable[NDArray[np.uint8]], path: Path | str, settings: Enco
 
 
 def encode_to_cache(source: Video | Sequence[Path], folder: Path | str, settings: Encoding = PINNED) -> Path:
-    """The source as an H.264 file in `folder`, encoded if it is not there yet.
+    """Encode a source as H.264, unless the cache has the file.
 
     Args:
         source: a video, or image files in order.
-        folder: the cache. Files are named by a key that holds the sources (path, size, time of change) and settings.
-        settings: of the encoder.
+        folder: the cache. File names contain a hash of the source files (path, size, modification time) and settings.
+        settings: encoder settings.
+
+    Returns:
+        the encoded file.
 
     Raises:
-        VideoError, DataError: the source is damaged.
-        WriteError: as `encode`.
+        VideoError, DataError: if the source is damaged.
+        WriteError: see `encode`.
     """
     if isinstance(source, Video):
         files = image_files(source.path) if source.path.is_dir() else [source.path]
@@ -162,31 +165,32 @@ def encode_to_cache(source: Video | Sequence[Path], folder: Path | str, settings
         files = [Path(file) for file in source]
         if not files:
             raise VideoError("no image files were given to encode")
-        images, rate, name = _of_one_size(files), DEFAULT_RATE, files[0].parent.name
+        images, rate, name = _read_images(files), DEFAULT_RATE, files[0].parent.name
     if settings.rate is None:
         settings = replace(settings, rate=rate)
     target = Path(folder) / f"{name[:80]}-{_key(files, settings)}.mp4"
     if not target.is_file():
         encode(images, target, settings)
     elif isinstance(source, Video) and not source.names:
-        missing = read_header(source.path).missing(read_header(target).promised, None)
-        if missing is not None:  # Reading the source itself has said it before.
+        missing = read_header(source.path).missing(read_header(target).declared_frames, None)
+        if missing is not None:  # otherwise the iteration of the source logs it
             _log.warning("%s: %s", source.path, missing)
     return target
 
 
-def _of_one_size(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+def _read_images(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    """Read images that must all have the size of the first one."""
     size: tuple[int, ...] | None = None
     for file in files:
         image = read_image(file)
         size = size or image.shape[:2]
         if image.shape[:2] != size:
-            raise DataError(f"{file}: is {image.shape[0]}x{image.shape[1]}, the first picture {size[0]}x{size[1]}")
+            raise DataError(f"{file}: is {image.shape[0]}x{image.shape[1]}, the first image {size[0]}x{size[1]}")
         yield image
 
 
 def transcode_to_cache(path: Path | str, folder: Path | str, settings: Encoding = PINNED) -> Path:
-    """Transcode a video file to upright H.264 with pinned references, with a warning; see `encode_to_cache`."""
+    """Transcode a video file to upright H.264 with pinned references and log a warning; see `encode_to_cache`."""
     _log.warning("%s: read as a copy that is encoded as H.264, for motion vectors; its frames change a little", path)
     return encode_to_cache(open_video(path), folder, settings)
 

@@ -1,4 +1,4 @@
-"""Reads still images and masks of any supported format, with one clear error for each fault."""
+"""Reads still images and masks, and checks them for damage and for values that cannot be object ids."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _COLOUR = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
 _DEEP_GREY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # EXIF orientations from here on swap height and width
+_ORIENTATION, _FIRST_TRANSPOSED = 0x0112, 5  # EXIF tag, and the first orientation that swaps height and width
 _LOSSY = {".jpg", ".jpeg"}
-_NEARLY = 64
-"""Grey levels from black or white that a JPEG of a black and white mask stays within, but for its edges."""
-_BETWEEN = 0.02
-"""Share of the frame that those may take."""
-# A real mask may hold this many objects that are too small to have an inside; more of them are an anti-aliased edge.
-_THIN_IDS = 8
-# What Pillow's decoders raise on damaged files, besides OSError; found by flipping bits.
+_JPEG_TOLERANCE = 64
+"""Pixels of a black and white mask in a JPEG are this close to black or white, except at edges."""
+_MAX_GREY_FRACTION = 0.02
+"""Maximum fraction of pixels of such a mask that are neither black nor white."""
+# Masks may have this many objects that are nowhere 3 pixels wide. A larger number indicates anti-aliased edges.
+_MAX_THIN_IDS = 8
+# Errors of Pillow's decoders on damaged files, besides OSError; found by flipping bits.
 _DAMAGE = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError),
     *(ValueError, struct.error, zlib.error),
@@ -39,10 +39,16 @@ _DAMAGE = (
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
-    """Read an image file as H W 3 RGB uint8, turned upright (EXIF). Alpha is dropped, 16-bit grey scaled to 8 bits.
+    """Read an image file as upright RGB. The EXIF orientation is applied, alpha is dropped, 16-bit grey becomes 8-bit.
+
+    Args:
+        path: JPEG, PNG, BMP, TIFF or WebP file.
+
+    Returns:
+        H W 3 uint8.
 
     Raises:
-        DataError: no such file, not an image, truncated, or too large to be honest.
+        DataError: if the file does not exist, is not an image, is truncated, or has too many pixels.
     """
     image = _load(path)
     if image.mode in _DEEP_GREY:
@@ -55,15 +61,21 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path | str) -> NDArray[np.int32]:
-    """Read a mask file as a label map, H W int32, 0 for background.
+    """Read a mask file as a label map.
 
-    Palette images give their indices, grey ones of 1, 8, 16 or 32 bits their values, RGB ones the index of each palette
-    colour (or 0 and 255 for plain black and white); what is wholly transparent is background. A JPEG can only be black
-    and white.
+    The ids are the indices of palette images, the values of grey images (1, 8, 16 or 32 bits), and the index of each
+    palette colour in RGB images (0 and 255 for black and white). Transparent pixels are background. A JPEG can only
+    be black and white.
+
+    Args:
+        path: image file.
+
+    Returns:
+        H W int32, 0 for background.
 
     Raises:
-        DataError: as `read_image`; an RGB colour that is not in the palette; the soft edges of an anti-aliased mask;
-            a palette whose black is another entry than 0.
+        DataError: see `read_image`; also if an RGB colour is not in the palette, edges are anti-aliased, or black is
+            not entry 0 of the file's palette.
     """
     image = _load(path)
     if image.mode in {"RGB", "L"} and Path(path).suffix.lower() in _LOSSY:
@@ -75,28 +87,44 @@ def read_mask(path: Path | str) -> NDArray[np.int32]:
     labels = np.asarray(image)
     labels = (labels[..., 0] if labels.ndim == 3 else labels) * _opaque(image)
     if image.mode in {"L", "LA"}:
-        _refuse_soft_edges(path, labels)
+        _check_edges(path, labels)
     if image.mode in {"P", "PA"}:
-        _refuse_swapped(path, image, labels)
+        _check_background(path, image, labels)
     if int(labels.min()) < 0:
         raise DataError(f"{path}: mask with the negative id {labels.min()}")
     return labels.astype(np.int32)
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Height and width of an image file, upright, from its header. Raises `DataError` as `read_image`."""
+    """Read the size of an image from its header.
+
+    Args:
+        path: image file.
+
+    Returns:
+        H, W of the upright image.
+
+    Raises:
+        DataError: see `read_image`.
+    """
     with opened_image(path) as image:
-        # Of a PNG without EXIF in front, Pillow would decode all to look for it at the end.
-        has = image.format != "PNG" or "exif" in image.info
-        turned = has and image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
-        return (image.width, image.height) if turned else (image.height, image.width)
+        # `getexif` would decode a whole PNG to find EXIF data at its end.
+        has_exif = image.format != "PNG" or "exif" in image.info
+        transposed = has_exif and image.getexif().get(_ORIENTATION, 1) >= _FIRST_TRANSPOSED
+        return (image.width, image.height) if transposed else (image.height, image.width)
 
 
 def image_files(folder: Path | str) -> list[Path]:
-    """The image files of a folder in natural order (`2.jpg` before `10.jpg`). Hidden and other files are ignored.
+    """List the image files of a folder in natural order (`2.jpg` before `10.jpg`); hidden files are ignored.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        its files with the extension of an image format.
 
     Raises:
-        DataError: no such folder, no image in it, or two images that differ in their extension only.
+        DataError: if the folder does not exist, has no image, or has two images that differ only in the extension.
     """
     folder = Path(folder)
     try:
@@ -110,21 +138,21 @@ def image_files(folder: Path | str) -> list[Path]:
     ]
     if not files:
         raise DataError(f"{folder}: no image in this folder (looked for {', '.join(sorted(_SUFFIXES))})")
-    stem, times = Counter(path.stem for path in files).most_common(1)[0]
-    if times > 1:
-        raise DataError(f"{folder}: {times} images are named {stem}; keep one of them")
+    stem, count = Counter(path.stem for path in files).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{folder}: {count} images are named {stem}; keep one of them")
     return files
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Sort key that compares runs of digits as numbers, and puts them before letters."""
+    """Sort key that compares runs of digits as numbers, before letters."""
     return [
         (False, int(part), "") if part.isdecimal() else (True, 0, part) for part in re.split(r"(\d+)", name) if part
     ]
 
 
 def _load(path: Path | str) -> Image.Image:
-    """The decoded image, upright."""
+    """Decode an image and turn it upright."""
     with opened_image(path) as image:
         image.load()
         return ImageOps.exif_transpose(image)
@@ -132,9 +160,19 @@ def _load(path: Path | str) -> Image.Image:
 
 @contextmanager
 def opened_image(path: Path | str) -> Iterator[Image.Image]:
-    """An image of which only the header is read. Everything that Pillow has against the file is a `DataError`."""
+    """Open an image file and read its header, until the block ends.
+
+    Args:
+        path: image file.
+
+    Yields:
+        the image; its pixels are decoded when they are accessed.
+
+    Raises:
+        DataError: see `read_image`; also for errors of Pillow inside the block.
+    """
     try:
-        # A pipe or a device would be waited for; what a folder is, opening says.
+        # Opening a pipe or a device would block. A folder passes, because `open` has a clear error for it.
         if not (stat.S_ISREG(mode := Path(path).stat().st_mode) or stat.S_ISDIR(mode)):
             raise DataError(f"{path}: not a file")
         with Image.open(path, formats=_FORMATS) as image:
@@ -152,25 +190,25 @@ def opened_image(path: Path | str) -> Iterator[Image.Image]:
 
 
 def _opaque(image: Image.Image) -> NDArray[np.bool_]:
-    """H W, false where nothing would be seen."""
+    """Return H W, bool: pixels that are not fully transparent."""
     if image.mode in {"LA", "PA", "RGBA"}:
         return np.asarray(image.getchannel("A")) > 0
     return np.ones((image.height, image.width), np.bool_)
 
 
 def _black_and_white(path: Path | str, grey: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """0 and 255 of what a lossy format left of them."""
-    between = ((grey >= _NEARLY) & (grey <= 255 - _NEARLY)).mean()
-    if between > _BETWEEN:
+    """Restore the ids 0 and 255 of a black and white mask after lossy compression."""
+    fraction = ((grey >= _JPEG_TOLERANCE) & (grey <= 255 - _JPEG_TOLERANCE)).mean()
+    if fraction > _MAX_GREY_FRACTION:
         raise DataError(
-            f"{path}: a JPEG changes the ids of a mask, and {between:.0%} of this one is neither black nor white;"
+            f"{path}: a JPEG changes the ids of a mask, and {fraction:.0%} of this one is neither black nor white;"
             " save it as PNG"
         )
     return np.where(grey > 127, 255, 0).astype(np.int32)
 
 
-def _refuse_swapped(path: Path | str, image: Image.Image, labels: NDArray[np.integer]) -> None:
-    """A frame that a program gave a palette of its own: background is where it is black, whatever its entry."""
+def _check_background(path: Path | str, image: Image.Image, labels: NDArray[np.integer]) -> None:
+    """Raise `DataError` for a palette in which black, the usual background, is another entry than 0."""
     colours = np.array(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
     black = [int(i) for i in np.unique(labels) if i < len(colours) and not colours[i].any()]
     if colours[0].any() and black:
@@ -180,16 +218,16 @@ def _refuse_swapped(path: Path | str, image: Image.Image, labels: NDArray[np.int
         )
 
 
-def _refuse_soft_edges(path: Path | str, labels: NDArray[np.uint8]) -> None:
-    """Each grey of an anti-aliased edge would become an object; ids that are nowhere 3 pixels wide give it away."""
-    # A histogram of bytes by OpenCV: NumPy would count in 64-bit numbers, ten times as long.
+def _check_edges(path: Path | str, labels: NDArray[np.uint8]) -> None:
+    """Raise `DataError` for anti-aliased edges: most ids are then nowhere 3 pixels wide."""
+    # OpenCV's histogram of bytes is ten times as fast as NumPy's.
     ids = np.flatnonzero(cv2.calcHist([labels], [0], None, [256], [0, 256])[1:]) + 1
-    if len(ids) <= _THIN_IDS:
+    if len(ids) <= _MAX_THIN_IDS:
         return
     square = np.ones((3, 3), np.uint8)
-    inside = labels[cv2.erode(labels, square) == cv2.dilate(labels, square)]
-    thin = len(ids) - np.isin(ids, inside).sum()
-    if thin > _THIN_IDS and 2 * thin > len(ids):
+    interior = labels[cv2.erode(labels, square) == cv2.dilate(labels, square)]
+    thin = len(ids) - np.isin(ids, interior).sum()
+    if thin > _MAX_THIN_IDS and 2 * thin > len(ids):
         raise DataError(
             f"{path}: {len(ids)} ids, {thin} of them nowhere 3 pixels wide: an anti-aliased mask?"
             " Save it without soft edges, as a palette PNG"
@@ -197,20 +235,21 @@ def _refuse_soft_edges(path: Path | str, labels: NDArray[np.uint8]) -> None:
 
 
 def _from_colours(path: Path | str, image: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Translate the colours of an RGB mask to ids."""
     codes = image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    found, pixel, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    if set(found.tolist()) <= {0, 0xFFFFFF}:
+    colours, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    if set(colours.tolist()) <= {0, 0xFFFFFF}:
         return np.where(codes, 255, 0).astype(np.int32)
-    # Some copies of the DAVIS palette have 191 where the formula gives 192.
+    # Some copies of the DAVIS palette have 191 in place of 192.
     table = palette().astype(int)
     index = {tuple(c): i for t in (np.where(table == 192, 191, table), table) for i, c in enumerate(t.tolist())}
-    ids = [index.get((code >> 16, code >> 8 & 255, code & 255), -1) for code in found.tolist()]
-    strange = np.array(ids) < 0
-    if strange.any():
-        worst = np.where(strange, counts, 0).argmax()
-        more = f" ({strange.sum()} such colours)" if strange.sum() > 1 else ""
+    ids = [index.get((code >> 16, code >> 8 & 255, code & 255), -1) for code in colours.tolist()]
+    unknown = np.array(ids) < 0
+    if unknown.any():
+        worst = np.where(unknown, counts, 0).argmax()
+        more = f" ({unknown.sum()} such colours)" if unknown.sum() > 1 else ""
         raise DataError(
-            f"{path}: colour {image[codes == found[worst]][0].tolist()} on {counts[worst]} pixels is not in the"
+            f"{path}: colour {image[codes == colours[worst]][0].tolist()} on {counts[worst]} pixels is not in the"
             f" DAVIS palette{more}; paint one object white on black, or save a palette PNG"
         )
-    return np.array(ids, np.int32)[pixel].reshape(codes.shape)
+    return np.array(ids, np.int32)[inverse].reshape(codes.shape)

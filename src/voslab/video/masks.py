@@ -13,16 +13,20 @@ from voslab.video.images import image_files, read_mask
 
 
 class MaskFiles(Mapping[int, NDArray[np.int32]]):
-    """Label maps (H W) by presentation index, each read from its file when it is asked for, so that many fit.
+    """Label maps H W by presentation index, each read from its file on access.
+
+    Args:
+        files: mask file by presentation index.
+        size: H, W of the video; None: the size of the first mask that is read.
 
     Raises:
-        DataError: on access, for a file that `read_mask` refuses or whose size is not the video's, or the first one's.
+        DataError: on access, if `read_mask` raises it or a mask has another size.
     """
 
     def __init__(self, files: Mapping[int, Path], size: tuple[int, int] | None = None) -> None:
         self._files = dict(sorted(files.items()))
         self._size: tuple[int, ...] | None = size
-        self._of = "the ones before" if size is None else "the video"
+        self._size_of = "the ones before" if size is None else "the video"
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         labels = read_mask(self._files[index])
@@ -30,7 +34,7 @@ class MaskFiles(Mapping[int, NDArray[np.int32]]):
         if labels.shape != self._size:
             (height, width), (first_height, first_width) = labels.shape, self._size
             raise DataError(
-                f"{self._files[index]}: the mask is {width} x {height}, {self._of} {first_width} x {first_height}"
+                f"{self._files[index]}: the mask is {width} x {height}, {self._size_of} {first_width} x {first_height}"
             )
         return labels
 
@@ -47,18 +51,22 @@ def read_masks(
     names: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
 ) -> MaskFiles:
-    """Find the given masks, by presentation index, in the order of the frames.
+    """Find the mask files of a video.
 
     Args:
-        path: one mask file, taken for frame 0, or a folder of masks. Each is named as the image it belongs to (if the
-            video is a folder of images), or by the number of its frame, from 0 (`00012.png` or `12.png`).
-        count: number of frames, where it is known for sure; a mask behind the end is then an error.
-        names: stems of the video's images (`Video.names`). If one of them is a number, masks must go by these names, or
-            by their numbers, as `00005` need not be frame 5.
-        size: H, W of the video, which every mask has to have.
+        path: mask file of frame 0, or a folder of masks. A mask has the name of its image if the video is a folder of
+            images, or else the number of its frame, from 0 (`00012.png` or `12.png`).
+        count: exact number of frames; None if it is not known.
+        names: stems of the video's images (`Video.names`). If some are numbers, masks are matched by these numbers,
+            because `00005` need not be frame 5.
+        size: H, W of the video; every mask must have it.
+
+    Returns:
+        label maps by presentation index, in the order of the frames.
 
     Raises:
-        DataError: a missing path, an empty folder, a name that fits no frame or the same frame as another.
+        DataError: if the path does not exist, the folder has no image, a mask matches no frame, or two masks match
+            the same frame.
     """
     path = Path(path)
     if not path.is_dir():

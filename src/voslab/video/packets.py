@@ -17,22 +17,30 @@ from numpy.typing import NDArray
 
 from voslab.core import VideoError
 from voslab.video.decode import BOUNDS, damage_at, read_header, readable, to_image
-from voslab.video.h264.nal import HeaderReader, Slice, has_b_pictures
+from voslab.video.h264.nal import HeaderReader, Slice, has_b_vop
 
 _log = logging.getLogger(__name__)
 _PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
 _TYPES = {1: "I", 2: "P", 3: "B"}
 _REORDERED = 18
-"""No H.264 decoder holds more than 16 frames back: where more wait for one, it is lost."""
+"""Maximum number of frames that wait for a packet's frame. H.264 decoders delay at most 16 frames."""
 
 
 class NoVectorsError(VideoError):
-    """A sound video whose codec or coding gives no motion vectors that can be trusted; transcode it."""
+    """An intact video whose codec or coding provides no reliable motion vectors; it can be transcoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrame:
-    """A decoded frame, free of the decoder's memory."""
+    """A decoded frame, copied from the decoder's memory.
+
+    Attributes:
+        index: presentation index.
+        type: `"I"`, `"P"` or `"B"`.
+        image: H W 3, RGB.
+        luma: H W.
+        vectors: motion vectors of libavcodec, a structured array; None if the frame has none.
+    """
 
     index: int
     type: str
@@ -43,27 +51,43 @@ class DecodedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet: its slice headers (none for other codecs than H.264), and its frame if that is shown."""
+    """A packet with its frame.
+
+    Attributes:
+        slices: slice headers; empty for codecs other than H.264.
+        decoded: the frame; None if it is not shown.
+    """
 
     slices: tuple[Slice, ...]
     decoded: DecodedFrame | None
 
 
 def read_packets(path: Path) -> Iterator[Packet]:
-    """Each packet with its frame, as soon as all before it have come. Damage is raised behind what came before it."""
+    """Yield each packet with its frame in decoding order.
+
+    Args:
+        path: a video file.
+
+    Yields:
+        packets, each as soon as its frame and all earlier ones are decoded.
+
+    Raises:
+        NoVectorsError: if the video has no reliable motion vectors.
+        VideoError: if the file is damaged; the packets before the damage are yielded first.
+    """
     slices: dict[int, tuple[Slice, ...]] = {}
     waiting: dict[int, DecodedFrame] = {}
     following, damage = 0, None
-    packets = _decoded(path)
+    packets = _decode_packets(path)
     while True:
         ended = False
         try:
-            order, found, shown = next(packets)
-            if found is not None:
-                slices[order] = found
-            if any(number < following or number in waiting for number in shown):
-                raise NoVectorsError(f"{path}: frame {min(p.index for p in shown.values())} has no packet of its own")
-            waiting |= shown
+            order, headers, frames = next(packets)
+            if headers is not None:
+                slices[order] = headers
+            if any(number < following or number in waiting for number in frames):
+                raise NoVectorsError(f"{path}: frame {min(p.index for p in frames.values())} has no packet of its own")
+            waiting |= frames
         except StopIteration:
             ended = True
         except VideoError as error:
@@ -77,8 +101,8 @@ def read_packets(path: Path) -> Iterator[Packet]:
             return
 
 
-def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
-    """Each packet's number and slices (None: no frame), and the frames, by packet, that it brought out."""
+def _decode_packets(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
+    """Yield each packet's number, its slices (None: no frame), and the frames that the decoder output, by packet."""
     header, reformatter = read_header(path), VideoReformatter()
     index, size, last = 0, None, None
     with readable(path) as (container, stream):
@@ -89,25 +113,25 @@ def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[i
             last = max((time for time in (last, seconds) if time is not None), default=None)
             with damage_at(path, index):
                 frames = stream.codec_context.decode(packet)
-            shown = {}
+            output = {}
             for frame in frames:
                 with damage_at(path, index):
-                    number, picture = _decode_frame(path, frame, index, reformatter)
-                if number in shown or number > order:
+                    number, decoded = _decode_frame(path, frame, index, reformatter)
+                if number in output or number > order:
                     raise NoVectorsError(f"{path}: frame {index} does not come from one packet")
-                height, width = picture.luma.shape
+                height, width = decoded.luma.shape
                 size = size or (height, width)
                 if size != (height, width):
                     raise VideoError(
                         f"{path}: frame {index} is {width} x {height}, the frames before are {size[1]} x {size[0]}"
                     )
-                shown[number] = picture
+                output[number] = decoded
                 index += 1
-            yield order, slices, shown
+            yield order, slices, output
     if index == 0:
         raise VideoError(f"{path}: no frame can be decoded; damaged, or empty")
-    if order < header.promised:
-        raise VideoError(f"{path}: damaged, only {index} of {header.promised} frames are there")
+    if order < header.declared_frames:
+        raise VideoError(f"{path}: damaged, only {index} of {header.declared_frames} frames are there")
     if missing := header.missing(index, last):
         _log.warning("%s: %s", path, missing)
 
@@ -115,9 +139,20 @@ def _decoded(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[i
 def numbered_packets(
     path: Path, container: InputContainer, stream: VideoStream
 ) -> Iterator[tuple[int, tuple[Slice, ...] | None, av.Packet | None, float | None]]:
-    """Packets whose time stamps are their numbers in decoding order, and the seconds that these stamps were before.
+    """Demux a stream and replace the time stamps of its packets by their numbers in decoding order.
 
-    At last comes None, which empties the decoder.
+    Args:
+        path: file to name in errors.
+        container: the open file.
+        stream: its video stream.
+
+    Yields:
+        number of the packet, its slice headers (None: no frame), the packet, and its original time stamp in seconds.
+        The last packet is None, which flushes the decoder.
+
+    Raises:
+        NoVectorsError: if the video has no reliable motion vectors.
+        VideoError: if the file is damaged.
     """
     context, order = stream.codec_context, -1
     if context.name not in {"h264", "mpeg4"}:
@@ -135,35 +170,36 @@ def numbered_packets(
         with damage_at(path, order + 1):
             content = bytes(packet)
             slices = reader.slices(content) if reader else ()
-        if reader is None and has_b_pictures(content):
-            raise NoVectorsError(f"{path}: no motion vectors are known of B-frames in MPEG-4 part 2")
-        for sequence in reader.sequences.values() if reader else ():
+        if reader is None and has_b_vop(content):
+            raise NoVectorsError(f"{path}: motion vectors of B-frames in MPEG-4 part 2 are not supported")
+        for sequence in reader.sequence_sets.values() if reader else ():
             if not sequence.progressive:
-                raise NoVectorsError(f"{path}: it may be interlaced, which motion vectors are not read of")
+                raise NoVectorsError(f"{path}: motion vectors of video that may be interlaced are not supported")
             if any(sequence.crop):
                 raise NoVectorsError(f"{path}: it is cropped at the top or the left")
             if sequence.depth > 8:
-                raise NoVectorsError(f"{path}: motion vectors are read of 8-bit YUV only, not of {sequence.depth} bits")
-        pictured = bool(slices) or reader is None
-        order += pictured
+                raise NoVectorsError(f"{path}: motion vectors need 8-bit YUV, this video has {sequence.depth} bits")
+        has_frame = bool(slices) or reader is None
+        order += has_frame
         stamp = packet.dts if packet.pts is None else packet.pts
         seconds = None if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
         packet.pts = packet.dts = max(order, 0)
-        yield order, slices if pictured else None, packet, seconds
+        yield order, slices if has_frame else None, packet, seconds
 
 
 def _decode_frame(
     path: Path, frame: av.VideoFrame, index: int, reformatter: VideoReformatter
 ) -> tuple[int, DecodedFrame]:
+    """Check a frame of PyAV and copy it; returns the number of its packet and the frame."""
     kind = _TYPES.get(int(frame.pict_type))
     if frame.is_corrupt or frame.pts is None:
         raise VideoError(f"{path}: damaged, frame {index} is incomplete")
     if kind is None or frame.interlaced_frame:
         raise NoVectorsError(f"{path}: frame {index} is interlaced, or of a type without motion vectors")
     if frame.format.name not in _PLANAR:
-        raise NoVectorsError(f"{path}: motion vectors are read of 8-bit YUV only, not of {frame.format.name}")
+        raise NoVectorsError(f"{path}: motion vectors need 8-bit YUV, this video has {frame.format.name}")
     if "DISPLAYMATRIX" in frame.side_data:
-        raise NoVectorsError(f"{path}: it is turned or mirrored when shown")
+        raise NoVectorsError(f"{path}: it is rotated or mirrored for display")
     plane = frame.planes[0]
     luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
     vectors = frame.side_data.get("MOTION_VECTORS")

@@ -1,4 +1,4 @@
-"""Colours of object ids: the palette of Pascal VOC and DAVIS, continued above 255."""
+"""Maps object ids to colours: the palette of Pascal VOC and DAVIS, continued above 255."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-_SPREAD = 0x9E3779B1  # odd, near 2^32 over the golden ratio: neighbouring ids land far apart
+_HASH_FACTOR = 0x9E3779B1  # odd, close to 2^32 over the golden ratio, so that neighbouring ids get distant colours
 
 
 @cache
 def palette() -> NDArray[np.uint8]:
-    """The 256 colours, 256 3 uint8 RGB, read-only: bit 3k + c of an id is bit 7 - k of its channel c.
+    """Return the palette: bit 3k + c of an id is bit 7 - k of channel c of its colour.
+
+    Returns:
+        256 3 uint8, RGB, read-only.
 
     >>> palette()[[0, 1, 2, 9]].tolist()
     [[0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 0, 0]]
@@ -26,12 +29,19 @@ def palette() -> NDArray[np.uint8]:
 
 
 def colour(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Colours of non-negative ids, any shape -> the same shape + 3, uint8 RGB.
+    """Look up the colours of ids.
 
-    Ids above 255 get odd channel values, which the palette never has; any 2^21 of them in a row are all different.
+    Ids above 255 get odd channel values, which the palette does not contain. Any 2^21 consecutive ids have different
+    colours.
+
+    Args:
+        ids: non-negative ids of any shape.
+
+    Returns:
+        the shape of `ids` + 3, uint8, RGB.
     """
-    known: NDArray[np.uint8] = palette().take(np.minimum(ids, 255), axis=0)
+    table: NDArray[np.uint8] = palette().take(np.minimum(ids, 255), axis=0)
     if ids.max(initial=0) < 256:
-        return known
-    spread = ids.astype(np.int64)[..., None] * _SPREAD >> np.array([14, 7, 0]) & 127
-    return np.where((ids < 256)[..., None], known, (2 * spread + 1).astype(np.uint8))
+        return table
+    hashed = ids.astype(np.int64)[..., None] * _HASH_FACTOR >> np.array([14, 7, 0]) & 127
+    return np.where((ids < 256)[..., None], table, (2 * hashed + 1).astype(np.uint8))

@@ -19,21 +19,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Video:
-    """A source of frames. Each iteration starts anew, decodes lazily and holds no more than the codec's own delay.
+    """Source of frames: a video file or a folder of images.
 
-    Iterating yields `RawFrame`s in presentation order, all of one size, without codec side data. At its end a warning
-    counts the frames that are missing, and those of which the decoder had to guess a part; once per video.
+    Iteration yields `RawFrame`s in presentation order, all of one size, without codec data. Each iteration starts at
+    the first frame and decodes lazily; no more frames are in memory than the codec delays. The first complete
+    iteration logs a warning with the numbers of missing and of partly concealed frames.
 
     Attributes:
         path: the file or folder.
         size: H, W of every frame, upright.
         rate: frames per second; the average where it varies, 24 for folders.
-        count: number of frames, exact for folders; the container's word, or an estimate, for files.
-        names: the files' stems for folders, None for files.
+        count: number of frames: exact for folders, declared or estimated for files, None if unknown.
+        names: stems of the image files of a folder; None for video files.
+        decode: starts an iteration.
 
     Raises:
-        VideoError: while iterating, after the frames before the damage.
-        DataError: while iterating a folder: a damaged image, or one of another size.
+        VideoError: during iteration, if the file is damaged; the frames before the damage are yielded first.
+        DataError: during iteration of a folder, if an image is damaged or has another size.
     """
 
     path: Path
@@ -48,13 +50,17 @@ class Video:
 
 
 def open_video(path: Path | str) -> Video:
-    """Open a video file (mp4, mov, mkv, webm, avi, …) or a folder of images (in natural order of their names).
+    """Open a video file or a folder of images, and decode the first frame.
 
-    The first frame is decoded to learn the size.
+    Args:
+        path: a video file (mp4, mov, mkv, webm, avi, …), or a folder of images, read in natural order of the names.
+
+    Returns:
+        the source of frames.
 
     Raises:
-        VideoError: no such path, not a video, or no frame in it can be decoded.
-        DataError: a folder without images, with two images of one stem, or with a damaged first image.
+        VideoError: if the path does not exist, is not a video, or no frame can be decoded.
+        DataError: if a folder has no images, two images with the same stem, or a damaged first image.
     """
     path = Path(path)
     return _open_folder(path) if path.is_dir() else _open_file(path)
@@ -67,12 +73,12 @@ def _open_file(path: Path) -> Video:
     def decode() -> Iterator[RawFrame]:
         reformatter = VideoReformatter()
         index, size = -1, None
-        guessed: list[int] = []
+        concealed: list[int] = []
         last: float | None = None
         for index, frame in enumerate(decoded_frames(path)):
             last = frame.time if last is None or frame.time is None else max(last, frame.time)
             if frame.is_corrupt:
-                guessed.append(index)
+                concealed.append(index)
             with damage_at(path, index):
                 image = to_image(frame, reformatter)
             size = size or image.shape[:2]
@@ -84,14 +90,14 @@ def _open_file(path: Path) -> Video:
         if missing := header.missing(index + 1, last):
             warned.append(index)
             _log.warning("%s: %s", path, missing)
-        if guessed:
+        if concealed:
             warned.append(index)
             _log.warning(
                 "%s: damaged, parts of %d of %d frames are guesses (the first is frame %d)",
                 path,
-                len(guessed),
+                len(concealed),
                 index + 1,
-                guessed[0],
+                concealed[0],
             )
 
     height, width = next(decode()).image.shape[:2]
@@ -114,5 +120,5 @@ def _open_folder(folder: Path) -> Video:
 
 
 def _by(size: tuple[int, ...]) -> str:
-    """Width x height, as people say it."""
+    """Format H, W as width x height."""
     return f"{size[1]} x {size[0]}"

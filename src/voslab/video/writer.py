@@ -23,11 +23,15 @@ from voslab.video.palette import colour, palette
 
 
 def write_mask(path: Path | str, ids: NDArray[np.integer]) -> None:
-    """Write a label map (H W) as PNG, atomically: with the DAVIS palette up to id 255, as 16-bit grey up to 65535.
+    """Write a label map as PNG, atomically: with the DAVIS palette up to id 255, as 16-bit grey up to 65535.
+
+    Args:
+        path: file to write.
+        ids: H W, 0 for background.
 
     Raises:
-        DataError: a negative id, or one above 65535.
-        WriteError: the file cannot be written.
+        DataError: if an id is negative or above 65535.
+        WriteError: if the file cannot be written.
     """
     low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
     if low < 0 or high > 65535:
@@ -40,7 +44,7 @@ def write_mask(path: Path | str, ids: NDArray[np.integer]) -> None:
 
 
 def overlay(image: NDArray[np.uint8], ids: NDArray[np.integer], alpha: float = 0.5) -> NDArray[np.uint8]:
-    """Draw objects over a picture: their colours inside, mixed with weight `alpha`, and a white line at their edge.
+    """Draw objects over an image: blended colours inside, and a white line along the edge.
 
     Args:
         image: H W 3, RGB; not changed.
@@ -48,7 +52,7 @@ def overlay(image: NDArray[np.uint8], ids: NDArray[np.integer], alpha: float = 0
         alpha: weight of the colours, 0 to 1. The line is always opaque.
 
     Returns:
-        a new H W 3 frame.
+        a new image H W 3.
     """
     inside = ids != 0
     mixed = cv2.addWeighted(image, 1 - alpha, colour(ids), alpha, 0)
@@ -64,20 +68,25 @@ def overlay(image: NDArray[np.uint8], ids: NDArray[np.integer], alpha: float = 0
 
 
 class VideoWriter:
-    """Writes an H.264 mp4 (yuv420p, index in front); a context manager.
+    """Context manager that writes an H.264 mp4 (yuv420p, index at the start).
 
-    The file appears under its name when the block ends well; after an error nothing is left of it. An odd height or
-    width is padded to even by repeating the last row or column, as yuv420p knows no odd sizes.
+    The file appears under its name when the block ends without an error; after an error it is removed. An odd height
+    or width is padded to even by repeating the last row or column, because yuv420p has no odd sizes.
+
+    Args:
+        path: file to write.
+        rate: frames per second, stored exactly.
+        size: H, W of every frame.
+        options: options of libx264.
 
     Raises:
-        WriteError: on entry, `write` or exit: unwritable, full disk, codec failure, a frame of another size, or no
-            frame at all.
+        WriteError: on entry, in `write` or on exit, if the file cannot be written, the disk is full, the codec fails,
+            a frame has another size, or there is no frame.
     """
 
     def __init__(
         self, path: Path | str, rate: Fraction | int, size: tuple[int, int], options: dict[str, str] | None = None
     ) -> None:
-        """`rate` in frames per second, kept exactly; `size` is H, W of every frame; `options` of libx264."""
         self._path, self._rate, self._size = Path(path), Fraction(rate), size
         self._encoder = _encoder(self._path, self._rate, size, options or {"preset": "veryfast", "crf": "18"})
         self._reformatter = VideoReformatter()
@@ -88,7 +97,11 @@ class VideoWriter:
         return self
 
     def write(self, image: NDArray[np.uint8]) -> None:
-        """Append a frame, H W 3 RGB."""
+        """Append a frame H W 3, RGB.
+
+        Raises:
+            WriteError: see `VideoWriter`.
+        """
         height, width = self._size
         if image.shape != (height, width, 3):
             raise WriteError(f"{self._path}: frame {self._written} has shape {image.shape}, not {(height, width, 3)}")
@@ -111,12 +124,12 @@ class VideoWriter:
         if kind is None and self._written:
             self._encoder.__exit__(None, None, None)
             return
-        # The block's own error passes by: `atomic_path` would take an OSError in there for a failure to write.
-        nothing = WriteError(f"{self._path}: no picture was written")
+        # The error of the block is not passed on, because `atomic_path` would report an OSError as a failed write.
+        no_frame = WriteError(f"{self._path}: no frame was written")
         with suppress(WriteError):
-            self._encoder.__exit__(WriteError, nothing, None)
+            self._encoder.__exit__(WriteError, no_frame, None)
         if kind is None:
-            raise nothing
+            raise no_frame
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.video.clips import encode, moving_square
-from voslab.video.h264.nal import HeaderReader, Slice, has_b_pictures, units
+from voslab.video.h264.nal import HeaderReader, Slice, has_b_vop, nal_units
 from voslab.video.h264.parameter_sets import Bits
 
 IMAGES = moving_square(20)
@@ -42,9 +42,9 @@ def test_bits_and_numbers() -> None:
 def test_units_by_length_and_by_start_code() -> None:
     parts = [b"\x67abc", b"\x68d", b"\x65" + bytes(range(5, 40))]
     by_length = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    assert list(units(by_length, 4)) == parts
-    assert list(units(b"\0" + b"".join(b"\0\0\1" + part for part in parts), 0)) == parts
-    assert list(units(b"", 4)) == list(units(b"", 0)) == []
+    assert list(nal_units(by_length, 4)) == parts
+    assert list(nal_units(b"\0" + b"".join(b"\0\0\1" + part for part in parts), 0)) == parts
+    assert list(nal_units(b"", 4)) == list(nal_units(b"", 0)) == []
 
 
 SETTINGS = {
@@ -105,5 +105,5 @@ def test_b_pictures_of_mpeg4(tmp_path: Path) -> None:
     for count in (0, 2):
         path = encode(tmp_path / f"{count}.avi", IMAGES, "mpeg4", bf=str(count))
         with av.open(str(path)) as container:
-            kinds = [has_b_pictures(bytes(packet)) for packet in container.demux(video=0) if packet.size]
+            kinds = [has_b_vop(bytes(packet)) for packet in container.demux(video=0) if packet.size]
         assert any(kinds) == bool(count)

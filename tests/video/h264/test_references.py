@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from voslab.video.h264.nal import Slice
-from voslab.video.h264.references import HIDDEN, Buffer, Reference, after, fill_frame_num_gaps, reference_lists
+from voslab.video.h264.references import (
+    HIDDEN,
+    Buffer,
+    Reference,
+    fill_frame_num_gaps,
+    mark_references,
+    reference_lists,
+)
 
 SLICE = Slice("P", True, False, 0, 16, 3, (3, 0), ((), ()), None, False, False)
 
@@ -63,10 +70,12 @@ def test_slices_are_joined() -> None:
 def test_the_window_slides() -> None:
     buffer = Buffer()
     for index in range(6):
-        buffer = after(buffer, replace(SLICE, frame_number=index % 4, max_frame_number=4, idr=index == 0), index)
+        buffer = mark_references(
+            buffer, replace(SLICE, frame_number=index % 4, max_frame_number=4, idr=index == 0), index
+        )
     assert buffer.indices() == {3, 4, 5}
-    assert after(buffer, replace(SLICE, reference=False), 6) == buffer
-    assert after(buffer, replace(SLICE, idr=True, long_term=True), 7) == Buffer((Reference(7, 0, 0),), 0)
+    assert mark_references(buffer, replace(SLICE, reference=False), 6) == buffer
+    assert mark_references(buffer, replace(SLICE, idr=True, long_term=True), 7) == Buffer((Reference(7, 0, 0),), 0)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,7 @@ def test_the_window_slides() -> None:
 )
 def test_marks_are_carried_out(marks: tuple[tuple[int, ...], ...], kept: set[int]) -> None:
     buffer = Buffer(short((0, 0), (4, 1), (2, 2)), 2)
-    found = after(buffer, replace(SLICE, frame_number=3, max_references=4, marks=marks), 9)
+    found = mark_references(buffer, replace(SLICE, frame_number=3, max_references=4, marks=marks), 9)
     assert found.indices() == kept
     assert {r.index for r in found.references if r.long_term is not None} <= {0, 4, 9}
     assert found.number == (0 if (5,) in marks else 3)

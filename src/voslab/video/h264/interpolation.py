@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from voslab.video.motion.rasterise import QUARTERS
 
 _MARGIN = 24
-"""Rows and columns around a picture: a cell and the reach of the filter; behind them everything is the border."""
+"""Rows and columns of padding: enough for a cell and the reach of the filter."""
 
 _REACH = 3
-"""Of the filter, with the pixel at one side."""
-_FEW = 3
-"""Below this number of cells, only the cells are filtered and not the whole plane."""
+"""Number of pixels that the filter reads on each side of a position."""
+_CELLS_COST = 3
+"""Cost of filtering a pixel of separate cells, relative to filtering a pixel of the whole frame."""
 
-# Which two of the planes below (with an offset x, y) make each quarter-pel phase; ITU-T H.264, table 8-12, G b h j.
+# Quarter-pel positions as means of two samples with offsets x, y; ITU-T H.264, table 8-12, samples G, b, h, j.
 _G, _B, _H, _J = range(4)
 _BASE = {(0, 0): _G, (2, 0): _B, (0, 2): _H, (2, 2): _J}
 _MEANS = {
@@ -39,21 +39,33 @@ _MEANS = {
 
 
 class Interpolated:
-    """A luma frame (H W, uint8) that can be read at quarter pixels, with its border continued outwards.
+    """Luma of a frame that can be read at quarter-pel positions. Positions outside repeat the border.
 
-    `taps` 6 is the filter of H.264, 2 the bilinear one of MPEG-4 part 2.
+    Args:
+        luma: H W, uint8.
+        taps: length of the filter: 6 for H.264, 2 (bilinear) for MPEG-4 part 2.
     """
 
     def __init__(self, luma: NDArray[np.uint8], taps: int = 6) -> None:
         self._size, self._taps = luma.shape, taps
-        self._whole = np.pad(luma, _MARGIN, "edge")
+        self._padded = np.pad(luma, _MARGIN, "edge")
         self._phases: NDArray[np.uint8] | None = None
         self._half: NDArray[np.float32] | None = None
 
     def cells(
         self, side: int, top: NDArray[np.intp], left: NDArray[np.intp], motion: NDArray[np.int16]
     ) -> NDArray[np.uint8]:
-        """Cells at rows `top` and columns `left` (n), displaced by `motion` (n 2, quarter pixels), as n `side`²."""
+        """Read displaced square cells.
+
+        Args:
+            side: height and width of a cell in pixels.
+            top: n, first row of each cell.
+            left: n, first column of each cell.
+            motion: n 2, displacement (x, y) in quarter pixels.
+
+        Returns:
+            n side², uint8.
+        """
         height, width = self._size
         x, y = left * QUARTERS + motion[:, 0], top * QUARTERS + motion[:, 1]
         low, reach = _REACH + 1 - _MARGIN, _MARGIN - _REACH - 1 - side
@@ -61,55 +73,70 @@ class Interpolated:
         column = np.clip(x >> 2, low, width + reach) + _MARGIN
         phase = QUARTERS * (y & 3) + (x & 3)
         if self._phases is None:
-            between = phase.nonzero()[0]
-            if len(between) * (side + 2 * _REACH) ** 2 * _FEW < self._whole.size:
-                return self._few(side, row, column, phase, between)
-            self._phases = _at_phases(self._whole, self._taps)
+            (fractional,) = phase.nonzero()
+            if len(fractional) * (side + 2 * _REACH) ** 2 * _CELLS_COST < self._padded.size:
+                return self._interpolate_cells(side, row, column, phase, fractional)
+            self._phases = _interpolate(self._padded, self._taps)
         windows = sliding_window_view(self._phases, (side, side), axis=(1, 2))
-        found: NDArray[np.uint8] = windows[phase, row, column].reshape(len(top), -1)
-        return found
+        values: NDArray[np.uint8] = windows[phase, row, column].reshape(len(top), -1)
+        return values
 
     def halved(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The frame at half its size, bilinear, at places H W in it: close, and many times cheaper."""
+        """Read the frame at half its resolution with bilinear interpolation, an approximation of `cells`.
+
+        Args:
+            x: h w, columns in pixels of the half resolution.
+            y: h w, rows.
+
+        Returns:
+            h w, float32.
+        """
         if self._half is None:
-            self._half = halved(self._whole[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
+            self._half = halved(self._padded[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
         return np.asarray(cv2.remap(self._half, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
-    def _few(
+    def _interpolate_cells(
         self,
         side: int,
         row: NDArray[np.intp],
         column: NDArray[np.intp],
         phase: NDArray[np.intp],
-        between: NDArray[np.intp],
+        fractional: NDArray[np.intp],
     ) -> NDArray[np.uint8]:
-        """The same without filtering the whole picture: `between` are the cells that need the filter."""
-        windows = sliding_window_view(self._whole, (side, side))
-        found = windows[row, column]
-        if len(between):
+        """Read cells by filtering a patch around each of those (`fractional`) that are not at full pixels."""
+        windows = sliding_window_view(self._padded, (side, side))
+        values = windows[row, column]
+        if len(fractional):
             patch, inner = side + 2 * _REACH, slice(_REACH, _REACH + side)
-            patches = sliding_window_view(self._whole, (patch, patch))
-            around = patches[row[between] - _REACH, column[between] - _REACH]
-            found[between] = _at_phases(around, self._taps)[phase[between], np.arange(len(between)), inner, inner]
-        return found.reshape(len(row), -1)
+            patches = sliding_window_view(self._padded, (patch, patch))
+            phases = _interpolate(patches[row[fractional] - _REACH, column[fractional] - _REACH], self._taps)
+            values[fractional] = phases[phase[fractional], np.arange(len(fractional)), inner, inner]
+        return values.reshape(len(row), -1)
 
 
 def halved(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Means of 2 x 2 pixels; an odd last row or column counts twice."""
+    """Average 2 x 2 pixels; an odd last row or column is repeated.
+
+    Args:
+        luma: H W.
+
+    Returns:
+        H/2 W/2, rounded up, float32.
+    """
     height, width = luma.shape
     even = np.pad(luma, ((0, height % 2), (0, width % 2)), "edge") if height % 2 or width % 2 else luma
     small = cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32)
 
 
-def _at_phases(whole: NDArray[np.uint8], taps: int) -> NDArray[np.uint8]:
-    """Frames … H W as 16 … H W: one for every quarter-pel phase, 4 y + x."""
+def _interpolate(luma: NDArray[np.uint8], taps: int) -> NDArray[np.uint8]:
+    """Interpolate … H W to 16 … H W: one image for each quarter-pel phase 4 y + x."""
     bits = {6: 5, 2: 1}[taps]
-    wide = whole.astype(np.int16)
-    across, down = _filtered(wide, taps), _filtered(wide.swapaxes(-1, -2), taps).swapaxes(-1, -2)
-    centre = _filtered(across.astype(np.int32).swapaxes(-1, -2), taps).swapaxes(-1, -2)
-    base = (whole, _rounded(across, bits), _rounded(down, bits), _rounded(centre, 2 * bits))
-    phases = np.empty((QUARTERS**2, *whole.shape), np.uint8)
+    values = luma.astype(np.int16)
+    b, h = _filter_half(values, taps), _filter_half(values.swapaxes(-1, -2), taps).swapaxes(-1, -2)
+    j = _filter_half(b.astype(np.int32).swapaxes(-1, -2), taps).swapaxes(-1, -2)
+    base = (luma, _rounded(b, bits), _rounded(h, bits), _rounded(j, 2 * bits))
+    phases = np.empty((QUARTERS**2, *luma.shape), np.uint8)
     for y, x in product(range(QUARTERS), repeat=2):
         target = phases[QUARTERS * y + x]
         if (x, y) in _BASE:
@@ -119,23 +146,23 @@ def _at_phases(whole: NDArray[np.uint8], taps: int) -> NDArray[np.uint8]:
                 np.roll(base[plane], (-below, -right), (-2, -1)) if right or below else base[plane]
                 for plane, right, below in _MEANS[x, y]
             )
-            # The mean of two bytes, rounded up, without leaving bytes.
+            # Mean of two bytes, rounded up, in 8-bit arithmetic.
             np.bitwise_xor(first, second, out=target)
             target >>= 1
             np.subtract(first | second, target, out=target)
     return phases
 
 
-def _filtered(wide: NDArray[np.integer], taps: int) -> NDArray[np.integer]:
-    """Values half a pixel to the right of each, not rounded and not scaled; the outermost columns are not filled."""
-    half = wide[..., 2:-3] + wide[..., 3:-2]
+def _filter_half(values: NDArray[np.integer], taps: int) -> NDArray[np.integer]:
+    """Compute the unscaled samples half a pixel to the right of each value; the outermost columns are 0."""
+    half = values[..., 2:-3] + values[..., 3:-2]
     if taps == 6:
         half *= 20
-        half -= 5 * (wide[..., 1:-4] + wide[..., 4:-1])
-        half += wide[..., :-5] + wide[..., 5:]
-    found = np.zeros_like(wide)
-    found[..., 2:-3] = half
-    return found
+        half -= 5 * (values[..., 1:-4] + values[..., 4:-1])
+        half += values[..., :-5] + values[..., 5:]
+    samples = np.zeros_like(values)
+    samples[..., 2:-3] = half
+    return samples
 
 
 def _rounded(values: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:

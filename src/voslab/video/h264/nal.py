@@ -1,4 +1,4 @@
-"""Parses slice headers of an H.264 stream that determine its references (ITU-T H.264, clause 7.3)."""
+"""Parses the parts of H.264 slice headers that determine references (ITU-T H.264, clause 7.3)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from voslab.video.h264.parameter_sets import Bits, PictureParameters, SequenceParameters, read_picture, read_sequence
+from voslab.video.h264.parameter_sets import Bits, PictureParameterSet, SequenceParameterSet, read_pps, read_sps
 
 _HEADER_BYTES = 1024
-"""More than any slice header takes; the rest of a slice is not looked at."""
+"""Number of bytes of a slice that are parsed; headers are shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +18,17 @@ class Slice:
 
     Attributes:
         type: `"P"`, `"B"`, `"I"`, `"SP"` or `"SI"`.
-        reference: the frame is one that others may refer to (`nal_ref_idc` is not 0).
-        idr: it starts anew: nothing behind it refers to anything before it.
+        reference: whether other frames may refer to this one (`nal_ref_idc` is not 0).
+        idr: whether it belongs to an IDR picture: later frames do not refer to earlier ones.
         frame_number: `frame_num`, modulo `max_frame_number`.
-        max_references: size of the decoded picture buffer.
-        active: length of both lists.
-        changes: per list, the commands (operation, value) that reorder it.
-        marks: commands (operation, operands …) on the buffer; None for the sliding window.
-        long_term: an IDR picture is to be a long-term reference.
-        implicit: weights of a bi-prediction follow from the distances.
-        gaps: frames before it may be missing on purpose.
+        max_frame_number: `MaxFrameNum`.
+        max_references: `max_num_ref_frames`.
+        active: lengths of list 0 and list 1.
+        changes: per list, the modifications (`modification_of_pic_nums_idc`, value).
+        marks: operations (`memory_management_control_operation`, operands …); None for the sliding window.
+        long_term: `long_term_reference_flag` of an IDR picture.
+        implicit: whether the weights of bi-predictions follow from the distances (`weighted_bipred_idc` is 2).
+        gaps: whether the encoder may leave frame numbers out.
     """
 
     type: str
@@ -45,125 +46,147 @@ class Slice:
 
 
 class HeaderReader:
-    """Reads the packets of one stream in decoding order and keeps its parameter sets.
+    """Reads the slice headers of one stream in decoding order, and stores its parameter sets.
+
+    Args:
+        extradata: codec data of the container: an `avcC` record, Annex B, or nothing.
 
     Attributes:
-        sequences: sequence parameter sets by id.
-        pictures: picture parameter sets by id.
+        sequence_sets: sequence parameter sets by id.
+        picture_sets: picture parameter sets by id.
     """
 
     def __init__(self, extradata: bytes) -> None:
-        """`extradata`: of the codec; an `avcC` record, Annex B, or nothing."""
-        self.sequences: dict[int, SequenceParameters] = {}
-        self.pictures: dict[int, PictureParameters] = {}
+        self.sequence_sets: dict[int, SequenceParameterSet] = {}
+        self.picture_sets: dict[int, PictureParameterSet] = {}
         self._length_size = 0
         if extradata[:1] == b"\x01" and len(extradata) > 6:
             self._length_size = (extradata[4] & 3) + 1
             self._read(_parameter_sets(extradata))
         else:
-            self._read(units(extradata, 0))
+            self._read(nal_units(extradata, 0))
 
     def slices(self, packet: bytes) -> tuple[Slice, ...]:
-        """Headers of the slices in a packet. Raises `ValueError` for what cannot be a header."""
-        return tuple(self._read(units(packet, self._length_size)))
+        """Parse the headers of the slices in a packet.
 
-    def _read(self, found: Iterator[bytes]) -> list[Slice]:
+        Args:
+            packet: content of the packet.
+
+        Returns:
+            the headers, in order.
+
+        Raises:
+            ValueError: if a header is damaged.
+        """
+        return tuple(self._read(nal_units(packet, self._length_size)))
+
+    def _read(self, units: Iterator[bytes]) -> list[Slice]:
         slices = []
-        for unit in found:
-            kind = unit[0] & 31
-            if kind in {1, 5, 7, 8}:
+        for unit in units:
+            unit_type = unit[0] & 31
+            if unit_type in {1, 5, 7, 8}:
                 bits = Bits(unit[1:_HEADER_BYTES].replace(b"\0\0\3", b"\0\0"))
-                if kind == 7:
-                    identity, sequence = read_sequence(bits)
-                    self.sequences[identity] = sequence
-                elif kind == 8:
-                    identity, picture = read_picture(bits)
-                    self.pictures[identity] = picture
+                if unit_type == 7:
+                    identity, sps = read_sps(bits)
+                    self.sequence_sets[identity] = sps
+                elif unit_type == 8:
+                    identity, pps = read_pps(bits)
+                    self.picture_sets[identity] = pps
                 else:
-                    slices.append(self._slice(bits, unit[0] >> 5 & 3 > 0, kind == 5))
+                    slices.append(self._slice(bits, unit[0] >> 5 & 3 > 0, unit_type == 5))
         return slices
 
     def _slice(self, bits: Bits, reference: bool, idr: bool) -> Slice:
         bits.unsigned()
-        kind = ("P", "B", "I", "SP", "SI")[bits.unsigned() % 5]
-        picture = self.pictures.get(bits.unsigned())
-        sequence = self.sequences.get(picture.sequence) if picture else None
-        if picture is None or sequence is None:
+        slice_type = ("P", "B", "I", "SP", "SI")[bits.unsigned() % 5]
+        pps = self.picture_sets.get(bits.unsigned())
+        sps = self.sequence_sets.get(pps.sequence) if pps else None
+        if pps is None or sps is None:
             raise ValueError("a slice names a parameter set that was not sent")
-        bits(2 * sequence.separate_planes)
-        number = bits(sequence.frame_number_bits)
-        field = not sequence.progressive and bits() and bits() + 1
+        bits(2 * sps.separate_planes)
+        number = bits(sps.frame_number_bits)
+        field = not sps.progressive and bits() and bits() + 1
         if idr:
             bits.unsigned()
-        if sequence.order_type == 0:
-            bits(sequence.order_bits)
-            if picture.bottom_order and not field:
+        if sps.order_type == 0:
+            bits(sps.order_bits)
+            if pps.bottom_order and not field:
                 bits.signed()
-        elif sequence.order_type == 1 and not sequence.order_always_zero:
+        elif sps.order_type == 1 and not sps.order_always_zero:
             bits.signed()
-            if picture.bottom_order and not field:
+            if pps.bottom_order and not field:
                 bits.signed()
-        if picture.redundant:
+        if pps.redundant:
             bits.unsigned()
-        lists = {"P": 1, "SP": 1, "B": 2}.get(kind, 0)
-        if kind == "B":
+        lists = {"P": 1, "SP": 1, "B": 2}.get(slice_type, 0)
+        if slice_type == "B":
             bits()
-        active = picture.active
+        active = pps.active
         if lists and bits():
             active = (bits.unsigned() + 1, bits.unsigned() + 1 if lists == 2 else active[1])
         active = (active[0] if lists else 0, active[1] if lists == 2 else 0)
-        changes = tuple(_changes(bits) if lists > place and bits() else () for place in range(2))
-        if (lists == 1 and picture.weighted) or (lists == 2 and picture.weighted_pairs == 1):
-            _skip_weights(bits, active, sequence.chroma)
+        changes = tuple(_changes(bits) if lists > which and bits() else () for which in range(2))
+        if (lists == 1 and pps.weighted) or (lists == 2 and pps.weighted_pairs == 1):
+            _skip_weights(bits, active, sps.chroma)
         marks, long_term = _marks(bits, idr) if reference else (None, False)
         return Slice(
-            *(kind, reference, idr, number, 1 << sequence.frame_number_bits, sequence.max_references, active),
+            *(slice_type, reference, idr, number, 1 << sps.frame_number_bits, sps.max_references, active),
             changes=(changes[0], changes[1]),
             marks=marks,
             long_term=long_term,
-            implicit=lists == 2 and picture.weighted_pairs == 2,
-            gaps=sequence.gaps,
+            implicit=lists == 2 and pps.weighted_pairs == 2,
+            gaps=sps.gaps,
         )
 
 
-def units(data: bytes, length_size: int) -> Iterator[bytes]:
-    """Split a packet into its NAL units: by their lengths (of `length_size` bytes), or by start codes if that is 0."""
+def nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
+    """Split data into NAL units.
+
+    Args:
+        data: content of a packet or of extradata.
+        length_size: bytes of the length before each unit; 0: units are separated by start codes (Annex B).
+
+    Yields:
+        the units that are not empty.
+    """
     if not length_size:
         yield from filter(None, re.split(rb"\x00\x00\x01", data)[1:])
         return
-    at = 0
-    while at + length_size < len(data):
-        start = at + length_size
-        at = start + int.from_bytes(data[at:start], "big")
-        if at > start:
-            yield data[start:at]
+    end = 0
+    while end + length_size < len(data):
+        start = end + length_size
+        end = start + int.from_bytes(data[end:start], "big")
+        if end > start:
+            yield data[start:end]
 
 
-def has_b_pictures(packet: bytes) -> bool:
+def has_b_vop(packet: bytes) -> bool:
     """Whether a packet of MPEG-4 part 2 holds a B-VOP (ISO/IEC 14496-2, 6.2.5)."""
     return re.search(rb"\x00\x00\x01\xb6[\x80-\xbf]", packet) is not None
 
 
 def _parameter_sets(record: bytes) -> Iterator[bytes]:
-    """The units in an `avcC` record (ISO/IEC 14496-15, 5.3.3.1)."""
-    at = 5
+    """Yield the units of an `avcC` record (ISO/IEC 14496-15, 5.3.3.1)."""
+    offset = 5
     for mask in (31, 255):
-        count, at = record[at] & mask if at < len(record) else 0, at + 1
+        count, offset = record[offset] & mask if offset < len(record) else 0, offset + 1
         for _ in range(count):
-            size = int.from_bytes(record[at : at + 2], "big")
-            if unit := record[at + 2 : at + 2 + size]:
+            size = int.from_bytes(record[offset : offset + 2], "big")
+            if unit := record[offset + 2 : offset + 2 + size]:
                 yield unit
-            at += 2 + size
+            offset += 2 + size
 
 
 def _changes(bits: Bits) -> tuple[tuple[int, int], ...]:
-    found = []
+    """Parse `ref_pic_list_modification` of one list."""
+    changes = []
     while (operation := bits.unsigned()) != 3:
-        found.append((operation, bits.unsigned()))
-    return tuple(found)
+        changes.append((operation, bits.unsigned()))
+    return tuple(changes)
 
 
 def _skip_weights(bits: Bits, active: tuple[int, int], chroma: int) -> None:
+    """Skip `pred_weight_table`."""
     bits.unsigned()
     if chroma:
         bits.unsigned()
@@ -175,12 +198,13 @@ def _skip_weights(bits: Bits, active: tuple[int, int], chroma: int) -> None:
 
 
 def _marks(bits: Bits, idr: bool) -> tuple[tuple[tuple[int, ...], ...] | None, bool]:
+    """Parse `dec_ref_pic_marking`: the operations, and `long_term_reference_flag`."""
     if idr:
         bits()
         return None, bool(bits())
     if not bits():
         return None, False
-    found = []
+    marks = []
     while operation := bits.unsigned():
-        found.append((operation, *(bits.unsigned() for _ in range({3: 2, 5: 0}.get(operation, 1)))))
-    return tuple(found), False
+        marks.append((operation, *(bits.unsigned() for _ in range({3: 2, 5: 0}.get(operation, 1)))))
+    return tuple(marks), False

@@ -1,7 +1,7 @@
 """Estimates motion for intra blocks of B-frames.
 
-Intra blocks stand where the codec found no match that was worth its bits, often fast objects; masks that are propagated
-by vectors alone have holes there.
+The codec uses intra blocks where it finds no good match, often on fast objects. Masks that are propagated by vectors
+alone have holes there.
 """
 
 from __future__ import annotations
@@ -25,110 +25,123 @@ Fill = Literal["none", "nearest", "matched", "flow"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
 
 _WINDOW = 5
-"""Cells on a side within which a fit is judged."""
+"""Height and width in cells of the window over which matching errors are averaged."""
 
-_HELD = 40
-"""Frames; no B-frame refers further back."""
+_MAX_FRAMES = 40
+"""Number of frames in memory. No B-frame refers further back."""
 
 
-class _Held:
-    """Luma of the frames so far: on the grid of the fields of all that may be referred to, whole of key frames."""
+class _LumaCache:
+    """Luma of earlier frames: on the grid of the fields for all of them, at full resolution for key frames."""
 
     def __init__(self) -> None:
         self.small: dict[int, Tensor] = {}
         self.keys: dict[int, Luma] = {}
 
-    def add(self, frame: RawFrame, grid: tuple[int, int] | None, whole: bool) -> None:
+    def add(self, frame: RawFrame, grid: tuple[int, int] | None, full_resolution: bool) -> None:
         luma = luma_of(frame)
         if grid is not None:
-            self.small = dict([*self.small.items(), (frame.index, _small(luma, grid))][-_HELD:])
-        if whole and (frame.codec is None or frame.codec.type != "B"):
+            self.small = dict([*self.small.items(), (frame.index, _to_grid(luma, grid))][-_MAX_FRAMES:])
+        if full_resolution and (frame.codec is None or frame.codec.type != "B"):
             self.keys = dict(sorted(self.keys.items())[-2:]) | {frame.index: luma}
 
 
 def fill_intra_blocks(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
-    """Fill in motion for the intra blocks of B-frames; frames come in decode order.
+    """Fill in motion, references and residual of the intra blocks of B-frames.
 
-    `nearest` takes vectors and references of the nearest cell that has some; `matched` those of the nearest on any side
-    that fit the frame best; `flow` optical flow to the nearest key
-    frames around the frame. There, the residual is what they leave; elsewhere all stays as it is.
+    Args:
+        frames: frames in decode order.
+        fill: source of the motion. `none` leaves the frames unchanged. `nearest` copies the nearest cell that has
+            motion. `matched` copies the nearest cell in one of four directions, or in any, with the smallest residual.
+            `flow` computes optical flow to the nearest key frames.
+
+    Yields:
+        the frames; other blocks are unchanged.
     """
-    return iter(frames) if fill == "none" else _filled(frames, fill)
+    return iter(frames) if fill == "none" else _fill_frames(frames, fill)
 
 
-def _filled(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
-    held = _Held()
+def _fill_frames(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
+    lumas = _LumaCache()
     for frame in frames:
         codec = frame.codec
         if codec is None or codec.motion is None or codec.references is None:
-            held.add(frame, None, fill == "flow")
+            lumas.add(frame, None, fill == "flow")
             yield frame
             continue
         if codec.type == "B":
             holes = (codec.references < 0).all(1, keepdim=True)
             if holes.any() and (fill == "flow" or not holes.all()):
-                filled = _fill(frame, codec, holes, held, fill)
+                filled = _fill(frame, codec, holes, lumas, fill)
                 if codec.residual is not None:
-                    left = _left(frame, filled, held.small)
-                    filled = replace(filled, residual=torch.where(holes, left, codec.residual))
+                    residual = _residual(frame, filled, lumas.small)
+                    filled = replace(filled, residual=torch.where(holes, residual, codec.residual))
                 frame = replace(frame, codec=filled)
-        held.add(frame, _grid(codec.motion), fill == "flow")
+        lumas.add(frame, _grid(codec.motion), fill == "flow")
         yield frame
 
 
-def _fill(frame: RawFrame, codec: CodecData, holes: Tensor, held: _Held, fill: Fill) -> CodecData:
+def _fill(frame: RawFrame, codec: CodecData, holes: Tensor, lumas: _LumaCache, fill: Fill) -> CodecData:
     if fill == "nearest":
-        return _nearest(codec, holes)
+        return _fill_from_nearest(codec, holes)
     if fill == "matched":
-        return _matched(frame, codec, holes, held.small)
-    return _fill_from_flow(frame, codec, holes, held.keys)
+        return _fill_from_match(frame, codec, holes, lumas.small)
+    return _fill_from_flow(frame, codec, holes, lumas.keys)
 
 
-def _nearest(codec: CodecData, holes: Tensor) -> CodecData:
-    """With the motion of the nearest cell that has some."""
+def _fill_from_nearest(codec: CodecData, holes: Tensor) -> CodecData:
+    """Copy the motion of the nearest cell that has some."""
     missing = holes[0, 0].numpy().astype(np.uint8)
     _, labels = cv2.distanceTransformWithLabels(missing, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    # Labels number the cells that are there; which cell has which number is in the labels of those cells themselves.
-    there = np.flatnonzero(missing == 0)
-    place = np.zeros(int(labels.max()) + 1, np.int64)
-    place[np.asarray(labels).ravel()[there]] = there
-    return _taken(codec, place[np.asarray(labels)])
+    # OpenCV numbers the cells that have motion; the labels at these cells give the position of each number.
+    present = np.flatnonzero(missing == 0)
+    position = np.zeros(int(labels.max()) + 1, np.int64)
+    position[np.asarray(labels).ravel()[present]] = present
+    return _copy_cells(codec, position[np.asarray(labels)])
 
 
-def _matched(frame: RawFrame, codec: CodecData, holes: Tensor, lumas: dict[int, Tensor]) -> CodecData:
-    """Of the nearest cells around (all in all, and in each direction), with the motion whose luma fits best."""
-    candidates = [_nearest(codec, holes), *(_taken(codec, source) for source in _directions(~holes[0, 0].numpy()))]
+def _fill_from_match(frame: RawFrame, codec: CodecData, holes: Tensor, lumas: dict[int, Tensor]) -> CodecData:
+    """Copy the nearest cell, in any or in one of four directions, whose motion has the smallest residual."""
+    sources = _nearest_by_direction(~holes[0, 0].numpy())
+    candidates = [_fill_from_nearest(codec, holes), *(_copy_cells(codec, source) for source in sources)]
     errors = []
     for candidate in candidates:
-        left = _left(frame, candidate, lumas)
-        errors.append(F.avg_pool2d(left.abs(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False))
+        residual = _residual(frame, candidate, lumas)
+        errors.append(F.avg_pool2d(residual.abs(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False))
     best = torch.stack(errors).argmin(0)
     motion, references = codec.motion, codec.references
-    for place, candidate in enumerate(candidates):
-        here = holes & (best == place)
+    for number, candidate in enumerate(candidates):
+        selected = holes & (best == number)
         assert motion is not None
         assert references is not None
         assert candidate.motion is not None
         assert candidate.references is not None
-        motion = torch.where(here, candidate.motion, motion)
-        references = torch.where(here, candidate.references, references)
+        motion = torch.where(selected, candidate.motion, motion)
+        references = torch.where(selected, candidate.references, references)
     return replace(codec, motion=motion, references=references)
 
 
-def _directions(there: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-    """For each cell h w, flat, the nearest that is there on the left, on the right, above and below; else itself."""
-    own = np.arange(there.size).reshape(there.shape)
+def _nearest_by_direction(present: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+    """Find the nearest cell with motion to the left, to the right, above and below each cell.
+
+    Args:
+        present: h w, cells with motion.
+
+    Yields:
+        h w, flat indices, for each direction; the index of the cell itself where there is none.
+    """
+    own = np.arange(present.size).reshape(present.shape)
     for axis in (1, 0):
-        for turned in (slice(None), slice(None, None, -1)):
-            turn = (slice(None),) * axis + (turned,)
-            steps = np.arange(there.shape[axis]).reshape((-1,) if axis else (-1, 1))
-            last = np.maximum.accumulate(np.where(there[turn], steps, -1), axis=axis)
-            found = np.take_along_axis(own[turn], np.maximum(last, 0), axis=axis)
-            yield np.where(last >= 0, found, own[turn])[turn]
+        for step in (slice(None), slice(None, None, -1)):
+            flip = (slice(None),) * axis + (step,)
+            steps = np.arange(present.shape[axis]).reshape((-1,) if axis else (-1, 1))
+            last = np.maximum.accumulate(np.where(present[flip], steps, -1), axis=axis)
+            nearest = np.take_along_axis(own[flip], np.maximum(last, 0), axis=axis)
+            yield np.where(last >= 0, nearest, own[flip])[flip]
 
 
-def _taken(codec: CodecData, source: NDArray[np.int64]) -> CodecData:
-    """Motion and references of other cells, h w flat."""
+def _copy_cells(codec: CodecData, source: NDArray[np.int64]) -> CodecData:
+    """Copy motion and references to each cell from the cell with flat index `source` (h w)."""
     motion, references = codec.motion, codec.references
     assert motion is not None
     assert references is not None
@@ -141,11 +154,11 @@ def _taken(codec: CodecData, source: NDArray[np.int64]) -> CodecData:
 
 
 def _fill_from_flow(frame: RawFrame, codec: CodecData, holes: Tensor, keys: dict[int, Luma]) -> CodecData:
-    around = (
+    nearest = (
         max((index for index in keys if index < frame.index), default=-1),
         min((index for index in keys if index > frame.index), default=-1),
     )
-    flow = motion_from_flow(frame, codec, {index: keys[index] for index in around if index >= 0})
+    flow = motion_from_flow(frame, codec, {index: keys[index] for index in nearest if index >= 0})
     assert codec.motion is not None
     assert codec.references is not None
     assert flow.motion is not None
@@ -157,22 +170,22 @@ def _fill_from_flow(frame: RawFrame, codec: CodecData, holes: Tensor, keys: dict
     )
 
 
-def _left(frame: RawFrame, codec: CodecData, lumas: dict[int, Tensor]) -> Tensor:
-    """What motion compensation leaves on the grid, 1 1 h w; as much as can be where there is none."""
+def _residual(frame: RawFrame, codec: CodecData, lumas: dict[int, Tensor]) -> Tensor:
+    """Compute the residual on the grid, 1 1 h w; 1, the maximum, in cells without a reference."""
     assert codec.motion is not None
     grid = _grid(codec.motion)
-    own = _small(luma_of(frame), grid)
+    luma = _to_grid(luma_of(frame), grid)
     if not lumas:
-        return torch.ones_like(own)
+        return torch.ones_like(luma)
     assert codec.references is not None
     stride = 1 if frame.image.shape[0] == grid[0] else 4
     predicted, used = warp(lumas, codec.motion / stride, codec.references, "bilinear")
-    return torch.where(used, own - predicted, 1.0)
+    return torch.where(used, luma - predicted, 1.0)
 
 
 def _grid(field: Tensor) -> tuple[int, int]:
     return field.shape[-2], field.shape[-1]
 
 
-def _small(luma: Luma, grid: tuple[int, int]) -> Tensor:
+def _to_grid(luma: Luma, grid: tuple[int, int]) -> Tensor:
     return torch.from_numpy(on_grid(luma, grid).astype(np.float32) / np.float32(255))[None, None]

@@ -1,7 +1,4 @@
-"""Replaces the codec's motion with optical flow, for comparison (CoVOS, supplement, Table 4).
-
-Key frames keep what the codec says of them; of B-frames, type, frame and grid stay.
-"""
+"""Replaces the codec's motion of B-frames with optical flow, for comparison (CoVOS, supplement, Table 4)."""
 
 from __future__ import annotations
 
@@ -23,29 +20,42 @@ Luma = NDArray[np.uint8]
 
 
 def replace_motion(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
-    """Replace the motion of B-frames; frames come in decode order.
+    """Replace the motion of B-frames.
 
-    `codec` leaves them as they are. `flow` is dense optical flow (DIS) to the nearest key frames before and behind the
-    frame; the residual is what such flow leaves. `vectors_as_flow` takes vectors for a flow field, as CoViAR (Wu et al.
-    2018) does: one vector a pixel, stretched to the distance of the key frame before the frame as if everything moved
-    steadily, no motion where there is no vector; the residual stays the codec's.
+    Args:
+        frames: frames in decode order.
+        motion: source of the motion. `codec` leaves the frames unchanged. `flow` computes dense optical flow (DIS) to
+            the nearest key frames before and after the frame, and the residual of this flow. `vectors_as_flow` treats
+            the vectors as a flow field, as CoViAR (Wu et al. 2018) does: one vector per pixel, scaled linearly to the
+            distance of the previous key frame, zero where there is no vector; the residual is unchanged.
+
+    Yields:
+        the frames; key frames are unchanged.
     """
-    return iter(frames) if motion == "codec" else _changed(frames, motion)
+    return iter(frames) if motion == "codec" else _replace_motion(frames, motion)
 
 
 def optical_flow(frame: Luma, reference: Luma) -> NDArray[np.float32]:
-    """Dense inverse search, H W 2 (x, y): where in the reference each pixel of the frame is, less its position."""
+    """Compute dense optical flow with DIS (dense inverse search).
+
+    Args:
+        frame: H W.
+        reference: H W.
+
+    Returns:
+        H W 2, displacement (x, y) in pixels from the frame to the reference.
+    """
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found: NDArray[np.float32] = np.asarray(method.calc(frame, reference, None), np.float32)
-    return found
+    flow: NDArray[np.float32] = np.asarray(method.calc(frame, reference, None), np.float32)
+    return flow
 
 
-def _changed(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
+def _replace_motion(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
     keys: dict[int, Luma] = {}
     for frame in frames:
         codec = frame.codec
         if codec is None or codec.type != "B" or codec.motion is None:
-            # Of the key frames so far, two lie around any B-frame that still comes; open GOPs begin with a third.
+            # Later B-frames lie between the last two key frames. In an open GOP, a third one precedes them.
             keys = dict(sorted(keys.items())[-2:]) | {frame.index: luma_of(frame)}
             yield frame
             continue
@@ -58,62 +68,79 @@ def _changed(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
 
 
 def motion_from_flow(frame: RawFrame, codec: CodecData, references: dict[int, Luma]) -> CodecData:
-    """Side data of a B-frame, on the grid of `coded`, by flow to frames of these presentation indices."""
+    """Compute the codec data of a B-frame from optical flow.
+
+    Args:
+        frame: the B-frame.
+        codec: its codec data, which define the grid.
+        references: luma H W of at most one past and one future frame, by presentation index.
+
+    Returns:
+        motion, references and residual of the flow, on the same grid.
+    """
     assert codec.motion is not None
     grid = (codec.motion.shape[-2], codec.motion.shape[-1])
     luma = luma_of(frame)
     motion = np.zeros((4, *grid), np.float32)
-    named = np.full((2, *grid), -1, np.int32)
+    indices = np.full((2, *grid), -1, np.int32)
     predicted = np.zeros(luma.shape, np.float32)
     for index, reference in references.items():
-        place = int(index > frame.index)
+        which = int(index > frame.index)
         flow = optical_flow(luma, reference)
-        motion[2 * place : 2 * place + 2] = on_grid(flow, grid).transpose(2, 0, 1)
-        named[place] = index
-        predicted += _displaced(reference, flow) / len(references)
-    left = on_grid((luma - predicted) / np.float32(255), grid) if references else np.zeros(grid, np.float32)
-    vectors, indices, residual = (torch.from_numpy(field[None]) for field in (motion, named, left[None]))
-    return CodecData("B", vectors, indices, residual, codec.live_refs)
+        motion[2 * which : 2 * which + 2] = on_grid(flow, grid).transpose(2, 0, 1)
+        indices[which] = index
+        predicted += _warp_luma(reference, flow) / len(references)
+    error = on_grid((luma - predicted) / np.float32(255), grid) if references else np.zeros(grid, np.float32)
+    motion_field, reference_field, residual = (torch.from_numpy(field[None]) for field in (motion, indices, error[None]))
+    return CodecData("B", motion_field, reference_field, residual, codec.live_refs)
 
 
 def _vectors_as_flow(index: int, codec: CodecData, key: int) -> CodecData:
-    """`key` is the presentation index of the key frame that all vectors shall lead to; -1 for none."""
+    """Scale the vectors of frame `index` to the distance of key frame `key` (presentation index; -1: no key frame)."""
     motion, references = codec.motion, codec.references
     assert motion is not None
     assert references is not None
     distance = references.float() - index
-    stretched = [
-        motion[:, 2 * place : 2 * place + 2] * _ratio(distance[:, place : place + 1], key - index) for place in range(2)
+    scaled = [
+        motion[:, 2 * which : 2 * which + 2] * _ratio(distance[:, which : which + 1], key - index) for which in range(2)
     ]
     used = references >= 0
-    one = torch.where(used[:, :1], stretched[0], torch.where(used[:, 1:], stretched[1], 0.0))
-    named = torch.full_like(references, -1)
-    named[:, int(key > index)] = key
-    fields = [torch.zeros_like(one), torch.zeros_like(one)]
-    fields[int(key > index)] = one * (key >= 0)
-    return replace(codec, motion=torch.cat(fields, 1), references=named)
+    flow = torch.where(used[:, :1], scaled[0], torch.where(used[:, 1:], scaled[1], 0.0))
+    new_references = torch.full_like(references, -1)
+    new_references[:, int(key > index)] = key
+    fields = [torch.zeros_like(flow), torch.zeros_like(flow)]
+    fields[int(key > index)] = flow * (key >= 0)
+    return replace(codec, motion=torch.cat(fields, 1), references=new_references)
 
 
-def _ratio(distance: Tensor, wanted: int) -> Tensor:
-    return wanted / torch.where(distance == 0, 1.0, distance)
+def _ratio(distance: Tensor, target: int) -> Tensor:
+    return target / torch.where(distance == 0, 1.0, distance)
 
 
-def _displaced(reference: Luma, flow: NDArray[np.float32]) -> NDArray[np.float32]:
+def _warp_luma(reference: Luma, flow: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width = reference.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    moved = cv2.remap(reference, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(moved, np.float32)
+    warped = cv2.remap(reference, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.float32)
 
 
 def on_grid(field: NDArray, grid: tuple[int, int]) -> NDArray[np.float32]:
-    """H W … as it is where that is the grid, or the mean per cell of 4 x 4 pixels."""
+    """Average a field over cells of 4 x 4 pixels, unless it has the size of the grid.
+
+    Args:
+        field: H W ….
+        grid: h, w of the result.
+
+    Returns:
+        h w ….
+    """
     height, width = field.shape[:2]
     if (height, width) == grid:
         return field
-    whole = cv2.copyMakeBorder(field, 0, -height % 4, 0, -width % 4, cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(whole, (grid[1], grid[0]), interpolation=cv2.INTER_AREA), np.float32)
+    padded = cv2.copyMakeBorder(field, 0, -height % 4, 0, -width % 4, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(padded, (grid[1], grid[0]), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def luma_of(frame: RawFrame) -> Luma:
-    """H W, full range."""
+    """Convert a frame to luma H W, full range."""
     return np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -1,4 +1,4 @@
-"""Rasterises the motion vectors that libavcodec exports to dense fields."""
+"""Rasterises the motion vectors of libavcodec to dense fields."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 QUARTERS = 4
-"""Motion is kept in quarter pixels."""
+"""Units of motion per pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Motion on a grid of square cells; no block is smaller than a cell. List 0 is the past, list 1 the future.
+    """Motion on a grid of square cells. Blocks consist of whole cells. List 0 is the past, list 1 the future.
 
     Attributes:
-        side: of a cell, in pixels (8, or 4 where blocks are smaller).
-        motion: 2 2 h w, int16: displacement (x, y) of both lists, in quarter pixels; 0 where a list is unused.
-        block: 2 h w, int32: which of the exported blocks covers a cell in each list; -1 for none.
-        whole: h w, bool: the blocks are whole macroblocks, for which unused lists are known for sure.
+        side: height and width of a cell in pixels: 8, or 4 if some blocks are smaller.
+        motion: 2 2 h w, int16: displacement (x, y) per list, in quarter pixels; 0 where a list is unused.
+        block: 2 h w, int32: index of the exported block that covers the cell, per list; -1 for none.
+        whole: h w, bool: the cell belongs to a 16 x 16 block, for which the vectors tell unused lists exactly.
     """
 
     side: int
@@ -29,12 +29,16 @@ class Cells:
 
 
 def rasterise(vectors: NDArray[np.void] | None, size: tuple[int, int]) -> Cells:
-    """Put blocks on the grid, without a loop over blocks.
+    """Rasterise blocks to cells.
+
+    libavcodec exports no H.264 block smaller than 8 x 8. It exports the vector of the first of the smaller blocks.
 
     Args:
-        vectors: libavcodec's `AVMotionVector`s as a structured array; `dst` is a block's centre. None for none. It
-            gives no H.264 block smaller than 8 x 8: of smaller ones, the vector is that of the first in each 8 x 8.
-        size: H, W of the frame; what lies outside is dropped.
+        vectors: structured array of n `AVMotionVector`s, whose `dst` is the centre of a block; None if there are none.
+        size: H, W of the frame; blocks outside of it are cropped.
+
+    Returns:
+        the cells, which cover the frame.
     """
     if vectors is None or not len(vectors):
         height, width = (-(-extent // 8) for extent in size)
@@ -62,8 +66,17 @@ def rasterise(vectors: NDArray[np.void] | None, size: tuple[int, int]) -> Cells:
 
 
 def dense(cells: NDArray, side: int, size: tuple[int, int]) -> NDArray:
-    """Spread a field … h w over the pixels: … H W, with `side` pixels a cell and cropped to `size`."""
+    """Upsample a field by repetition.
+
+    Args:
+        cells: … h w.
+        side: pixels per cell in each direction.
+        size: H, W to crop the result to.
+
+    Returns:
+        … H W.
+    """
     height, width = size
-    wide = np.repeat(cells, side, axis=-1)[..., :width]
-    spread: NDArray = np.repeat(wide, side, axis=-2)[..., :height, :]
-    return spread
+    rows = np.repeat(cells, side, axis=-1)[..., :width]
+    pixels: NDArray = np.repeat(rows, side, axis=-2)[..., :height, :]
+    return pixels
