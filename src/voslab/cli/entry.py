@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from voslab.cli.help import usage
+from voslab.cli.hydra_config import checked_composition
 from voslab.cli.renamed import RENAMED, RENAMED_KEYS
 from voslab.cli.sweep import PARENT, register_names, run_job
 from voslab.core.errors import ConfigError, VOSError
@@ -124,7 +125,10 @@ def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[Dict
                     fail(ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun"))
                 sys.argv += PARENT
             try:
-                program()
+                with checked_composition():
+                    program()
+            except ConfigError as error:
+                fail(error)
             except (HydraException, OmegaConfBaseException) as error:
                 fail(ConfigError(explain(error)))
             except (ValueError, OSError) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import hydra.utils
@@ -11,8 +9,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from voslab.cli.entry import plain
+from voslab.cli.targets import find_target
 from voslab.core import ConfigError, VOSError
-from voslab.core.parameters import check_parameters, nearest
+from voslab.core.parameters import check_parameters
 
 OURS = (
     "voslab.data.",
@@ -62,36 +61,9 @@ def _check(content: Any, where: str) -> None:
     prefix = f"{where}." if where else ""
     if "_target_" in content:
         parameters = {key: value for key, value in content.items() if key not in _KEYS}
-        check_parameters(_find(content["_target_"], where), parameters, prefix, _is_built)
+        check_parameters(find_target(content["_target_"], where, OURS, FOREIGN), parameters, prefix, _is_built)
     for key, value in content.items():
         _check(value, f"{prefix}{key}")
-
-
-def _find(target: Any, where: str) -> Callable[..., Any]:
-    """The class or function of a target. What an allowed module merely imports is not it: that could be anything."""
-    refused = ConfigError(f"{where + ': ' if where else ''}_target_ '{target}' is not allowed in a configuration")
-    if not isinstance(target, str) or not target.startswith(OURS + FOREIGN):
-        raise refused
-    try:
-        found = hydra.utils.get_object(target)
-    except Exception as error:  # importing what does not exist fails in as many ways as there are packages
-        raise ConfigError(f"{where}: there is no {target}{_other(target)}") from error
-    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-    ours = home.startswith(OURS) and (inspect.isclass(found) or inspect.isfunction(found))
-    if not ours and not (home.startswith(FOREIGN) and inspect.isclass(found)):
-        raise refused
-    made: Callable[..., Any] = found
-    return made
-
-
-def _other(target: str) -> str:
-    """The name in the same module that was probably meant."""
-    module, _, name = target.rpartition(".")
-    try:
-        found = nearest(name, dir(hydra.utils.get_object(module)))
-    except Exception:  # as in `_find`
-        return ""
-    return found
 
 
 def _is_built(value: Any) -> bool:
