@@ -25,7 +25,7 @@ SETTINGS = "voslab.engine.Settings"
         *("voslab.reporting.provenance.subprocess.run", "voslab.core.weights.torch.load", "voslab.cli.train.main"),
         *(
             "voslab.data.sources.stills.Path.unlink",
-            "voslab.data.sources.strict_json.json.loads",
+            "voslab.core.strict_json.json.loads",
             "voslab.training.loggers.os.system",
         ),
         *("voslab.data.frame_cache.shutil.rmtree", "voslab.data.sources.davis.image_files"),

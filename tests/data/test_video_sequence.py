@@ -11,7 +11,7 @@ from PIL import Image
 from tests.data.tree import image, labels, save_image, save_mask, video
 from voslab.core import VOID, DataError
 from voslab.data import EvaluationItem, VideoSequence
-from voslab.data.sources.rle import Runs, pack
+from voslab.video.mask_formats.rle import Runs, pack
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "LA", "RGB"])

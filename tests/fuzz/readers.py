@@ -25,11 +25,11 @@ from voslab.data.preparation.archives import Limits, members, unpack
 from voslab.data.preparation.listing import read_annotated, read_names
 from voslab.data.sources.coco import COCOStills, build_index
 from voslab.data.sources.ovis import ovis
-from voslab.data.sources.rle import decode, pack
 from voslab.data.sources.youtube_vos import youtube_vos
 from voslab.video import open_video, read_image, read_mask
 from voslab.video.codec_reader import codec_frames
 from voslab.video.images import image_size
+from voslab.video.mask_formats.rle import decode, pack
 
 Read = Callable[[Path], None]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from voslab.core import DataError
+from voslab.core.strict_json import read_json
 from voslab.data.preparation.layout import VideoFolders
-from voslab.data.sources.strict_json import read_json
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voslab.core import DataError, atomic_path, cache_key
-from voslab.data.sources.rle import area, decode, pack
+from voslab.core.strict_json import read_json
 from voslab.data.sources.stills import VOID_STILL, Still
-from voslab.data.sources.strict_json import read_json
 from voslab.video.images import read_image
+from voslab.video.mask_formats.rle import area, decode, pack
 
 _VERSION = 1
 _log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from voslab.core import VOID, ConfigError, DataError, generator
-from voslab.data.sources.rle import Runs, area, pack
-from voslab.data.sources.strict_json import read_json
+from voslab.core.strict_json import read_json
 from voslab.data.video_sequence import VideoSequence, select_names
+from voslab.video.mask_formats.rle import Runs, area, pack
 
 _LARGEST = 10**8
 

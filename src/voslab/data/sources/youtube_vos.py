@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from voslab.core import ConfigError, DataError
-from voslab.data.sources.strict_json import read_json
+from voslab.core.strict_json import read_json
 from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files, read_mask
 

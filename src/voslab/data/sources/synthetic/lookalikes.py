@@ -14,12 +14,12 @@ from PIL import Image
 
 from voslab.core import ConfigError, generator
 from voslab.data.sources.ovis import ovis
-from voslab.data.sources.rle import encode
 from voslab.data.sources.synthetic.build import build_once
 from voslab.data.sources.synthetic.scene import Scene, SyntheticObject, draw
 from voslab.data.sources.synthetic.textures import Floats, noise, texture
 from voslab.data.sources.synthetic.trajectories import random_walk, wave
 from voslab.data.video_sequence import VideoSequence
+from voslab.video.mask_formats.rle import encode
 
 By = Literal["hue", "stripes"]
 _STRIPES = 26.0

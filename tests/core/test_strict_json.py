@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from voslab.data.sources.strict_json import read_json
+from voslab.core.strict_json import read_json
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from voslab.core import DataError
-from voslab.data.sources.rle import Runs, area, decode, pack
+from voslab.video.mask_formats.rle import Runs, area, decode, pack
 
 masks = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 1))
 

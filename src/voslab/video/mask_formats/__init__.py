@@ -1,0 +1,1 @@
+"""Reads masks from the files of label tools: images, COCO, LabelMe and YOLO."""
