@@ -8,10 +8,12 @@ from pathlib import Path, PurePath
 # The first pattern that matches a path below src/voslab decides. A value lists packages of voslab and other
 # distributions of HEAVY; a method's own folder, `core`, `lazy` and everything not in HEAVY are always allowed.
 RULES: dict[str, str] = {
-    "__init__.py": "engine predictor",
+    "__init__.py": "configs engine factory predictor",
     "__main__.py": "cli",
     "lazy.py": "",
-    "predictor.py": "engine methods nn video hydra omegaconf",
+    "configs.py": "cli hydra omegaconf",
+    "factory.py": "cli configs data training omegaconf",
+    "predictor.py": "configs engine methods nn video omegaconf",
     "core/**": "",
     "video/mask_formats/rle.py": "pycocotools",
     "video/**": "av cv2",

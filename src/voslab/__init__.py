@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING
 from voslab.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from voslab.configs import compose as compose
     from voslab.engine.runner import Prediction as Prediction
+    from voslab.factory import datamodule as datamodule
+    from voslab.factory import lightning_module as lightning_module
     from voslab.predictor import Predictor as Predictor
 
 __version__ = "0.2.0"
-__getattr__, __all__ = lazy_exports(__name__, {"engine.runner": ["Prediction"], "predictor": ["Predictor"]})
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "configs": ["compose"],
+        "engine.runner": ["Prediction"],
+        "factory": ["datamodule", "lightning_module"],
+        "predictor": ["Predictor"],
+    },
+)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voslab.configs import compose
 from voslab.core import ConfigError, DataError, RawFrame
 from voslab.core.parameters import nearest
 from voslab.core.resources import resource
@@ -197,21 +198,12 @@ def model_config(name: str) -> dict[str, Any]:
         >>> model_config("copy_first")
         {'name': 'copy_first', 'network': {}}
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    folder = resource("conf")
-    names = sorted(path.stem for path in (folder / "model").glob("*.yaml"))
+    names = sorted(path.stem for path in (resource("conf") / "model").glob("*.yaml"))
     if name not in names:
         raise ConfigError(f"model={name}: no such model{nearest(name, names)} (there are {', '.join(names)})")
-    # A program that itself runs under Hydra has an initialised instance already.
-    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with initialize_config_dir(str(folder), version_base="1.3"):
-            config = compose("segment", [f"model={name}"])
-    finally:
-        GlobalHydra.instance().hydra = outer
+    config = compose("segment", [f"model={name}"])
     content: Any = OmegaConf.to_container(config.model, resolve=True)
     return dict(content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import hydra.utils
@@ -33,7 +34,7 @@ FOREIGN = (
 _KEYS = ("_target_", "_partial_")
 
 
-def instantiate(config: DictConfig | dict[str, Any], **extra: Any) -> Any:
+def instantiate(config: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
     """`hydra.utils.instantiate` for allowed targets only; nested values arrive as plain lists and dicts.
 
     Raises:
@@ -60,7 +61,8 @@ def _check(content: Any, where: str) -> None:
         return
     prefix = f"{where}." if where else ""
     if "_target_" in content:
-        parameters = {key: value for key, value in content.items() if key not in _KEYS}
+        own = {*_KEYS, *(["_convert_"] if content.get("_convert_") == "all" else [])}  # what `instantiate` does anyway
+        parameters = {key: value for key, value in content.items() if key not in own}
         check_parameters(find_target(content["_target_"], where, OURS, FOREIGN), parameters, prefix, _is_built)
     for key, value in content.items():
         _check(value, f"{prefix}{key}")

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
 from voslab.core.errors import CheckpointError
+from voslab.core.resources import resource
 
 PREFIX = "segmenter."
 """Prefix of the network's keys in the state dict of a checkpoint."""
@@ -73,6 +74,9 @@ def read_archive(path: Path | str) -> dict[str, Any]:
             metadata of wrong types.
     """
     path = Path(path)
+    if not path.is_file() and not path.is_absolute() and resource(str(path)).is_file():
+        # Recipes name the weights of this project relative to the checkout, and run from any working directory.
+        path = resource(str(path))
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
     try:

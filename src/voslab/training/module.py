@@ -22,15 +22,15 @@ from voslab.engine.codec_source import CodecSource
 from voslab.nn.inference import for_inference
 from voslab.nn.losses import bootstrap_ratio, bootstrapped_nll, dice, nll
 from voslab.training.checkpointing import recompute
-from voslab.training.evaluation import EvaluationModule, peak_memory_mb, segment_video
+from voslab.training.evaluation import peak_memory_mb, segment_video
 from voslab.training.recipe import Recipe
-from voslab.training.restore import CheckpointLoading
+from voslab.training.restore import RestorableModule
 from voslab.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
 
-class VOSModule(CheckpointLoading, EvaluationModule):
+class VOSModule(RestorableModule):
     """Trains a segmenter on clips, and validates it with J&F on whole sequences.
 
     Args:

@@ -12,18 +12,19 @@ from torch.nn import Parameter
 from voslab.core import CheckpointError, ConfigError
 from voslab.methods import registry
 from voslab.methods.builder import CACHE, read_model
+from voslab.training.evaluation import EvaluationModule
 from voslab.training.recipe import Recipe
 
 
-class CheckpointLoading:
-    """Gives a module a `load_from_checkpoint` that needs nothing but the file.
+class RestorableModule(EvaluationModule):
+    """A module that `load_from_checkpoint` rebuilds from nothing but the file.
 
     A checkpoint holds the registry name and the plain parameters of its network, from which the method is built here.
     It never names a class, so a file cannot run code of its own.
     """
 
     @classmethod
-    def load_from_checkpoint(
+    def load_from_checkpoint(  # type: ignore[override]
         cls,
         checkpoint_path: str | Path,
         map_location: torch.device | str | None = None,
