@@ -205,10 +205,10 @@ def test_objects_are_scored_one_by_one_where_a_method_looks_at_no_others(name: s
 @pytest.mark.parametrize("size", [(33, 47), (17, 90), (5, 7)])
 def test_every_method_takes_odd_sizes(segmenter: Segmenter, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(3)]
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(3)]
     given_mask = np.zeros(size, np.int64)
     given_mask[: size[0] // 2, : size[1] // 2] = 7
-    predictions = list(run(segmenter, pictures, {0: given_mask}, Settings()))
+    predictions = list(run(segmenter, images, {0: given_mask}, Settings()))
     assert [prediction.ids.shape for prediction in predictions] == [size] * 3
     assert {int(i) for prediction in predictions for i in np.unique(prediction.ids)} <= {0, 7}
 

@@ -27,7 +27,7 @@ class LooksState(State):
 
 
 class Looks(Segmenter[LooksState]):
-    """Its map is the picture's brightness in cells of 4 pixels, times 5, 10, ... for the first, second, ... object."""
+    """Its map is the image's brightness in cells of 4 pixels, times 5, 10, ... for the first, second, ... object."""
 
     stride = 32
     maps: ClassVar[dict[str, str]] = {"bright": "head.look"}
@@ -97,17 +97,17 @@ def test_heat_lies_on_what_is_bright(
 ) -> None:
     scale = 1 if working is None else min(size) / working
     spot = (slice(int(0.1 * size[0]), int(0.3 * size[0])), slice(int(0.6 * size[1]), int(0.9 * size[1])))
-    picture = np.zeros((*size, 3), np.uint8)
-    picture[spot] = 200
+    image = np.zeros((*size, 3), np.uint8)
+    image[spot] = 200
     network, settings = Looks(padding), Settings(size=working)
-    consume(run(network, [picture] * 2, {0: given(size, 9)}, settings), [MapSink(tmp_path, network, settings)])
+    consume(run(network, [image] * 2, {0: given(size, 9)}, settings), [MapSink(tmp_path, network, settings)])
     shown = read(tmp_path / "bright" / "00001.png")
-    assert shown.shape == picture.shape
-    rows, columns = np.nonzero(shown[..., 1] - 0.4 * picture[..., 1] > 75)
+    assert shown.shape == image.shape
+    rows, columns = np.nonzero(shown[..., 1] - 0.4 * image[..., 1] > 75)
     middle = [(part.start + part.stop - 1) / 2 for part in spot]
     assert abs(rows.mean() - middle[0]) < 1.5 * scale
     assert abs(columns.mean() - middle[1]) < 1.5 * scale
-    assert 0.7 < len(rows) / picture[(*spot, 0)].size < 1.3
+    assert 0.7 < len(rows) / image[(*spot, 0)].size < 1.3
 
 
 def test_a_file_per_step_with_the_objects_side_by_side(tmp_path: Path) -> None:
@@ -126,18 +126,18 @@ def test_a_file_per_step_with_the_objects_side_by_side(tmp_path: Path) -> None:
     assert network.hooks() == 0
 
 
-def test_heat_keeps_the_picture_visible_and_takes_a_flat_map() -> None:
-    picture = np.zeros((4, 6, 3), np.uint8)
-    picture[:, 3:] = 250
-    shown = heat(picture, np.full((4, 6), 7, np.float32)).astype(int)
+def test_heat_keeps_the_image_visible_and_takes_a_flat_map() -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:, 3:] = 250
+    shown = heat(image, np.full((4, 6), 7, np.float32)).astype(int)
     assert (shown[:, 3:] - shown[:, :3] == 100).all()
-    assert (picture[:, 3:] == 250).all()
+    assert (image[:, 3:] == 250).all()
     ramp = heat(np.zeros((1, 256, 3), np.uint8), np.arange(256, dtype=np.float32)[None]).astype(int).sum(-1)
     assert (np.diff(ramp[0]) >= -3).all()
     assert ramp[0, -1] > ramp[0, 0] + 250
 
 
-def test_heat_may_have_one_scale_for_all_pictures() -> None:
+def test_heat_may_have_one_scale_for_all_images() -> None:
     grey = np.full((8, 8, 3), 128, np.uint8)
     low, high = (heat(grey, np.full((8, 8), value, np.float32), span=(0, 1)) for value in (0.0, 1.0))
     assert high.mean() > low.mean() + 50

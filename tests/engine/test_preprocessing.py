@@ -11,7 +11,7 @@ from voslab.engine.preprocessing import working_image, working_masks
 CPU = torch.device("cpu")
 
 
-def test_a_picture_is_reduced_with_its_ratio_and_never_enlarged() -> None:
+def test_an_image_is_reduced_with_its_ratio_and_never_enlarged() -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8)
     whole = working_image(image, Settings(480), CPU)
     assert torch.equal(whole[0], torch.from_numpy(image).permute(2, 0, 1) / 255)

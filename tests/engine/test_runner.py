@@ -76,12 +76,12 @@ def test_pixels_come_back_where_they_were(size: tuple[int, int], padding: Paddin
 
 
 def test_working_size_reduces_pads_and_comes_back() -> None:
-    picture = np.zeros((480, 854, 3), np.uint8)
-    picture[100:300, 200:500] = 255
+    frame = np.zeros((480, 854, 3), np.uint8)
+    frame[100:300, 200:500] = 255
     network = Bright()
-    second = list(run(network, [picture] * 2, {0: first_mask(480, 854, 1)}, Settings(size=240)))[1]
+    second = list(run(network, [frame] * 2, {0: first_mask(480, 854, 1)}, Settings(size=240)))[1]
     assert network.sizes == [(1, 3, 240, 432)]
-    truth = picture[..., 0] > 0
+    truth = frame[..., 0] > 0
     assert second.ids.shape == (480, 854)
     assert (truth & (second.ids == 1)).sum() / (truth | (second.ids == 1)).sum() > 0.98
 
@@ -127,18 +127,18 @@ def test_before_the_first_mask_everything_is_background() -> None:
 def test_objects_are_not_in_frames_before_their_first_however_late_those_are_decoded(tmp_path: Path) -> None:
     options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3:scenecut=0"
     path = encode(tmp_path / "a.mp4", PAN[:13], **{"x264-params": options})
-    pictures = list(codec_frames(path))
-    assert [p.index for p in pictures][:5] == [0, 4, 1, 2, 3], "frames 1 to 3 are decoded behind frame 4"
+    frames = list(codec_frames(path))
+    assert [p.index for p in frames][:5] == [0, 4, 1, 2, 3], "frames 1 to 3 are decoded behind frame 4"
     masks = {4: first_mask(64, 96, 5), 8: first_mask(64, 96, 5, 9)}
-    found = {prediction.index: set(np.unique(prediction.ids)) for prediction in run(CopyFirst(), pictures, masks)}
+    found = {prediction.index: set(np.unique(prediction.ids)) for prediction in run(CopyFirst(), frames, masks)}
     assert [found[index] for index in range(4)] == [{0}] * 4
     assert [found[index] for index in range(4, 8)] == [{0, 5}] * 4
     assert [found[index] for index in range(8, 13)] == [{0, 5, 9}] * 5
 
 
 @pytest.mark.parametrize("spare", [False, True])
-def test_any_iterable_of_pictures_and_lazily(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voslab.engine.runner._core_to_spare", lambda _: spare)
+def test_any_iterable_of_frames_and_lazily(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voslab.engine.runner._has_free_core", lambda _: spare)
     pulled = []
 
     def camera() -> Iterator[RawFrame]:
@@ -154,7 +154,7 @@ def test_any_iterable_of_pictures_and_lazily(spare: bool, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("spare", [False, True])
 def test_a_camera_may_fill_one_array_again_and_again(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voslab.engine.runner._core_to_spare", lambda _: spare)
+    monkeypatch.setattr("voslab.engine.runner._has_free_core", lambda _: spare)
 
     def camera() -> Iterator[np.ndarray]:
         buffer = np.zeros((16, 16, 3), np.uint8)

@@ -15,7 +15,7 @@ from voslab.engine.schedule import presentation_order, schedule_frames
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 
-def picture(index: int, kind: str = "plain", *references: int) -> RawFrame:
+def frame(index: int, kind: str = "plain", *references: int) -> RawFrame:
     if kind == "plain":
         return RawFrame(index, IMAGE)
     fields = torch.full((1, 2, 2, 2), -1, dtype=torch.int32)
@@ -25,8 +25,8 @@ def picture(index: int, kind: str = "plain", *references: int) -> RawFrame:
 
 
 PYRAMID = [
-    *(picture(0, "I"), picture(4, "P", 0), picture(2, "B", 0, 4), picture(1, "B", 0, 2), picture(3, "B", 2, 4)),
-    *(picture(8, "P", 4), picture(6, "B", 4, 8), picture(5, "B", 4, 6), picture(7, "B", 6, 8)),
+    *(frame(0, "I"), frame(4, "P", 0), frame(2, "B", 0, 4), frame(1, "B", 0, 2), frame(3, "B", 2, 4)),
+    *(frame(8, "P", 4), frame(6, "B", 4, 8), frame(5, "B", 4, 6), frame(7, "B", 6, 8)),
 ]
 
 
@@ -35,12 +35,12 @@ def object_starts(*indices: int) -> dict[int, np.ndarray]:
     return {index: np.array([[0, index + 1]]) for index in indices}
 
 
-def order(pictures: list[RawFrame], born: set[int]) -> list[tuple[int, bool]]:
-    return [(one.picture.index, one.key) for one in schedule_frames(pictures, object_starts(*born))]
+def order(frames: list[RawFrame], born: set[int]) -> list[tuple[int, bool]]:
+    return [(one.frame.index, one.key) for one in schedule_frames(frames, object_starts(*born))]
 
 
-def test_plain_pictures_pass_through_as_keys() -> None:
-    assert order([picture(i) for i in range(5)], {0, 3}) == [(i, True) for i in range(5)]
+def test_plain_frames_pass_through_as_keys() -> None:
+    assert order([frame(i) for i in range(5)], {0, 3}) == [(i, True) for i in range(5)]
 
 
 def test_b_frames_follow_what_they_refer_to() -> None:
@@ -58,7 +58,7 @@ def test_a_mask_on_a_b_frame_makes_keys_up_to_the_next_anchor_and_keys_come_as_t
 def test_masks_in_which_nothing_appears_change_nothing() -> None:
     one, both = np.array([[0, 1]]), np.array([[1, 2]])
     masks = {0: one, 1: one, 2: one * 0, 3: both, 6: both, 7: both * 0}
-    found = [(turn.picture.index, turn.key) for turn in schedule_frames(PYRAMID, masks)]
+    found = [(turn.frame.index, turn.key) for turn in schedule_frames(PYRAMID, masks)]
     assert found == order(PYRAMID, {0, 3})
     assert found != order(PYRAMID, {0})
 
@@ -67,26 +67,26 @@ def test_a_mask_on_an_anchor_changes_nothing() -> None:
     assert order(PYRAMID, {0, 4}) == order(PYRAMID, {0})
 
 
-def test_what_waits_for_a_missing_picture_comes_last_as_key() -> None:
-    assert order([picture(0, "I"), picture(2, "P", 0), picture(1, "B", 0, 9)], {0}) == [(0, True), (2, True), (1, True)]
+def test_what_waits_for_a_missing_frame_comes_last_as_key() -> None:
+    assert order([frame(0, "I"), frame(2, "P", 0), frame(1, "B", 0, 9)], {0}) == [(0, True), (2, True), (1, True)]
 
 
 def test_each_turn_tells_what_later_ones_need() -> None:
     live_refs = {0: {0}, 4: {0, 4}, 2: {0, 2, 4}, 1: {2, 4}, 3: {4}, 8: {4, 8}, 6: {4, 6, 8}, 5: {6, 8}, 7: {8}}
-    pictures = [
+    frames = [
         replace(one, codec=replace(one.codec, live_refs=frozenset(live_refs[one.index])))
         for one in PYRAMID
         if one.codec is not None
     ]
-    assert {one.picture.index: one.live_refs for one in schedule_frames(pictures, object_starts(0))} == live_refs
+    assert {one.frame.index: one.live_refs for one in schedule_frames(frames, object_starts(0))} == live_refs
     # Frames 1 and 2 wait until frame 3, which is decoded last, and frame 4 were there.
-    turns = {one.picture.index: one.live_refs for one in schedule_frames(pictures, object_starts(0, 3))}
+    turns = {one.frame.index: one.live_refs for one in schedule_frames(frames, object_starts(0, 3))}
     assert list(turns)[:5] == [0, 3, 4, 2, 1]
     assert turns[3] == turns[4] == {0, 2, 4}
     assert {one.live_refs for one in schedule_frames(PYRAMID, object_starts(0))} == {None}
 
 
-def test_pictures_are_taken_no_earlier_than_needed() -> None:
+def test_frames_are_taken_no_earlier_than_needed() -> None:
     taken: list[int] = []
 
     def source() -> Iterator[RawFrame]:
@@ -95,13 +95,13 @@ def test_pictures_are_taken_no_earlier_than_needed() -> None:
             yield one
 
     turns = schedule_frames(source(), object_starts(0))
-    assert (next(turns).picture.index, taken) == (0, [0])
-    assert [next(turns).picture.index for _ in range(4)] == [4, 2, 1, 3]
+    assert (next(turns).frame.index, taken) == (0, [0])
+    assert [next(turns).frame.index for _ in range(4)] == [4, 2, 1, 3]
     assert taken == [0, 4, 2, 1, 3]
 
 
 @for_all(st.sets(st.integers(0, 8)))
-def test_whatever_is_given_every_picture_comes_once_and_in_a_lawful_order(masks: set[int]) -> None:
+def test_whatever_is_given_every_frame_comes_once_and_in_a_lawful_order(masks: set[int]) -> None:
     turns = order(PYRAMID, masks)
     places = {index: place for place, (index, _) in enumerate(turns)}
     assert sorted(places) == list(range(9))
@@ -122,7 +122,7 @@ class SyntheticObject:
 
 @for_all(st.permutations(range(6)))
 def test_things_come_back_in_presentation_order(indices: list[int]) -> None:
-    # The first picture decoded is the first one shown.
+    # The first frame decoded is the first one shown.
     indices = [0, *(index + 1 for index in indices)]
     assert [thing.index for thing in presentation_order(SyntheticObject(index) for index in indices)] == list(range(7))
 

@@ -87,7 +87,7 @@ def test_a_pan_gives_its_own_vectors_references_and_no_residual(tmp_path: Path, 
                 continue
             distance = (references[place] - frame.index)[used]
             for axis in range(2):
-                # What tells pictures of a pan apart is their place: a wrong reference is off by 2 pixels at least.
+                # What tells frames of a pan apart is their place: a wrong reference is off by 2 pixels at least.
                 errors.append(motion[2 * place + axis][used] + SPEED[axis] * distance)
         assert residual.abs().mean() < 0.012
     assert seen == set(range(len(PAN)))
@@ -104,7 +104,7 @@ def test_twice_is_the_same_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_frames_are_not_decoded_in_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frame threads lose vectors, but not every time, and only of large pictures."""
+    """Frame threads lose vectors, but not every time, and only of large frames."""
     used: list[str] = []
 
     @contextmanager
@@ -140,7 +140,7 @@ def test_real_files_have_the_same_frames_as_without_vectors(vos_data: Path, tmp_
         assert ensure_motion_vectors(path, tmp_path) == path
 
 
-def test_a_flicker_is_predicted_from_pictures_of_its_own_kind(tmp_path: Path) -> None:
+def test_a_flicker_is_predicted_from_frames_of_its_own_kind(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     kinds = [np.kron(random.integers(30, 220, (8, 12, 1)), np.ones((8, 8, 3))).astype(np.uint8) for _ in range(2)]
     images = np.stack([kinds[index % 2] for index in range(14)])
@@ -152,7 +152,7 @@ def test_a_flicker_is_predicted_from_pictures_of_its_own_kind(tmp_path: Path) ->
 
 
 def predicted(luma: dict[int, np.ndarray], frame: RawFrame, references: np.ndarray) -> np.ndarray:
-    """Slow and independent: every pixel looked up with bilinear weights in the given pictures, plain means."""
+    """Slow and independent: every pixel looked up with bilinear weights in the given frames, plain means."""
     motion, used = fields(frame)[0][0].numpy(), fields(frame)[1][0].numpy() >= 0
     total = np.zeros(used.shape[1:])
     height, width = total.shape
@@ -224,7 +224,7 @@ def test_padding_is_undone(tmp_path: Path) -> None:
         next(codec_frames(path, size=(65, 96)))
 
 
-def test_pictures_are_not_kept(tmp_path: Path) -> None:
+def test_frames_are_not_kept(tmp_path: Path) -> None:
     live_refs: list[weakref.ref] = []
     peak = 0
     for frame in codec_frames(stream(tmp_path, "pyramid", moving_square(120, (32, 64)))):

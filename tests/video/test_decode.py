@@ -111,13 +111,13 @@ def test_other_files_are_refused(tmp_path: Path, clip: Path, name: str, content:
         list(decoded_frames(write(tmp_path / name, content)))
 
 
-def test_pictures_beyond_all_reason_are_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_beyond_all_reason_are_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BOUNDS, "max_pixels", str(IMAGES.shape[1] * IMAGES.shape[2] - 1))
     with pytest.raises(VideoError, match=r"damaged, frame 0 cannot be decoded"):
         list(decoded_frames(clip))
 
 
-def test_pictures_and_sound_are_no_video(tmp_path: Path) -> None:
+def test_frames_and_sound_are_no_video(tmp_path: Path) -> None:
     import cv2
 
     cv2.imwrite(str(tmp_path / "a.png"), IMAGES[0])

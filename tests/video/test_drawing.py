@@ -29,7 +29,7 @@ def test_an_arrow_leads_where_its_vector_says() -> None:
     assert image[..., 1:].max() == 0
 
 
-def test_arrows_far_out_of_the_picture_are_drawn_up_to_its_border() -> None:
+def test_arrows_far_out_of_the_image_are_drawn_up_to_its_border() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     motion = np.full((2, 40, 60), 0.0)
     motion[0] = 1e9
@@ -37,7 +37,7 @@ def test_arrows_far_out_of_the_picture_are_drawn_up_to_its_border() -> None:
     assert image[10, -1, 1] > 128
 
 
-def test_tint_and_dimmed_leave_the_picture_as_it_is() -> None:
+def test_tint_and_dimmed_leave_the_image_as_it_is() -> None:
     image = np.full((4, 6, 3), 200, np.uint8)
     where = np.zeros((4, 6), bool)
     where[1] = True

@@ -28,7 +28,7 @@ def images_in(folder: Path, images: np.ndarray = IMAGES) -> list[Path]:
     return files
 
 
-def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
     files = images_in(tmp_path / "images")
     assert cv2.imwrite(str(files[2]), np.zeros((50, 64, 3), np.uint8))
     with pytest.raises(DataError, match=r"00002\.png: is 50x64, the first image 48x64"):
@@ -111,7 +111,7 @@ def test_unknown_settings_are_refused(wrong: dict) -> None:
         Encoding(**wrong)
 
 
-def test_wrong_and_missing_pictures_leave_the_old_file(tmp_path: Path) -> None:
+def test_wrong_and_missing_frames_leave_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("old")
     with pytest.raises(WriteError, match=r"a\.mp4: frame 1 has shape \(48, 63, 3\), not \(48, 64, 3\)"):
         encode([IMAGES[0], IMAGES[0][:, 1:]], tmp_path / "a.mp4")

@@ -1,4 +1,4 @@
-"""Vectors and references against the decoder itself: where nothing is coded, a picture is exactly its prediction."""
+"""Vectors and references against the decoder itself: where nothing is coded, a frame is exactly its prediction."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def by_loop(path: Path) -> list[tuple[str, np.ndarray, dict[tuple[int, int], dic
     return found
 
 
-def predicted(pictures: dict[int, np.ndarray], blocks: dict[int, Block], top: int, left: int) -> np.ndarray:
+def predicted(frames: dict[int, np.ndarray], blocks: dict[int, Block], top: int, left: int) -> np.ndarray:
     """8 x 8 pixels, one by one, the plain mean of the lists that are given."""
     out = np.zeros((8, 8), int)
     for y, x in product(range(8), repeat=2):
-        seen = [luma(pictures[to], 4 * (left + x) + b[0], 4 * (top + y) + b[1]) for to, b in sorted(blocks.items())]
+        seen = [luma(frames[to], 4 * (left + x) + b[0], 4 * (top + y) + b[1]) for to, b in sorted(blocks.items())]
         out[y, x] = (sum(seen) + len(seen) - 1) // len(seen)
     return out
 
@@ -71,16 +71,16 @@ def ways(blocks: dict[int, Block]) -> list[dict[int, Block]]:
 @pytest.mark.slow
 def test_what_is_not_coded_is_exactly_its_prediction(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", crowd(), crf="34", **{"x264-params": STREAM})
-    pictures = by_loop(path)
-    types = [kind for kind, _, _ in pictures]
-    ours = {picture.index: fields(picture) for picture in codec_frames(path)}
+    frames = by_loop(path)
+    types = [kind for kind, _, _ in frames]
+    ours = {frame.index: fields(frame) for frame in codec_frames(path)}
     exact = blocks_seen = lookalikes = 0
-    for index, (kind, own, blocks) in enumerate(pictures):
+    for index, (kind, own, blocks) in enumerate(frames):
         if kind != "B":
             continue
         past = max(i for i in range(index) if types[i] != "B")
         future = min(i for i in range(index, len(types)) if types[i] != "B")
-        around = {0: pictures[past][1], 1: pictures[future][1]}
+        around = {0: frames[past][1], 1: frames[future][1]}
         _, references, residual = ours[index]
         for (top, left), found in blocks.items():
             here = np.s_[top : top + 8, left : left + 8]

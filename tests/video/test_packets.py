@@ -52,12 +52,12 @@ def test_what_has_no_vectors_is_refused_and_transcoded(tmp_path: Path, caplog: p
         caplog.clear()
         found = ensure_motion_vectors(path, tmp_path / "cache", Encoding(crf=8))
         assert path.name in caplog.text
-        plain, pictures = list(open_video(path)), list(codec_frames(found))
-        assert sorted(p.index for p in pictures) == list(range(len(plain)))
+        plain, frames = list(open_video(path)), list(codec_frames(found))
+        assert sorted(p.index for p in frames) == list(range(len(plain)))
         shown = np.stack([p.image for p in plain]).astype(int)
-        for picture in pictures:
-            assert picture.image.shape == shown.shape[1:]
-            assert np.abs(shown - picture.image).mean(axis=(1, 2, 3)).argmin() == picture.index
+        for frame in frames:
+            assert frame.image.shape == shown.shape[1:]
+            assert np.abs(shown - frame.image).mean(axis=(1, 2, 3)).argmin() == frame.index
 
 
 def test_ten_bits_from_some_frame_on_are_transcoded(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_change_of_size_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(small.read_bytes() + large.read_bytes())
     seen: list[int] = []
     with pytest.raises(VideoError, match=r"both\.h264: frame 4 is 64 x 64, the frames before are 32 x 32"):
-        seen.extend(picture.index for picture in codec_frames(path))
+        seen.extend(frame.index for frame in codec_frames(path))
     assert seen == [0, 1, 2, 3]
 
 
@@ -165,9 +165,9 @@ def test_a_lost_key_frame_at_the_start_is_survived(tmp_path: Path) -> None:
     found = list(codec_frames(remux(whole, tmp_path / "headless.mkv", skip=1)))
     assert 0 < len(found) < len(PAN)
     seen: set[int] = set()
-    for picture in found:
-        assert set(torch.unique(fields(picture)[1]).tolist()) <= seen | {-1}
-        seen.add(picture.index)
+    for frame in found:
+        assert set(torch.unique(fields(frame)[1]).tolist()) <= seen | {-1}
+        seen.add(frame.index)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_flipped_bits_give_pictures_or_a_video_error(
+def test_flipped_bits_give_frames_or_a_video_error(
     clip: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     content = bytearray(clip.read_bytes())
@@ -190,9 +190,9 @@ def test_flipped_bits_give_pictures_or_a_video_error(
     message = f"{path}: fine"
     seen: set[int] = set()
     try:
-        for picture in codec_frames(path):
-            assert set(torch.unique(fields(picture)[1]).tolist()) <= seen | {-1}
-            seen.add(picture.index)
+        for frame in codec_frames(path):
+            assert set(torch.unique(fields(frame)[1]).tolist()) <= seen | {-1}
+            seen.add(frame.index)
     except VideoError as error:
         message = str(error)
     assert message.startswith(f"{path}: ")

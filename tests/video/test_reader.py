@@ -34,10 +34,10 @@ def test_a_file_is_what_was_encoded(clip: Path) -> None:
     assert (video.path, video.size, video.rate) == (clip, (48, 64), Fraction(25))
     assert (video.count, video.names) == (12, None)
     for _ in range(2):
-        pictures = list(video)
-        assert [p.index for p in pictures] == list(range(12))
-        assert all(p.codec is None and p.image.dtype == np.uint8 for p in pictures)
-        errors = np.array([[np.abs(p.image.astype(int) - image).mean() for image in IMAGES] for p in pictures])
+        frames = list(video)
+        assert [p.index for p in frames] == list(range(12))
+        assert all(p.codec is None and p.image.dtype == np.uint8 for p in frames)
+        errors = np.array([[np.abs(p.image.astype(int) - image).mean() for image in IMAGES] for p in frames])
         assert errors.argmin(axis=1).tolist() == list(range(12))
         assert errors.min(axis=1).max() < 3
 
@@ -50,26 +50,26 @@ def test_iterations_are_independent_and_lazy(clip: Path) -> None:
     assert next(one).index == 3
 
 
-def test_pictures_are_not_kept(tmp_path: Path) -> None:
+def test_frames_are_not_kept(tmp_path: Path) -> None:
     live_refs: list[weakref.ref] = []
     peak = 0
-    for picture in open_video(encode(tmp_path / "long.mp4", moving_square(200, (16, 32)))):
-        live_refs = [ref for ref in [*live_refs, weakref.ref(picture.image)] if ref() is not None]
+    for frame in open_video(encode(tmp_path / "long.mp4", moving_square(200, (16, 32)))):
+        live_refs = [ref for ref in [*live_refs, weakref.ref(frame.image)] if ref() is not None]
         peak = max(peak, len(live_refs))
     assert peak <= 3
 
 
-def test_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+def test_size_is_that_of_the_upright_frame(tmp_path: Path) -> None:
     assert open_video(encode(tmp_path / "a.mp4", IMAGES[:2], turn=(90, False))).size == (64, 48)
 
 
 def test_variable_frame_rate_counts_frames_not_seconds(tmp_path: Path) -> None:
     times = [0, 1, 2, 10, 11, 30, 31, 32, 50, 51, 52, 53]
     video = open_video(encode(tmp_path / "vfr.mp4", IMAGES, times=times))
-    pictures = list(video)
-    assert [p.index for p in pictures] == list(range(12))
+    frames = list(video)
+    assert [p.index for p in frames] == list(range(12))
     assert 0 < video.rate < 25
-    assert np.abs(np.stack([p.image for p in pictures]).astype(int) - IMAGES).mean() < 3
+    assert np.abs(np.stack([p.image for p in frames]).astype(int) - IMAGES).mean() < 3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 31), (47, 65)])
@@ -131,7 +131,7 @@ def test_frames_before_the_damage_are_yielded(tmp_path: Path) -> None:
     path.write_bytes(content)
     seen: list[int] = []
     with pytest.raises(VideoError, match=rf"{path}: damaged, frame 7 cannot be decoded"):
-        seen.extend(picture.index for picture in open_video(path))
+        seen.extend(frame.index for frame in open_video(path))
     assert seen == list(range(7))
 
 
@@ -150,7 +150,7 @@ def test_a_change_of_size_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(small.read_bytes() + large.read_bytes())
     seen: list[int] = []
     with pytest.raises(VideoError, match=r"both\.h264: frame 4 is 64 x 64, the frames before are 32 x 32"):
-        seen.extend(picture.index for picture in open_video(path))
+        seen.extend(frame.index for frame in open_video(path))
     assert seen == [0, 1, 2, 3]
 
 
@@ -170,9 +170,9 @@ def test_a_folder_is_a_video(tmp_path: Path) -> None:
     assert (video.size, video.rate, video.count) == ((48, 64), Fraction(24), 4)
     assert video.names == ("1", "2", "10", "33")
     for _ in range(2):
-        pictures = list(video)
-        assert [p.index for p in pictures] == [0, 1, 2, 3]
-        assert all(np.array_equal(p.image, IMAGES[k]) for p, k in zip(pictures, (2, 1, 0, 3), strict=True))
+        frames = list(video)
+        assert [p.index for p in frames] == [0, 1, 2, 3]
+        assert all(np.array_equal(p.image, IMAGES[k]) for p, k in zip(frames, (2, 1, 0, 3), strict=True))
 
 
 def test_the_first_image_of_another_size_is_named(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_first_image_of_another_size_is_named(tmp_path: Path) -> None:
     folder_of(folder, ["2.png", "3.png"], moving_square(2, (48, 63)))
     seen: list[int] = []
     with pytest.raises(DataError, match=r"2\.png: the image is 63 x 48, the ones before are 64 x 48"):
-        seen.extend(picture.index for picture in open_video(folder))
+        seen.extend(frame.index for frame in open_video(folder))
     assert seen == [0, 1]
 
 
@@ -189,5 +189,5 @@ def test_a_damaged_image_ends_a_folder_after_the_ones_before(tmp_path: Path) -> 
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:200])
     seen: list[int] = []
     with pytest.raises(DataError, match=r"1\.png: "):
-        seen.extend(picture.index for picture in open_video(folder))
+        seen.extend(frame.index for frame in open_video(folder))
     assert seen == [0]

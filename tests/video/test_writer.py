@@ -135,7 +135,7 @@ def test_an_error_in_the_block_leaves_the_old_file_and_goes_on(tmp_path: Path, e
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.mp4", "old")]
 
 
-def test_wrong_and_missing_pictures_are_errors(tmp_path: Path) -> None:
+def test_wrong_and_missing_frames_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with pytest.raises(WriteError, match=r"a\.mp4: frame 1 has shape \(48, 63, 3\), not \(48, 64, 3\)"):
         write_video(path, [IMAGES[0], IMAGES[0][:, 1:]])

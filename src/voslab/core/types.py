@@ -1,4 +1,4 @@
-"""Frames, masks and clips, the data types of the contract.
+"""Defines frames, masks and clips, the data types that all packages share.
 
 Shape legend, used everywhere: B clips, T frames, O objects, C channels, H W pixels, h w feature cells.
 Background is channel 0, objects are channels 1..O in slot order; the user's own ids live in `ObjectTable` only.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 VOID = 255
-"""Label of pixels that neither loss nor metric looks at, where a source declares them."""
+"""Label of pixels that loss and metrics ignore."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,17 +22,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class CodecData:
-    """What the codec knew about a frame.
+    """Data about a frame from the video stream.
 
     Attributes:
-        type: picture type, `"I"`, `"P"` or `"B"`.
+        type: frame type, `"I"`, `"P"` or `"B"`.
         motion: B 4 h w on a regular grid over the frame, displacement in pixels (x, y) to the past and (x, y) to the
             future reference, so that the reference lies at the pixel's own position plus it; 0 where a list is unused.
         references: B 2 h w on the same grid, int32, presentation indices of past and future reference; -1 where a list
             is unused.
         residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
-        live_refs: presentation indices of the frames that those decoded later may refer to, itself among them or not;
-            None: not known.
+        live_refs: presentation indices of the frames that later frames in decode order may refer to; None if unknown.
     """
 
     type: str
@@ -44,12 +43,12 @@ class CodecData:
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """One decoded picture at its source size: what readers yield and the engine turns into a `Frame`.
+    """A decoded frame at source size, as readers yield it. The engine converts it to a `Frame`.
 
     Attributes:
         index: presentation index, from 0.
         image: H W 3, RGB, uint8.
-        coded: codec side data, None for plain sources.
+        codec: codec data; None for sources without.
     """
 
     index: int
@@ -59,13 +58,13 @@ class RawFrame:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of B clips.
+    """One frame of B clips, as networks take it.
 
     Attributes:
         index: presentation index.
         image: B 3 H W, RGB, float in [0, 1]; networks normalise it themselves.
-        coded: codec side data, None for plain sources.
-        key: whether a base model must look at it (always, for plain sources).
+        codec: codec data; None for sources without.
+        key: whether it is a key frame, which a base model segments (always, for sources without codec data).
     """
 
     index: int
@@ -80,7 +79,7 @@ class Masks:
 
     Attributes:
         probs: B O H W, hard or soft, in [0, 1]; O = 0 is legal.
-        slot_mask: B O, bool: the slot is in use in that clip.
+        slot_mask: B O, bool: slots in use, per clip.
     """
 
     probs: Tensor
@@ -88,33 +87,47 @@ class Masks:
 
     @classmethod
     def from_labels(cls, labels: Tensor, slot_mask: Tensor) -> Masks:
-        """Split a slot label map (B H W, 0 background, 1..O objects, other labels ignored) into float masks."""
+        """Split a label map into one mask per object.
+
+        Args:
+            labels: B H W, 0 for background and 1..O for the slots; other labels are ignored.
+            slot_mask: B O, bool, slots in use.
+
+        Returns:
+            masks with probs 0 or 1, float32.
+        """
         slots = torch.arange(1, slot_mask.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
         return cls((labels.unsqueeze(1) == slots).float() * slot_mask[:, :, None, None], slot_mask)
 
     def with_probs(self, probs: Tensor) -> Masks:
-        """The same slots with other probs."""
+        """Return masks of the same slots with other probs."""
         return replace(self, probs=probs)
 
     def append(self, new: Masks) -> Masks:
-        """Add slots behind the existing ones; inside a new object's mask every older object gives way."""
-        keep = (
+        """Append slots. Older objects are removed inside the masks of new ones.
+
+        Args:
+            new: masks B O' H W of the new slots.
+
+        Returns:
+            masks B (O+O') H W.
+        """
+        outside = (
             1 - (new.probs * new.slot_mask[:, :, None, None]).amax(1, keepdim=True) if new.slot_mask.shape[1] else 1.0
         )
-        return Masks(torch.cat([self.probs * keep, new.probs], 1), torch.cat([self.slot_mask, new.slot_mask], 1))
+        return Masks(torch.cat([self.probs * outside, new.probs], 1), torch.cat([self.slot_mask, new.slot_mask], 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A training batch: bytes as loaded, a quarter and an eighth of what networks and losses take (`unpacked`).
+    """A training batch. It is loaded as uint8, which takes less memory than the types that `unpacked` returns.
 
     Attributes:
-        images: B T 3 H W, RGB; uint8, unpacked float in [0, 1].
-        labels: B T H W; uint8, unpacked int64: 0 background, 1..O objects by slot, `VOID` where loss and metric must
-            not look.
-        slot_mask: B O, bool: slots in use. An object's mask is given in frame 0.
-        names: per clip, where it came from (sequence and frame indices), for error messages.
-        skipped: why clips that should be here could not be read and others stand in for them.
+        images: B T 3 H W, RGB, uint8; unpacked: float in [0, 1].
+        labels: B T H W, uint8; unpacked: int64. 0 is background, 1..O are the slots, `VOID` is ignored.
+        slot_mask: B O, bool: slots in use. The masks of frame 0 are given to the network.
+        names: origin of each clip (sequence and frame indices), for error messages.
+        skipped: errors of clips that could not be read and were replaced by others.
     """
 
     images: Tensor
@@ -129,5 +142,5 @@ class Clip:
         return replace(self, images=images, labels=labels, slot_mask=slot_mask)
 
     def unpacked(self) -> Clip:
-        """Images as floats, labels as int64."""
+        """Return the batch with float images and int64 labels."""
         return replace(self, images=self.images.float().div_(255), labels=self.labels.long())

@@ -42,10 +42,17 @@ class CodecSource:
 
     @classmethod
     def from_plain(cls, cache: Path, values: dict[str, Any] | None) -> Self | None:
-        """Build from the `codec` values of a checkpoint or of a model's configuration; None if `values` is None.
+        """Build a source from the `codec` values of a checkpoint or of a model's configuration.
+
+        Args:
+            cache: folder for encoded files.
+            values: plain values; None if the method uses no codec data.
+
+        Returns:
+            the source; None if `values` is None.
 
         Raises:
-            ConfigError: unknown name or value.
+            ConfigError: if a name or value is unknown.
         """
         if values is None:
             return None
@@ -59,12 +66,15 @@ class CodecSource:
         """Yield frames in decode order at the source's size, with codec data at a quarter of it.
 
         Args:
-            source: a video file that has vectors is read as it is; other files, folders and lists of image files are
-                encoded first, once.
+            source: a video file, a folder of images, or a list of image files. Files without readable vectors, folders
+                and lists are encoded once.
+
+        Yields:
+            frames with codec data.
 
         Raises:
-            VideoError, DataError: the source is damaged.
-            WriteError: the cache cannot be written.
+            VideoError, DataError: if the source is damaged.
+            WriteError: if the cache cannot be written.
         """
         size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
         frames = codec_frames(self.file(source), resolution="quarter", size=size)

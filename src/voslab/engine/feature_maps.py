@@ -1,7 +1,7 @@
 """Draws feature maps of a method over the frames.
 
-A network names them in `maps`: from a map's name to the path of a submodule that gives N C h w for the N objects of one
-frame, called for one chunk of objects after the other. What is shown is the L2 norm over channels.
+The attribute `maps` of a network maps the name of a feature map to the path of a submodule. The submodule returns
+N C h w for N objects of a frame and is called once for each chunk of objects. Drawings show the L2 norm over channels.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ Map = NDArray[np.float32]
 
 
 class Inspector:
-    """Watches a segmenter's maps while it runs; a context manager.
+    """Context manager that records the feature maps of a segmenter while it runs.
 
     Usage: `with Inspector(segmenter) as inspector:`, then `inspector.take()` after each `segmenter.step`.
 
+    Args:
+        segmenter: segmenter to record.
+
     Raises:
-        ConfigError: for a segmenter without maps.
+        ConfigError: if the segmenter has no maps.
     """
 
     def __init__(self, segmenter: Segmenter[Any]) -> None:
         if not segmenter.maps:
             raise ConfigError(
-                f"inspect=true: {type(segmenter).__name__} has no maps to show as it is configured; gam has, and covos"
+                f"inspect=true: {type(segmenter).__name__} has no feature maps; use model=gam or model=covos"
             )
         self._modules = {name: segmenter.get_submodule(path) for name, path in segmenter.maps.items()}
         self._chunks: dict[str, list[Tensor]] = {}
@@ -51,7 +54,7 @@ class Inspector:
 
     def __enter__(self) -> Self:
         for name, module in self._modules.items():
-            self._stack.callback(module.register_forward_hook(partial(self._keep, name)).remove)
+            self._stack.callback(module.register_forward_hook(partial(self._record, name)).remove)
         return self
 
     def __exit__(
@@ -60,13 +63,13 @@ class Inspector:
         self._stack.close()
 
     def take(self) -> dict[str, Map]:
-        """By name, O h w of all objects since the last call; without those that were not computed."""
+        """Return the maps since the last call, O h w by name, without maps that were not computed."""
         taken = {name: torch.cat(chunks).cpu().numpy() for name, chunks in self._chunks.items()}
         self._chunks = {}
         return taken
 
-    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        # They stay on the device, where they are small, so that the network does not wait for a copy.
+    def _record(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        # Copied to the CPU in `take`, so that the network does not wait for the transfer.
         self._chunks.setdefault(name, []).append(output.detach().float().norm(dim=1))
 
 
@@ -76,18 +79,18 @@ class _Seen(NamedTuple):
 
 
 class MapSink(CompositeSink):
-    """Writes `folder/<map>/<frame>.png`: the picture under each object's heat, objects side by side in slot order.
+    """Sink that writes `folder/<map>/<frame>.png`: the frame under the heat map of each object, side by side by slot.
 
-    A `Sink`, whose predictions are those of `run` with the same segmenter and settings. Frames on which nothing was
-    computed, the first one above all, have no file.
+    It takes the predictions of `run` with the same segmenter and settings. Frames without maps, such as the first one,
+    have no file.
 
     Args:
-        folder: made when missing.
-        segmenter: it is watched while the sink is open.
-        settings: how it is run.
+        folder: output folder; created if it does not exist.
+        segmenter: segmenter to record while the sink is open.
+        settings: settings of the engine.
 
     Raises:
-        ConfigError: for a segmenter without maps.
+        ConfigError: if the segmenter has no maps.
     """
 
     def __init__(self, folder: Path, segmenter: Segmenter[Any], settings: Settings) -> None:
@@ -112,16 +115,17 @@ class MapSink(CompositeSink):
 
 
 def fit(values: Map, working: tuple[int, int], size: tuple[int, ...], stride: int, padding: Padding) -> Map:
-    """Bring a map to its picture the way the engine brings logits there.
+    """Resize a map to its frame in the same way as the engine resizes logits.
 
     Args:
-        values: h w over the padded picture, whatever its stride.
-        working: H W before padding.
-        size: H W of the source picture.
-        stride: of the segmenter, `padding` likewise.
+        values: h w, any grid over the padded frame.
+        working: working size H W before padding.
+        size: H W of the source frame.
+        stride: stride of the segmenter.
+        padding: padding of the segmenter.
 
     Returns:
-        values of the source picture's size.
+        H W, the size of the source frame.
     """
     p: Pads = pads(working, stride, padding)
     padded = (working[0] + p.top + p.bottom, working[1] + p.left + p.right)
@@ -134,13 +138,17 @@ def fit(values: Map, working: tuple[int, int], size: tuple[int, ...], stride: in
 def heat(
     image: NDArray[np.uint8], values: Map, alpha: float = 0.6, span: tuple[float, float] | None = None
 ) -> NDArray[np.uint8]:
-    """Blend a heat map over a picture: dark violet for the smallest value in it, yellow for the largest.
+    """Blend a heat map over an image, from dark violet for the smallest value to yellow for the largest.
 
     Args:
-        image: H W 3 RGB; not changed.
-        values: H W. Where all are the same, that is the smallest.
-        alpha: weight of the heat, 0 to 1.
-        span: smallest and largest value, where several pictures are to have the same scale.
+        image: H W 3, RGB; not changed.
+        values: H W. A constant map is drawn as the smallest value.
+        alpha: weight of the heat map, 0 to 1.
+        span: values of the darkest and the brightest colour, so that several images have one scale; None: the range of
+            `values`.
+
+    Returns:
+        H W 3, RGB.
     """
     low, high = span or (float(values.min()), float(values.max()))
     scaled = ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)

@@ -24,10 +24,18 @@ class Pads(NamedTuple):
 
 
 def pads(size: tuple[int, int], stride: int, padding: Padding) -> Pads:
-    """How much to add to H W so that `stride` divides both.
+    """Compute the padding after which `stride` divides height and width.
 
-    Both sides get half; of an odd number the right and bottom get the larger half (STM, STCN), with `reflect` the
-    left and top (CRVOS).
+    Both sides get half. If the number is odd, the larger half is at the right and bottom (STM, STCN), or at the left
+    and top with `reflect` (CRVOS).
+
+    Args:
+        size: H W.
+        stride: stride of the segmenter.
+        padding: kind of padding.
+
+    Returns:
+        rows and columns to add.
     """
     smaller, larger = zip(*((-n % stride // 2, (-n % stride + 1) // 2) for n in size), strict=True)
     first, second = (larger, smaller) if padding == "reflect" else (smaller, larger)
@@ -40,12 +48,12 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
     Args:
         frame: image B 3 H W; its codec data stays as it is (see `fit_codec`).
         masks: probs B O H W of the same frame, or None.
-        stride: what H and W must divide by.
-        padding: `zeros`, `mean` (the ImageNet mean, zero once normalised), both with empty masks; or `reflect`, which
-            mirrors image and masks, repeatedly where one reflection is too short.
+        stride: number that divides the padded H and W.
+        padding: `zeros`; `mean`, the ImageNet mean, which is zero after normalisation; or `reflect`, which mirrors
+            image and masks, repeatedly if one reflection is too short. Masks are padded with 0 otherwise.
 
     Returns:
-        the padded frame and masks, and the pads that `crop` takes back.
+        the padded frame and masks, and the padding, for `crop`.
     """
     height, width = frame.image.shape[-2:]
     p = pads((height, width), stride, padding)
@@ -68,13 +76,13 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
 
 
 def crop(x: Tensor, p: Pads) -> Tensor:
-    """Undo `pad` on ... H W."""
+    """Crop a tensor … H W to undo `pad`."""
     height, width = x.shape[-2:]
     return x[..., p.top : height - p.bottom, p.left : width - p.right]
 
 
 def _mirror(length: int, before: int, after: int, device: torch.device) -> Tensor:
-    """Indices of a reflection without repeated edge that may be longer than the picture."""
+    """Return indices of a reflection without repeated edge; it may be longer than the image."""
     index = torch.arange(-before, length + after, device=device)
     if length == 1:
         return torch.zeros_like(index)

@@ -65,13 +65,13 @@ class Measurement:
         size: H, W before padding.
         objects: number of objects.
         frames: number of frames in the memory; None for methods without a memory.
-        seconds: mean of a step; None, like all below, when the memory of the machine was too small.
-        stages: mean seconds per step in each stage, less those in stages that it calls. `rest` is what they leave.
-        memory_bytes: of `state.memory`, filled as `frames` says; None for methods without one.
-        state_bytes: of everything else in the state.
-        peak_bytes: most memory allocated on a CUDA device, network included; None on the CPU, where a process hardly
-            ever gives back what it held for an earlier point.
-        error: why there are no numbers.
+        seconds: mean time of a step; None, like the following fields, if the machine ran out of memory.
+        stages: mean seconds per step in each stage, without the stages that it calls. `rest` is the remainder.
+        memory_bytes: size of `state.memory` with `frames` frames; None for methods without a memory.
+        state_bytes: size of everything else in the state.
+        peak_bytes: maximum memory allocated on a CUDA device, network included; None on the CPU, where memory of
+            earlier points may still be allocated.
+        error: reason for missing numbers.
     """
 
     size: tuple[int, int]
@@ -86,23 +86,26 @@ class Measurement:
 
     @property
     def rest(self) -> float | None:
-        """Seconds of a step outside its stages; None where nothing was timed by stage."""
+        """Seconds of a step outside its stages; None if no stage was timed."""
         return self.seconds - sum(self.stages.values()) if self.seconds is not None and self.stages else None
 
 
 def sweep(
     segmenter: Segmenter[Any], grid: Grid, settings: Settings | None = None, stages: Sequence[str] | None = None
 ) -> Iterator[Measurement]:
-    """Measure every point of a grid, each yielded as soon as it is known.
+    """Measure every point of a grid.
 
-    A point that does not fit into memory has an `error`, and the sweep goes on. Where the system promises more memory
-    than it has (Linux without a limit), it ends the process instead.
+    A point that does not fit into memory gets an `error`, and the sweep continues. If the system overcommits memory
+    (Linux without a limit), it kills the process instead.
 
     Args:
-        segmenter: in evaluation mode, on the device to measure.
+        segmenter: segmenter in evaluation mode, on the device to measure.
         grid: the points.
-        settings: the precision; the size is the grid's.
-        stages: names of methods that `step` calls; None: the segmenter's own `stages`.
+        settings: precision of the measurement; the size is ignored.
+        stages: names of methods that `step` calls; None for `segmenter.stages`.
+
+    Yields:
+        one measurement per point.
     """
     settings = settings or Settings()
     stages = segmenter.stages if stages is None else stages
@@ -124,7 +127,18 @@ def sweep(
 def measure(
     segmenter: Segmenter[Any], point: Measurement, repeats: int, settings: Settings, stages: Sequence[str] = ()
 ) -> Measurement:
-    """Measure one point, given by its size, objects and frames: one untimed step, then `repeats` timed ones."""
+    """Measure one point: one step without timing, then `repeats` timed ones.
+
+    Args:
+        segmenter: segmenter in evaluation mode.
+        point: size, objects and frames to measure.
+        repeats: number of timed steps.
+        settings: precision of the measurement.
+        stages: names of methods that `step` calls.
+
+    Returns:
+        the point with its numbers.
+    """
     device = device_of(segmenter)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -136,14 +150,14 @@ def measure(
             state = replace(state, memory=memory)
         memory_bytes = None if memory is None else memory.nbytes()
         state_bytes = state.nbytes() - (memory_bytes or 0)
-        # Else it would outlive its replacement by a larger one.
+        # Otherwise it would stay in memory beside the larger one that replaces it.
         del memory
         _, state = segmenter.step(_at(frame, 2), state)
         with timed(segmenter, stages) as seconds:
-            begun = now(device)
+            started = now(device)
             for index in range(3, 3 + repeats):
                 _, state = segmenter.step(_at(frame, index), state)
-            total = now(device) - begun
+            total = now(device) - started
     return replace(
         point,
         seconds=total / repeats,
@@ -156,26 +170,32 @@ def measure(
 
 @contextmanager
 def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Sum up the seconds in methods of a segmenter, excluding nested calls to others of these methods.
+    """Measure the time in methods of a segmenter until the block ends, excluding nested calls of these methods.
 
-    The bound methods are wrap_methods on the instance until the block ends, and the device is synchronised around each:
-    that is what makes the seconds those of the stage, and steps of many short kernels on CUDA a little longer.
+    The device is synchronised before and after each call, which slows down steps of many short kernels on CUDA.
+
+    Args:
+        segmenter: segmenter whose methods are wrapped.
+        stages: names of the methods.
+
+    Yields:
+        seconds by name, which grow with every call.
     """
     device = device_of(segmenter)
     seconds = dict.fromkeys(stages, 0.0)
-    inner: list[float] = []
+    nested: list[float] = []
 
     def wrapped(name: str, method: Run) -> Run:
-        def run(*arguments: Any, **named: Any) -> Any:
-            inner.append(0.0)
-            begun = now(device)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            nested.append(0.0)
+            started = now(device)
             try:
-                return method(*arguments, **named)
+                return method(*args, **kwargs)
             finally:
-                whole = now(device) - begun
-                seconds[name] += whole - inner.pop()
-                if inner:
-                    inner[-1] += whole
+                elapsed = now(device) - started
+                seconds[name] += elapsed - nested.pop()
+                if nested:
+                    nested[-1] += elapsed
 
         return run
 
@@ -184,35 +204,35 @@ def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str
 
 
 @contextmanager
-def wrap_methods(thing: Any, wrappers: Mapping[str, Callable[[Run], Run]]) -> Iterator[None]:
+def wrap_methods(instance: Any, wrappers: Mapping[str, Callable[[Run], Run]]) -> Iterator[None]:
     """Replace methods of one object by wrapped ones until the block ends.
 
     Args:
-        thing: the object.
+        instance: the object.
         wrappers: function from a method to its wrapped version, per method name.
     """
-    before = {name: vars(thing)[name] for name in wrappers if name in vars(thing)}
-    methods = {name: getattr(thing, name) for name in wrappers}
+    before = {name: vars(instance)[name] for name in wrappers if name in vars(instance)}
+    methods = {name: getattr(instance, name) for name in wrappers}
     try:
         for name, method in methods.items():
-            setattr(thing, name, wrappers[name](method))
+            setattr(instance, name, wrappers[name](method))
         yield
     finally:
         for name in methods:
-            vars(thing).pop(name, None)
-        vars(thing).update(before)
+            vars(instance).pop(name, None)
+        vars(instance).update(before)
 
 
 def memory_of(state: Any) -> Any:
-    """The state's memory if it can be filled with `repeat(frames)`, as in `voslab.nn.memory`; else None."""
+    """Return the memory of a state if it has `repeat(frames)`, as in `voslab.nn.memory`; else None."""
     memory = getattr(state, "memory", None)
     return memory if isinstance(memory, State) and hasattr(memory, "repeat") else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory could not be allocated; torch raises a plain `RuntimeError` on the CPU."""
-    signs = ("not enough memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED", "out of memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in signs)
+    phrases = ("not enough memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(phrase in str(error) for phrase in phrases)
 
 
 def start_random_video(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:

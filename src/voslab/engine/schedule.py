@@ -22,7 +22,7 @@ class Indexed(Protocol):
 
     @property
     def index(self) -> int:
-        """From 0."""
+        """Presentation index, from 0."""
         ...
 
 
@@ -33,12 +33,12 @@ class ScheduledFrame(NamedTuple):
     """A frame that can be segmented next.
 
     Attributes:
-        picture: the frame.
-        key: whether the base model must look at it.
-        live_refs: presentation indices of the frames that later frames may refer to; None: not known.
+        frame: the frame.
+        key: whether it is a key frame, which the base model segments.
+        live_refs: presentation indices of the frames that later frames may refer to; None if unknown.
     """
 
-    picture: RawFrame
+    frame: RawFrame
     key: bool
     live_refs: frozenset[int] | None = None
 
@@ -46,7 +46,7 @@ class ScheduledFrame(NamedTuple):
 class _WaitingFrame(NamedTuple):
     """A frame that waits for its turn, and the presentation indices of its references."""
 
-    picture: RawFrame
+    frame: RawFrame
     references: frozenset[int]
 
 
@@ -55,61 +55,70 @@ class _ObjectStarts:
 
     def __init__(self, masks: Mapping[int, NDArray[np.integer]]) -> None:
         self._masks = masks
-        self._left = sorted(masks, reverse=True)
-        self._known = {0}
-        self._found: list[int] = []
+        self._unread = sorted(masks, reverse=True)
+        self._known_ids = {0}
+        self._starts: list[int] = []
 
     def first(self, before: int, index: int) -> int | None:
         """Return the first frame after `before` and up to `index` in which an object appears."""
-        while self._left and self._left[-1] <= index:
-            frame = self._left.pop()
-            new = set(np.unique(self._masks[frame]).tolist()) - self._known
-            self._known |= new
-            self._found += [frame] if new else []
-        return next((frame for frame in self._found if before < frame <= index), None)
+        while self._unread and self._unread[-1] <= index:
+            frame = self._unread.pop()
+            new = set(np.unique(self._masks[frame]).tolist()) - self._known_ids
+            self._known_ids |= new
+            self._starts += [frame] if new else []
+        return next((frame for frame in self._starts if before < frame <= index), None)
 
 
-def schedule_frames(pictures: Iterable[RawFrame], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[ScheduledFrame]:
-    """Order pictures that come in decode order; plain ones, and those of video without B-frames, pass through.
+def schedule_frames(frames: Iterable[RawFrame], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[ScheduledFrame]:
+    """Compute the order in which frames can be segmented. Video without B-frames keeps its order.
 
-    Key frames are I- and P-frames, plain pictures, and each B-frame in whose mask an object appears with all that
-    follow it up to the next I- or P-frame: that object has no mask in any frame they refer to. Key frames come in
-    presentation order, other frames as soon as all they refer to have come. As many pictures are held as one group of
-    B-frames has.
+    Key frames are I- and P-frames and frames without codec data. If an object appears on a B-frame, this frame and all
+    following ones up to the next I- or P-frame are key frames too, because none of their references has a mask of the
+    object. Key frames come in presentation order, other frames as soon as their references are segmented. At most one
+    group of B-frames is in memory.
 
     Args:
-        pictures: each behind those that it refers to.
-        masks: label maps by presentation index of the frame that they are given for.
+        frames: frames in decode order: each follows its references.
+        masks: label maps by presentation index.
+
+    Yields:
+        the frames, each after the frames that its segmentation depends on.
     """
-    held: list[_WaitingFrame] = []
+    waiting: list[_WaitingFrame] = []
     done: set[int] = set()
     anchors: list[int] = []
     object_starts = _ObjectStarts(masks)
-    for picture in pictures:
-        live_refs = None if picture.codec is None else picture.codec.live_refs
-        held.append(_WaitingFrame(picture, _references(picture)))
-        if picture.codec is None or picture.codec.type != "B":
-            anchors = [*anchors[-_MAX_REFERENCE_DISTANCE:], picture.index]
-        while (ready := _ready(held, done, anchors, object_starts)) is not None:
-            held = [one for one in held if one.picture is not ready.picture]
-            done = {index for index in done if index > ready.picture.index - _MAX_REFERENCE_DISTANCE} | {
-                ready.picture.index
-            }
+    for frame in frames:
+        live_refs = None if frame.codec is None else frame.codec.live_refs
+        waiting.append(_WaitingFrame(frame, _references(frame)))
+        if frame.codec is None or frame.codec.type != "B":
+            anchors = [*anchors[-_MAX_REFERENCE_DISTANCE:], frame.index]
+        while (ready := _ready(waiting, done, anchors, object_starts)) is not None:
+            index = ready.frame.index
+            waiting = [one for one in waiting if one.frame is not ready.frame]
+            done = {other for other in done if other > index - _MAX_REFERENCE_DISTANCE} | {index}
             yield ready._replace(
-                live_refs=None if live_refs is None else live_refs.union(*(one.references for one in held))
+                live_refs=None if live_refs is None else live_refs.union(*(one.references for one in waiting))
             )
     # Frames whose references are missing.
-    for one in sorted(held, key=lambda one: one.picture.index):
-        yield ScheduledFrame(one.picture, True)
+    for one in sorted(waiting, key=lambda one: one.frame.index):
+        yield ScheduledFrame(one.frame, True)
 
 
-def presentation_order(things: Iterable[T]) -> Iterator[T]:
-    """Yield results in presentation order, each as soon as all earlier ones have been yielded."""
+def presentation_order(results: Iterable[T]) -> Iterator[T]:
+    """Sort results by presentation order.
+
+    Args:
+        results: results in any order, with consecutive indices.
+
+    Yields:
+        the results, each as soon as all earlier ones have been yielded.
+    """
     waiting: list[tuple[int, int, T]] = []
     following: int | None = None
-    for arrival, thing in enumerate(things):
-        heapq.heappush(waiting, (thing.index, arrival, thing))
-        following = thing.index if following is None else following
+    for arrival, result in enumerate(results):
+        heapq.heappush(waiting, (result.index, arrival, result))
+        following = result.index if following is None else following
         while waiting and waiting[0][0] <= following:
             index, _, first = heapq.heappop(waiting)
             following = index + 1
@@ -119,26 +128,26 @@ def presentation_order(things: Iterable[T]) -> Iterator[T]:
 
 
 def _ready(
-    held: list[_WaitingFrame], done: set[int], anchors: list[int], object_starts: _ObjectStarts
+    waiting: list[_WaitingFrame], done: set[int], anchors: list[int], object_starts: _ObjectStarts
 ) -> ScheduledFrame | None:
     """Return the next waiting frame that can be segmented."""
-    waiting_key = False
-    for picture, references in sorted(held, key=lambda one: one.picture.index):
-        index = picture.index
+    key_is_waiting = False
+    for frame, references in sorted(waiting, key=lambda one: one.frame.index):
+        index = frame.index
         before = max((anchor for anchor in anchors if anchor < index), default=-1)
-        born = object_starts.first(before, index)
-        if index in anchors or born is not None:
-            if not waiting_key and done.issuperset(range(index if born is None else born, index)):
-                return ScheduledFrame(picture, True)
-            waiting_key = True
+        start = object_starts.first(before, index)
+        if index in anchors or start is not None:
+            if not key_is_waiting and done.issuperset(range(index if start is None else start, index)):
+                return ScheduledFrame(frame, True)
+            key_is_waiting = True
         elif done.issuperset(references):
-            return ScheduledFrame(picture, False)
+            return ScheduledFrame(frame, False)
     return None
 
 
-def _references(picture: RawFrame) -> frozenset[int]:
-    """Return the references of a B-frame; other frames already follow theirs in decode order."""
-    codec = picture.codec
+def _references(frame: RawFrame) -> frozenset[int]:
+    """Return the references of a B-frame; other frames follow theirs in decode order anyway."""
+    codec = frame.codec
     if codec is None or codec.references is None or codec.type != "B":
         return frozenset()
     return frozenset(index for index in np.unique(codec.references.numpy()).tolist() if index >= 0)

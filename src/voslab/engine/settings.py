@@ -41,7 +41,18 @@ class Settings:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any], where: Path | str) -> Settings:
-        """The settings in a file, which is named in errors. Raises `CheckpointError`."""
+        """Create settings from the values in a file.
+
+        Args:
+            values: fields of this class.
+            where: file to name in errors.
+
+        Returns:
+            the settings.
+
+        Raises:
+            CheckpointError: if a name or value is unknown.
+        """
         try:
             check_parameters(Settings, values, "engine.")
             return Settings(**values)
@@ -57,7 +68,14 @@ class Settings:
         return dtype
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Source H W -> working H W, the ratio kept to the nearest pixel."""
+        """Compute the working size of a source.
+
+        Args:
+            size: H W of the source.
+
+        Returns:
+            H W, with the same aspect ratio to the nearest pixel.
+        """
         shorter = min(size)
         if self.size is None or shorter <= self.size:
             return size

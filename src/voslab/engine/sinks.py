@@ -14,7 +14,7 @@ from voslab.video import BackgroundWriter, VideoWriter, overlay, write_mask
 
 
 class Sink(Protocol):
-    """Takes predictions in order. Closing it finishes its files; an error inside the block leaves none half done."""
+    """Context manager that takes predictions in order and completes its files on exit; errors leave no partial file."""
 
     def __enter__(self) -> Self: ...
 
@@ -23,16 +23,24 @@ class Sink(Protocol):
     ) -> None: ...
 
     def put(self, prediction: Prediction) -> None:
-        """Take one. Raises the `WriteError` of an earlier one that could not be written."""
+        """Take a prediction.
+
+        Raises:
+            WriteError: if this or an earlier prediction could not be written.
+        """
         ...
 
 
 def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
-    """Palette PNGs `folder/<name>.png` holding the user's ids.
+    """Create a sink that writes masks as palette PNGs with the user's ids.
 
     Args:
-        folder: made when missing.
-        names: file stems by frame index, of the frames that are written; by default all, in five digits.
+        folder: output folder; created if it does not exist.
+        names: file stems by frame index; other frames are not written. By default all frames are written and named by
+            their index in five digits.
+
+    Returns:
+        the sink.
     """
 
     def write(prediction: Prediction) -> None:
@@ -44,7 +52,11 @@ def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
 
 
 class CompositeSink:
-    """Base of sinks with several parts, which are opened in order and closed in reverse order."""
+    """Base class of sinks with several parts, which are opened in order and closed in reverse order.
+
+    Args:
+        parts: context managers.
+    """
 
     def __init__(self, *parts: AbstractContextManager[Any]) -> None:
         self._parts = parts
@@ -62,7 +74,13 @@ class CompositeSink:
 
 
 class OverlaySink(CompositeSink):
-    """An mp4 of the source frames with the objects coloured: as many frames, at the same rate."""
+    """Sink that writes an mp4 of the source frames with coloured objects.
+
+    Args:
+        path: file to write.
+        rate: frames per second.
+        size: H, W of the frames.
+    """
 
     def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
         self._video = VideoWriter(path, rate, size)

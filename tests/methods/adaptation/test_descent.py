@@ -169,7 +169,7 @@ def test_unused_slots_and_empty_masks_change_nothing() -> None:
     assert not what.loss.any()
 
 
-def test_an_object_that_fills_the_picture_is_nothing_to_balance() -> None:
+def test_an_object_that_fills_the_frame_is_nothing_to_balance() -> None:
     compared = scene()
     full = replace(compared, masks=Masks(torch.ones_like(compared.masks.probs), compared.masks.slot_mask))
     keys, what = tune(full, layers(2), "dot", Tuning(3))

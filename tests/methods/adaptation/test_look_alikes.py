@@ -1,4 +1,4 @@
-"""What adaptation does to a trained network, on pictures of an object beside its double."""
+"""What adaptation does to a trained network, on images of an object beside its double."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def on(labels: np.ndarray, label: int) -> Tensor:
 def distraction(network: Any, seed: int, amount: float) -> tuple[Tensor, float, float]:
     """The loss by step; affinity of the double's positions to the object in later frames, before and after."""
     world = make_lookalikes((seed,), 16, SIZE, amount)
-    pictures = {index: draw(world, index, SIZE) for index in (0, *LATER)}
-    frames = {i: Frame(i, torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255) for i, (x, _) in pictures.items()}
-    given = Masks(torch.from_numpy(pictures[0][1] == 1)[None, None].float(), torch.ones(1, 1, dtype=torch.bool))
+    images = {index: draw(world, index, SIZE) for index in (0, *LATER)}
+    frames = {i: Frame(i, torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255) for i, (x, _) in images.items()}
+    given = Masks(torch.from_numpy(images[0][1] == 1)[None, None].float(), torch.ones(1, 1, dtype=torch.bool))
     state = network.begin(frames[0], given)
 
     def looks(keys: Keys | None) -> float:
         maps = {i: heat_maps(network.base, frames[0], given, frames[i], keys)[0, 0] for i in LATER}
-        return float(np.mean([float(maps[i][on(pictures[i][1], 2)].mean()) for i in LATER]))
+        return float(np.mean([float(maps[i][on(images[i][1], 2)].mean()) for i in LATER]))
 
     return state.adaptations[0].loss[0], looks(None), looks(state.base.keys)
 

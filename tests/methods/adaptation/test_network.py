@@ -183,8 +183,8 @@ def test_half_precision_is_finite_and_tunes_in_full() -> None:
 
 def test_the_engine_runs_it() -> None:
     network = adapted("stcn")
-    pictures = [(frame(i).image[0].permute(1, 2, 0) * 255).byte().numpy() for i in range(3)]
+    images = [(frame(i).image[0].permute(1, 2, 0) * 255).byte().numpy() for i in range(3)]
     labels = masks(2).probs[0, 0].long().numpy()
-    found = [p.ids for p in run(network, pictures, {0: labels}, Settings(None))]
-    again = [p.ids for p in run(network, pictures, {0: labels}, Settings(None))]
+    found = [p.ids for p in run(network, images, {0: labels}, Settings(None))]
+    again = [p.ids for p in run(network, images, {0: labels}, Settings(None))]
     assert all((a == b).all() for a, b in zip(found, again, strict=True))

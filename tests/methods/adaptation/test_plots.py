@@ -9,9 +9,9 @@ from PIL import Image
 from voslab.methods.adaptation.plots import curves, rows_of, save
 
 
-def test_rows_hold_every_picture() -> None:
-    pictures = [[np.full((4, 6, 3), 10 * (3 * i + j), np.uint8) for j in range(3)] for i in range(2)]
-    drawn = rows_of(pictures)
+def test_rows_hold_every_image() -> None:
+    images = [[np.full((4, 6, 3), 10 * (3 * i + j), np.uint8) for j in range(3)] for i in range(2)]
+    drawn = rows_of(images)
     assert drawn.shape == (16, 30, 3)
     assert {int(value) for value in np.unique(drawn)} == {0, 10, 20, 30, 40, 50, 255}
 

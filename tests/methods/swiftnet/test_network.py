@@ -75,7 +75,7 @@ def updates(network: SwiftNet, images: list[torch.Tensor]) -> list[list[bool]]:
 
 
 @torch.no_grad()
-def test_variation_triggers_where_pictures_change_and_clips_keep_apart() -> None:
+def test_variation_triggers_where_frames_change_and_clips_keep_apart() -> None:
     network = small(trigger="variation", variation_threshold=0.5, image_threshold=0.1, mask_threshold=2.0)
     first = torch.zeros(2, 3, 32, 48)
     images = [first]
@@ -92,7 +92,7 @@ def test_variation_below_the_threshold_of_a_pixel_does_not_count_and_masks_do() 
     images = [torch.full((1, 3, 32, 48), 0.05 * index) for index in range(4)]
     settings = {"trigger": "variation", "variation_threshold": 0.3, "image_threshold": 0.1}
     assert updates(small(**settings, mask_threshold=2.0), images) == [[False]] * 3
-    # The untrained network forgets the given mask, a quarter of the picture and more.
+    # The untrained network forgets the given mask, a quarter of the frame and more.
     assert [True] in updates(small(**settings, mask_threshold=0.01), images)
 
 

@@ -10,15 +10,15 @@ from voslab.video.motion.rasterise import Cells, rasterise
 
 RANDOM = np.random.default_rng(0)
 SIZE = (32, 48)
-PICTURES = {index: RANDOM.integers(0, 256, SIZE).astype(np.uint8) for index in (2, 4, 8)}
-REFERENCES = {index: Interpolated(picture) for index, picture in PICTURES.items()}
+LUMAS = {index: RANDOM.integers(0, 256, SIZE).astype(np.uint8) for index in (2, 4, 8)}
+REFERENCES = {index: Interpolated(image) for index, image in LUMAS.items()}
 
 
 def shifted(index: int, x: int, y: int) -> np.ndarray:
-    """The picture as seen with a displacement of whole pixels."""
+    """The image as seen with a displacement of whole pixels."""
     rows = np.clip(np.arange(SIZE[0]) + y, 0, SIZE[0] - 1)
     columns = np.clip(np.arange(SIZE[1]) + x, 0, SIZE[1] - 1)
-    return PICTURES[index][rows][:, columns].astype(int)
+    return LUMAS[index][rows][:, columns].astype(int)
 
 
 def whole(*lists: tuple[int, int, int], w: int = 16, h: int = 16) -> Cells:
@@ -66,15 +66,15 @@ def test_an_exported_zero_may_be_an_unused_list(used: tuple[int, ...], expected:
     assert macroblocks.references[:, 0, 0].tolist() == [2, 8]
 
 
-def test_intra_blocks_and_lost_pictures_are_no_prediction() -> None:
+def test_intra_blocks_and_lost_frames_are_no_prediction() -> None:
     cells = rasterise(blocks([(-1, 16, 16, 0, 0, 4, 4), (1, 16, 16, 16, 16, 0, 0)]), SIZE)
-    found = compensate(PICTURES[2], cells, ((7,), (8,)), REFERENCES)
+    found = compensate(LUMAS[2], cells, ((7,), (8,)), REFERENCES)
     assert (found.references[0] == -1).all()
     assert (found.references[1, 2:, 2:4] == 8).all()
     assert (found.references[1] == 8).sum() == 4
     assert found.residual is not None
     expected = np.zeros(SIZE)
-    expected[16:, 16:32] = (PICTURES[2].astype(int) - PICTURES[8])[16:, 16:32]
+    expected[16:, 16:32] = (LUMAS[2].astype(int) - LUMAS[8])[16:, 16:32]
     assert np.array_equal(found.residual, expected)
 
 

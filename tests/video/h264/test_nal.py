@@ -101,7 +101,7 @@ def test_noise_is_a_value_error_or_nothing(tmp_path: Path) -> None:
     assert refused
 
 
-def test_b_pictures_of_mpeg4(tmp_path: Path) -> None:
+def test_b_frames_of_mpeg4(tmp_path: Path) -> None:
     for count in (0, 2):
         path = encode(tmp_path / f"{count}.avi", IMAGES, "mpeg4", bf=str(count))
         with av.open(str(path)) as container:

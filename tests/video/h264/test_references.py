@@ -25,7 +25,7 @@ def lists(buffer: Buffer, header: Slice, index: int) -> tuple[tuple[int, ...], t
     return reference_lists(buffer, (header,), index)
 
 
-def test_a_p_picture_takes_the_last_decoded_first() -> None:
+def test_a_p_frame_takes_the_last_decoded_first() -> None:
     buffer = Buffer(short((0, 0), (4, 1), (2, 2)), 2)
     assert lists(buffer, replace(SLICE, frame_number=3), 8) == ((2, 4, 0), ())
     assert lists(buffer, replace(SLICE, frame_number=3, active=(2, 0)), 8) == ((2, 4), ())
@@ -36,7 +36,7 @@ def test_frame_numbers_wrap() -> None:
     assert lists(buffer, replace(SLICE, frame_number=1), 12)[0] == (11, 10, 9)
 
 
-def test_a_b_picture_looks_both_ways_nearest_first() -> None:
+def test_a_b_frame_looks_both_ways_nearest_first() -> None:
     buffer = Buffer(short((0, 0), (4, 1), (8, 2), (6, 3)), 3)
     header = replace(SLICE, type="B", frame_number=4, active=(4, 4))
     assert lists(buffer, header, 5) == ((4, 0, 6, 8), (6, 8, 4, 0))

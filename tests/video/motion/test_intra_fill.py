@@ -23,7 +23,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def holes(frames: list[RawFrame], where: tuple[slice, slice]) -> list[RawFrame]:
-    """The pictures, whose B-frames have intra blocks at rows and columns."""
+    """The frames, whose B-frames have intra blocks at rows and columns."""
     made = []
     for frame in frames:
         codec = frame.codec
@@ -68,7 +68,7 @@ def test_holes_of_a_pan_move_with_it_and_the_rest_stays(path: Path, fill: Fill, 
     assert torch.cat(residuals).max() > 0
 
 
-def test_without_anything_to_take_from_a_picture_stays(path: Path) -> None:
+def test_without_anything_to_take_from_a_frame_stays(path: Path) -> None:
     plain = holes(list(codec_frames(path, resolution="quarter")), (slice(None), slice(None)))
     for before, after in zip(plain, fill_intra_blocks(plain, "nearest"), strict=True):
         assert after is before

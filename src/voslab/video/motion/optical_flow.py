@@ -91,8 +91,8 @@ def motion_from_flow(frame: RawFrame, codec: CodecData, references: dict[int, Lu
         indices[which] = index
         predicted += _warp_luma(reference, flow) / len(references)
     error = on_grid((luma - predicted) / np.float32(255), grid) if references else np.zeros(grid, np.float32)
-    motion_field, reference_field, residual = (torch.from_numpy(field[None]) for field in (motion, indices, error[None]))
-    return CodecData("B", motion_field, reference_field, residual, codec.live_refs)
+    motion_field, reference_field = torch.from_numpy(motion[None]), torch.from_numpy(indices[None])
+    return CodecData("B", motion_field, reference_field, torch.from_numpy(error[None, None]), codec.live_refs)
 
 
 def _vectors_as_flow(index: int, codec: CodecData, key: int) -> CodecData:
