@@ -29,7 +29,7 @@ from voslab.engine.feature_maps import fit, heat
 from voslab.engine.preprocessing import working_image, working_masks
 from voslab.methods.adaptation.heat_maps import heat_maps
 from voslab.methods.adaptation.network import Adapted
-from voslab.methods.adaptation.plots import Image, curves, rows_of, save
+from voslab.methods.adaptation.plots import Image, curves, save, tile_rows
 from voslab.methods.adaptation.tuning import Adaptation
 from voslab.video import overlay
 
@@ -111,23 +111,23 @@ def _show(runner: Runner, video: VideoSequence, shares: list[float], folder: Pat
             frame = first if index == start else runner.given(image)[0]
             for row, keys in zip(heats, (None, getattr(state.base, "keys", None)), strict=True):
                 row.append(runner.heat(image, heat_maps(runner.network.base, first, masks, frame, keys)))
-    save(folder / "heat.png", rows_of(heats))
+    save(folder / "heat.png", tile_rows(heats))
     base, plain_seconds = _masked(runner, runner.network.base, video, indices)
     adapted, _ = _masked(runner, runner.network, video, indices)
-    save(folder / "masks.png", rows_of([base, adapted]))
-    [made] = state.adaptations
-    points = _points(made)
+    save(folder / "masks.png", tile_rows([base, adapted]))
+    [adaptation] = state.adaptations
+    points = _points(adaptation)
     write_csv(folder / "curves.csv", points)
     save(folder / "curves.png", curves({name: [point[name] for point in points] for name in POINT}))
     return {
         "sequence": video.name,
-        "seconds": round(made.seconds, 3),
+        "seconds": round(adaptation.seconds, 3),
         "frame_seconds": round(plain_seconds, 3),
-        "frames": round(made.seconds / plain_seconds, 2),
+        "frames": round(adaptation.seconds / plain_seconds, 2),
         "loss_before": points[0]["loss"],
-        "loss_after": points[int(made.kept[0])]["loss"],
+        "loss_after": points[int(adaptation.selected[0])]["loss"],
         "norm_before": points[0]["query_norm"],
-        "norm_after": points[int(made.kept[0])]["query_norm"],
+        "norm_after": points[int(adaptation.selected[0])]["query_norm"],
     }
 
 
@@ -146,8 +146,13 @@ def _masked(
     return images, float(np.median(seconds)) if seconds else float("nan")
 
 
-def _points(made: Adaptation) -> list[dict[str, float]]:
-    values = [made.loss[0], made.objects[0].sum(1), made.backgrounds[0].sum(1), *made.norms[0].unbind(1)]
+def _points(adaptation: Adaptation) -> list[dict[str, float]]:
+    values = [
+        adaptation.loss[0],
+        adaptation.objects[0].sum(1),
+        adaptation.backgrounds[0].sum(1),
+        *adaptation.norms[0].unbind(1),
+    ]
     columns = [[round(value, 5) for value in column.tolist()] for column in values]
     return [dict(zip(POINT, point, strict=True)) for point in zip(*columns, strict=True)]
 

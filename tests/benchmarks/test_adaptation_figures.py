@@ -36,8 +36,8 @@ def test_a_sequence_is_drawn_and_measured(tmp_path: Path) -> None:
     assert float(points[0]["loss"]) == line["loss_before"]
     height, width = video.image(0).shape[:2]
     for name in ("heat", "masks"):
-        picture = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
-        assert picture.shape == (2 * (height + 4), 3 * (width + 4), 3)
+        image = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
+        assert image.shape == (2 * (height + 4), 3 * (width + 4), 3)
     assert all(isinstance(value, str | int | float) for value in line.values())
 
 
@@ -52,7 +52,7 @@ def test_frames_come_as_the_engine_brings_them(tmp_path: Path) -> None:
     assert masks.probs.mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-def test_an_adaptation_without_steps_has_no_pictures(tmp_path: Path) -> None:
+def test_an_adaptation_without_steps_has_no_figures(tmp_path: Path) -> None:
     davis_tree(tmp_path / "DAVIS", names=("bear",), frames=3)
     [video] = davis(tmp_path / "DAVIS", 2017, "train")
     with pytest.raises(ConfigError, match="there is no object in frame 0"):

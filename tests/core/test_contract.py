@@ -44,7 +44,7 @@ def test_detach_truncates_and_to_moves() -> None:
     assert made.to("meta").memory[0].device.type == "meta"
 
 
-def test_a_state_is_a_pytree() -> None:
+def test_state_is_a_pytree() -> None:
     leaves, spec = pytree.tree_flatten(nested())
     assert sum(isinstance(leaf, torch.Tensor) for leaf in leaves) == 3
     assert pytree.tree_unflatten(leaves, spec).count == 4
@@ -56,7 +56,7 @@ def test_masks_from_labels_skip_void_and_unused_slots() -> None:
     assert masks.probs[0, :, 0].tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
-def test_appended_masks_win_inside_their_mask() -> None:
+def test_appended_masks_replace_older_ones_inside_their_mask() -> None:
     old = Masks(torch.full((1, 1, 1, 4), 0.8), torch.ones(1, 1, dtype=torch.bool))
     new = Masks(torch.tensor([[[[1.0, 0, 0, 1]]]]), torch.ones(1, 1, dtype=torch.bool))
     assert old.append(new).probs[0, :, 0].tolist() == [
@@ -69,7 +69,7 @@ def test_appended_masks_win_inside_their_mask() -> None:
 
 
 @given(st.lists(st.integers(-(2**31), 2**31).filter(bool), unique=True, max_size=20), st.integers(0, 99))
-def test_ids_survive_the_table(ids: list[int], seed: int) -> None:
+def test_object_table_round_trip(ids: list[int], seed: int) -> None:
     table = ObjectTable(ids)
     labels = generator(seed).choice(np.array([0, *ids]), (5, 6))
     slots = table.to_slots(labels)
@@ -77,14 +77,14 @@ def test_ids_survive_the_table(ids: list[int], seed: int) -> None:
     assert np.array_equal(table.to_ids(slots), labels)
 
 
-def test_a_slot_never_moves_and_zero_is_no_object() -> None:
+def test_slots_are_stable_and_background_gets_none() -> None:
     table = ObjectTable([9, 3])
     assert table.add([3, 0, 5, 5]) == [5]
     assert table.ids == (9, 3, 5)
     assert table.to_slots(np.array([4, 3, 0])).tolist() == [0, 2, 0]
 
 
-def test_keyed_randomness_does_not_depend_on_order() -> None:
+def test_keyed_generators_do_not_depend_on_call_order() -> None:
     first = generator(1, "texture", 2).random(3)
     generator(5).random(100)
     assert np.array_equal(first, generator(1, "texture", 2).random(3))
@@ -190,7 +190,7 @@ def test_every_method_forks(segmenter: Segmenter) -> None:
 
 @pytest.mark.parametrize("name", ["copy_first", "crvos"])
 @torch.no_grad()
-def test_objects_are_scored_one_by_one_where_a_method_looks_at_no_others(name: str) -> None:
+def test_objects_are_independent_in_methods_without_interaction(name: str) -> None:
     torch.manual_seed(0)
     network = registry.build(name, SMALL.get(name, {}))
     first, second = frames(2)
@@ -225,7 +225,7 @@ def test_every_method_is_finite_in_half_precision(segmenter: Segmenter) -> None:
 
 
 @torch.no_grad()
-def test_every_methods_state_moves_as_a_whole(segmenter: Segmenter) -> None:
+def test_every_state_moves_between_devices(segmenter: Segmenter) -> None:
     first, second = frames(2)
     _, state = segmenter.step(second, segmenter.begin(first, probs(2)))
     before = [leaf for leaf in pytree.tree_leaves(state) if isinstance(leaf, torch.Tensor)]
@@ -237,7 +237,7 @@ def test_every_methods_state_moves_as_a_whole(segmenter: Segmenter) -> None:
 
 @pytest.mark.parametrize("name", registry.names())
 @torch.no_grad()
-def test_every_method_comes_back_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+def test_every_method_is_restored_from_a_checkpoint(name: str, tmp_path: Path) -> None:
     parameters = SMALL.get(name, {})
     torch.manual_seed(0)
     network = registry.build(name, parameters)

@@ -11,14 +11,14 @@ import pytest
 from voslab.core import WriteError, atomic_folder, atomic_path, atomic_write, cache_key, claimed, write_csv
 
 
-def test_writes_and_makes_folders(tmp_path: Path) -> None:
+def test_atomic_write_creates_folders(tmp_path: Path) -> None:
     target = tmp_path / "a b" / "ü" / "file.json"
     atomic_write(target, "täxt")
     assert target.read_text(encoding="utf-8") == "täxt"
     assert [path.name for path in target.parent.iterdir()] == ["file.json"]
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_file_and_removes_the_temporary_one(tmp_path: Path) -> None:
     target = tmp_path / "file.bin"
     atomic_write(target, b"old")
 
@@ -33,7 +33,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
 
 
-def test_any_other_error_passes_and_leaves_the_old_file(tmp_path: Path) -> None:
+def test_other_errors_propagate_and_keep_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file.bin"
     atomic_write(target, b"old")
     with pytest.raises(KeyError), atomic_path(target):
@@ -41,13 +41,13 @@ def test_any_other_error_passes_and_leaves_the_old_file(tmp_path: Path) -> None:
     assert target.read_bytes() == b"old"
 
 
-def test_a_file_in_the_way_of_the_folder_is_a_write_error(tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_is_a_write_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot be written"):
         atomic_write(tmp_path / "file" / "x.txt", "")
 
 
-def test_who_may_read_a_file_is_not_the_writers_choice(tmp_path: Path) -> None:
+def test_file_permissions_follow_the_umask(tmp_path: Path) -> None:
     def write(name: str) -> int:
         with atomic_path(tmp_path / name) as path:
             path.write_text("whole")
@@ -62,7 +62,7 @@ def test_who_may_read_a_file_is_not_the_writers_choice(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_a_folder_is_claimed_by_one_process_until_it_ends_however_it_does(tmp_path: Path) -> None:
+def test_folder_is_locked_by_one_process_until_it_exits(tmp_path: Path) -> None:
     waits = (
         "import sys, pathlib, time; from voslab.core import claimed\n"
         "with claimed(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
@@ -79,7 +79,7 @@ def test_a_folder_is_claimed_by_one_process_until_it_ends_however_it_does(tmp_pa
         pass
 
 
-def test_a_table_is_written_whole_with_the_columns_that_are_asked_for(tmp_path: Path) -> None:
+def test_csv_has_the_requested_columns(tmp_path: Path) -> None:
     rows = [{"name": "a, b", "score": 0.5}, {"name": "c", "score": None}]
     write_csv(tmp_path / "new" / "a.csv", rows)
     assert (tmp_path / "new" / "a.csv").read_text() == 'name,score\n"a, b",0.5\nc,\n'

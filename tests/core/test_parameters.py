@@ -31,12 +31,12 @@ def test_plain_values_and_declared_types(value: Any, hint: Any, expected: bool) 
     assert fits(value, hint) is expected
 
 
-def test_what_is_built_of_a_value_fits_anything() -> None:
+def test_values_of_objects_to_build_fit_any_type() -> None:
     assert fits({"_target_": "x"}, Settings, lambda value: isinstance(value, dict))
     assert fits([{"_target_": "x"}], tuple[Settings, ...], lambda value: isinstance(value, dict))
 
 
-def test_names_and_types_are_looked_at_and_what_is_missing_is_not() -> None:
+def test_names_and_types_are_checked_but_missing_values_are_not() -> None:
     def draw(width: int, colour: str = "red", *, level: float = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 
     check_parameters(draw, {"colour": "blue", "level": None}, "")
@@ -46,11 +46,11 @@ def test_names_and_types_are_looked_at_and_what_is_missing_is_not() -> None:
         check_parameters(draw, {"width": "wide"}, "here.")
 
 
-def test_whoever_takes_everything_is_given_everything() -> None:
+def test_functions_with_kwargs_accept_any_name() -> None:
     def draw(**options: Any) -> None: ...
 
     check_parameters(draw, {"anything": object()}, "")
 
 
-def test_nothing_is_guessed_where_nothing_is_near() -> None:
+def test_no_suggestion_without_a_close_match() -> None:
     assert nearest("zzz", ["width", "height"]) == ""

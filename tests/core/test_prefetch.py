@@ -16,7 +16,7 @@ def test_results_come_in_order(count: int) -> None:
     assert list(prefetch_map(lambda x: x * x, range(count), most=4)) == [x * x for x in range(count)]
 
 
-def test_no_more_are_made_than_asked_for() -> None:
+def test_number_of_prefetched_results_is_bounded() -> None:
     made: list[int] = []
     results = prefetch_map(made.append, range(100), most=5, threads=1)
     for _ in range(3):
@@ -25,14 +25,14 @@ def test_no_more_are_made_than_asked_for() -> None:
     assert len(made) <= 3 + 5
 
 
-def test_the_next_is_made_meanwhile() -> None:
+def test_next_result_is_computed_in_the_background() -> None:
     second = threading.Event()
     results = prefetch_map(lambda x: second.set() if x else None, range(9))
     next(results)
     assert second.wait(10)
 
 
-def test_an_error_comes_in_its_place() -> None:
+def test_error_is_raised_in_place_of_its_result() -> None:
     results = prefetch_map(lambda x: 1 // x, (1, 1, 0, 1))
     assert [next(results), next(results)] == [1, 1]
     with pytest.raises(ZeroDivisionError):
@@ -44,7 +44,7 @@ def test_prefetched_items_are_the_same(count: int) -> None:
     assert list(prefetch(iter(range(count)))) == list(range(count))
 
 
-def test_the_next_item_is_fetched_meanwhile_and_no_other() -> None:
+def test_exactly_one_item_is_prefetched() -> None:
     fetched: list[int] = []
     second = threading.Event()
 
@@ -63,7 +63,7 @@ def test_the_next_item_is_fetched_meanwhile_and_no_other() -> None:
     assert fetched == [0, 1]
 
 
-def test_an_error_of_the_source_comes_behind_what_it_gave() -> None:
+def test_source_error_is_raised_after_earlier_items() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise OSError("broken")
@@ -74,7 +74,7 @@ def test_an_error_of_the_source_comes_behind_what_it_gave() -> None:
         next(coming)
 
 
-def test_items_that_were_used_are_not_kept() -> None:
+def test_consumed_items_are_released() -> None:
     coming = prefetch(np.zeros(4) for _ in range(9))
     kept = [weakref.ref(next(coming)) for _ in range(7)]
     gc.collect()

@@ -74,7 +74,7 @@ def test_warp_matches_a_loop_over_cells(
 
 
 @pytest.mark.parametrize(("rounding", "expected"), [("half_up", [0, 1, 3, 3, 0, 5]), ("half_even", [0, 0, 2, 3, 0, 5])])
-def test_halves_are_rounded_by_the_rule_and_borders_repeated(rounding: Rounding, expected: list[int]) -> None:
+def test_halves_are_rounded_as_requested_and_borders_repeated(rounding: Rounding, expected: list[int]) -> None:
     source = torch.arange(6.0).view(1, 1, 1, 6)
     motion = torch.zeros(1, 4, 1, 6)
     motion[0, 0, 0] = torch.tensor([-0.5, -0.5, 0.5, 0.25, -9.0, 9.0])
@@ -97,7 +97,7 @@ def test_no_channels_and_no_references() -> None:
         warp({}, motion, references)
 
 
-def test_two_hops_average_averages() -> None:
+def test_warping_twice_averages_averages() -> None:
     values = {0: torch.full((1, 1, 2, 2), 1.0), 4: torch.zeros(1, 1, 2, 2)}
     still = torch.zeros(1, 4, 2, 2)
     values[2] = warp(values, still, torch.tensor([0, 4]).view(1, 2, 1, 1).expand(1, 2, 2, 2)).values

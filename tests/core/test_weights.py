@@ -35,7 +35,7 @@ def test_a_hostile_file_is_refused_and_nothing_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"a": 1})[:5]])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_damaged_files_are_one_line(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_damaged_files_raise_a_one_line_error(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"bad.{suffix}"
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as error:

@@ -17,7 +17,7 @@ def codec(height: int = 16, width: int = 24) -> CodecData:
     return CodecData("B", motion, references, torch.full((1, 1, height, width), 0.25))
 
 
-def test_resized_fields_point_to_the_same_places() -> None:
+def test_resized_vectors_point_to_the_same_positions() -> None:
     fitted = fit_codec(codec(), (16, 24), (8, 48), NO_PADS)
     assert fitted.motion is not None
     assert torch.equal(fitted.motion[:, 0], codec().motion[:, 0, ::2].repeat_interleave(2, 2) * 2)

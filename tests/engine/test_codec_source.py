@@ -16,7 +16,7 @@ from voslab.video import open_video
 from voslab.video.encode import Encoding
 
 
-def test_the_motion_of_b_frames_is_a_switch(tmp_path: Path) -> None:
+def test_motion_of_b_frames_can_be_replaced(tmp_path: Path) -> None:
     video = open_video(encode(tmp_path / "a.mp4", PAN, crf="10", **{"x264-params": "ref=1:b-pyramid=none:weightp=0"}))
     codec, flow = (list(CodecSource(tmp_path, motion=motion).frames(video)) for motion in ("codec", "flow"))
     assert [frame.index for frame in codec] == [frame.index for frame in flow]
@@ -26,7 +26,7 @@ def test_the_motion_of_b_frames_is_a_switch(tmp_path: Path) -> None:
         assert bool((fields(one)[0] == fields(other)[0]).all()) == (one.codec.type != "B")
 
 
-def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
+def test_intra_blocks_are_filled_unless_disabled(tmp_path: Path) -> None:
     images = PAN.copy()
     random = np.random.default_rng(0)
     images[1::2, 16:48, 32:64] = random.integers(0, 256, (8, 32, 32, 3))
@@ -44,7 +44,7 @@ def test_holes_are_filled_unless_it_is_switched_off(tmp_path: Path) -> None:
     assert seen
 
 
-def test_what_is_not_known_is_refused() -> None:
+def test_unknown_values_are_refused() -> None:
     with pytest.raises(ConfigError, match="motion=optical: choose from codec, flow, vectors_as_flow"):
         CodecSource(Path(), motion="optical")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="intra_fill=far: choose from none, nearest, matched, flow"):
@@ -64,12 +64,12 @@ def test_what_is_not_known_is_refused() -> None:
         ("fast", "has no settings"),
     ],
 )
-def test_plain_values_that_are_none_of_it_are_named(values: Any, said: str) -> None:
+def test_invalid_plain_values_are_named(values: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         CodecSource.from_plain(Path(), values)
 
 
-def test_plain_values_make_a_coding() -> None:
+def test_codec_source_is_built_from_plain_values() -> None:
     assert CodecSource.from_plain(Path("a"), None) is None
     made = CodecSource.from_plain(
         Path("a"), {"encoding": {"crf": 30, "bframes": None}, "motion": "flow", "intra_fill": "none"}

@@ -82,7 +82,7 @@ def test_maps_are_norms_of_all_objects_in_slot_order() -> None:
     assert torch.allclose(torch.from_numpy(taken["bright"]), expected, atol=1e-5)
 
 
-def test_nothing_is_left_in_the_network_afterwards() -> None:
+def test_hooks_are_removed_on_exit() -> None:
     network = Looks()
     with suppress(KeyError), Inspector(network):
         assert network.hooks() == 1
@@ -92,7 +92,7 @@ def test_nothing_is_left_in_the_network_afterwards() -> None:
 
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
 @pytest.mark.parametrize(("size", "working"), [((75, 133), None), ((133, 75), None), ((150, 266), 75), ((200, 96), 70)])
-def test_heat_lies_on_what_is_bright(
+def test_heat_is_aligned_with_the_image(
     tmp_path: Path, size: tuple[int, int], working: int | None, padding: Padding
 ) -> None:
     scale = 1 if working is None else min(size) / working
@@ -110,7 +110,7 @@ def test_heat_lies_on_what_is_bright(
     assert 0.7 < len(rows) / image[(*spot, 0)].size < 1.3
 
 
-def test_a_file_per_step_with_the_objects_side_by_side(tmp_path: Path) -> None:
+def test_one_file_per_step_with_objects_side_by_side(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     size = (33, 40)
     frames = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(5)]
@@ -126,7 +126,7 @@ def test_a_file_per_step_with_the_objects_side_by_side(tmp_path: Path) -> None:
     assert network.hooks() == 0
 
 
-def test_heat_keeps_the_image_visible_and_takes_a_flat_map() -> None:
+def test_heat_keeps_the_image_visible_and_accepts_a_constant_map() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     image[:, 3:] = 250
     shown = heat(image, np.full((4, 6), 7, np.float32)).astype(int)
@@ -137,7 +137,7 @@ def test_heat_keeps_the_image_visible_and_takes_a_flat_map() -> None:
     assert ramp[0, -1] > ramp[0, 0] + 250
 
 
-def test_heat_may_have_one_scale_for_all_images() -> None:
+def test_heat_can_share_one_scale() -> None:
     grey = np.full((8, 8, 3), 128, np.uint8)
     low, high = (heat(grey, np.full((8, 8), value, np.float32), span=(0, 1)) for value in (0.0, 1.0))
     assert high.mean() > low.mean() + 50
@@ -172,7 +172,7 @@ def test_segment_writes_the_maps_beside_the_overlay(clip: tuple[str, str], tmp_p
     assert found == {f"{name}/0000{index}.png": (33, 80, 3) for name in ("cam", "mem") for index in (1, 2)}
 
 
-def test_segment_refuses_a_method_that_has_none(clip: tuple[str, str], tmp_path: Path) -> None:
+def test_segment_refuses_a_method_without_maps(clip: tuple[str, str], tmp_path: Path) -> None:
     done = program("segment", *clip, "model=copy_first", "inspect=true", f"output={tmp_path / 'result'}", code=2)
     assert (
         done.stderr.strip()

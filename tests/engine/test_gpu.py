@@ -31,7 +31,7 @@ def _full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", names("model"))
-def test_masks_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
+def test_masks_on_gpu_equal_those_on_cpu(name: str, tmp_path: Path) -> None:
     config = composed("train", f"model={name}").model
     torch.manual_seed(0)
     segmenter = registry.build(config.name, plain(config.network)).eval()
@@ -51,7 +51,7 @@ def test_masks_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["crvos", "gam", "gc", "mivos", "stcn", "stm", "swiftnet"])
-def test_losses_and_gradients_are_those_of_the_processor(name: str) -> None:
+def test_losses_and_gradients_on_gpu_equal_those_on_cpu(name: str) -> None:
     small = [one for one in NARROW if name != "mivos" or "backbone" not in one]
     # Devices draw different numbers from one seed.
     small += ["model.network.dropout=0"] * (name == "swiftnet")

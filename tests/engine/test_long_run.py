@@ -28,7 +28,7 @@ def predictions(count: int) -> Iterator[Prediction]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
-def test_ten_thousand_written_frames_keep_their_files_and_threads(tmp_path: Path) -> None:
+def test_ten_thousand_frames_leak_no_files_or_threads(tmp_path: Path) -> None:
     marks: dict[int, tuple[int, int]] = {}
 
     def each(prediction: Prediction, throughput: Throughput) -> None:
@@ -47,7 +47,7 @@ def overlay(folder: Path) -> OverlaySink:
     return OverlaySink(folder / "overlay.mp4", Fraction(25), (16, 24))
 
 
-def test_a_slow_consumer_holds_the_video_back() -> None:
+def test_slow_consumer_pauses_the_reader() -> None:
     written: list[int] = []
     prefetch_map: list[int] = []
 
@@ -63,7 +63,7 @@ def test_a_slow_consumer_holds_the_video_back() -> None:
     assert max(prefetch_map) <= 4 + 2
 
 
-def test_a_writer_that_fails_late_stops_an_endless_video(tmp_path: Path) -> None:
+def test_late_write_error_stops_an_endless_video(tmp_path: Path) -> None:
     def fail(prediction: Prediction) -> None:
         if prediction.index == 50:
             raise WriteError("disk full")

@@ -22,7 +22,7 @@ def pair(height: int, width: int) -> tuple[Frame, Masks]:
 
 
 @given(height=SIZES, width=SIZES, stride=st.sampled_from([1, 4, 16, 32]), padding=st.sampled_from(PADDINGS))
-def test_padded_sizes_divide_and_crop_undoes_them(height: int, width: int, stride: int, padding: Padding) -> None:
+def test_padded_sizes_are_multiples_of_the_stride(height: int, width: int, stride: int, padding: Padding) -> None:
     frame, masks = pair(height, width)
     padded, padded_masks, p = pad(frame, masks, stride, padding)
     assert padded_masks is not None
@@ -40,18 +40,18 @@ def test_480p_gets_five_columns_on_each_side() -> None:
     assert pads((480, 854), 16, "reflect") == (5, 5, 0, 0)
 
 
-def test_the_odd_pixel_goes_where_the_published_code_puts_it() -> None:
+def test_odd_padding_matches_the_published_code() -> None:
     assert pads((481, 853), 16, "zeros") == (5, 6, 7, 8)
     assert pads((481, 853), 16, "reflect") == (6, 5, 8, 7)
 
 
-def test_sizes_that_divide_are_left_alone() -> None:
+def test_multiples_of_the_stride_are_not_padded() -> None:
     frame, masks = pair(32, 48)
     assert pad(frame, masks, 16, "reflect")[:2] == (frame, masks)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 17), (5, 9), (17, 31), (33, 47)])
-def test_reflection_is_numpys(size: tuple[int, int]) -> None:
+def test_reflection_equals_numpy(size: tuple[int, int]) -> None:
     frame, masks = pair(*size)
     padded, padded_masks, p = pad(frame, masks, 16, "reflect")
     assert padded_masks is not None
@@ -60,7 +60,7 @@ def test_reflection_is_numpys(size: tuple[int, int]) -> None:
     assert np.array_equal(padded_masks.probs.numpy(), np.pad(masks.probs.numpy(), width, "reflect"))
 
 
-def test_mean_padding_is_zero_once_normalised_and_zeros_are_zeros() -> None:
+def test_mean_padding_is_zero_after_normalisation() -> None:
     frame, masks = pair(15, 16)
     zeros, empty, _ = pad(frame, masks, 16, "zeros")
     mean, _, _ = pad(frame, masks, 16, "mean")

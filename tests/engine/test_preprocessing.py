@@ -11,7 +11,7 @@ from voslab.engine.preprocessing import working_image, working_masks
 CPU = torch.device("cpu")
 
 
-def test_an_image_is_reduced_with_its_ratio_and_never_enlarged() -> None:
+def test_image_is_reduced_with_its_aspect_ratio_and_never_enlarged() -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8)
     whole = working_image(image, Settings(480), CPU)
     assert torch.equal(whole[0], torch.from_numpy(image).permute(2, 0, 1) / 255)
@@ -25,7 +25,7 @@ def test_an_image_is_reduced_with_its_ratio_and_never_enlarged() -> None:
     st.integers(6, 40),
     st.lists(st.tuples(st.integers(0, 79), st.integers(0, 119)), min_size=1, max_size=6, unique=True),
 )
-def test_however_small_objects_are_each_keeps_a_pixel(size: int, points: list[tuple[int, int]]) -> None:
+def test_every_object_keeps_a_pixel(size: int, points: list[tuple[int, int]]) -> None:
     labels = np.zeros((80, 120), np.int64)
     labels[:, 60:] = 99
     for number, point in enumerate(points, 1):
@@ -37,7 +37,7 @@ def test_however_small_objects_are_each_keeps_a_pixel(size: int, points: list[tu
     assert masks.slot_mask.all()
 
 
-def test_objects_far_from_each_other_share_no_pixel() -> None:
+def test_distant_objects_share_no_pixel() -> None:
     labels = np.full((80, 120), 99, np.int64)
     labels[11, 33], labels[62, 7] = 1, 2
     masks = working_masks(labels, [99, 1, 2], Settings(10), CPU)

@@ -83,14 +83,14 @@ def grid(
     return Grid(sizes, objects, memory, repeats)
 
 
-def test_a_step_is_the_sum_of_its_stages_and_the_rest(clocked: Clocked) -> None:
+def test_step_time_is_the_sum_of_stages_and_rest(clocked: Clocked) -> None:
     [point] = points(clocked, grid((32, 48), repeats=3))
     assert point.seconds == 19
     assert point.stages == {"encode": 2, "read": 8, "decode": 8}
     assert point.rest == 1
 
 
-def test_frames_are_consecutive_padded_and_the_same_every_time(clocked: Clocked) -> None:
+def test_frames_are_consecutive_padded_and_deterministic(clocked: Clocked) -> None:
     points(clocked, grid((33, 40), repeats=3))
     again = Clocked()
     points(again, grid((33, 40), repeats=3))
@@ -100,7 +100,7 @@ def test_frames_are_consecutive_padded_and_the_same_every_time(clocked: Clocked)
     assert clocked.images[-1].std() > 0.1
 
 
-def test_the_precision_is_the_one_asked_for(clocked: Clocked) -> None:
+def test_requested_precision_is_used(clocked: Clocked) -> None:
     points(clocked, grid((32, 32)), Settings(precision="bf16"))
     assert {autocast[1:] for autocast in clocked.seen} == {(True, torch.bfloat16)}
     clocked.seen.clear()
@@ -108,7 +108,7 @@ def test_the_precision_is_the_one_asked_for(clocked: Clocked) -> None:
     assert not any(enabled for _, enabled, _ in clocked.seen)
 
 
-def test_methods_are_as_they_were_also_after_an_error(clocked: Clocked) -> None:
+def test_methods_are_restored_after_an_error(clocked: Clocked) -> None:
     shadow = clocked.read
     clocked.read = shadow  # type: ignore[method-assign]
     with suppress(KeyError), timed(clocked, ("encode", "read")) as seconds:
@@ -120,7 +120,7 @@ def test_methods_are_as_they_were_also_after_an_error(clocked: Clocked) -> None:
     assert vars(clocked)["read"] is shadow
 
 
-def test_a_memory_is_as_large_as_after_so_many_frames() -> None:
+def test_memory_size_equals_that_after_as_many_frames() -> None:
     torch.manual_seed(0)
     small = {"backbone": "resnet18", "norm": "group", "width": 4, "decoder_width": 4}
     network = STM(**small, key_channels=4, value_channels=8).eval()  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def test_a_method_without_memory_is_measured_once_per_size_and_objects() -> None
     assert found[-1].seconds > 0
 
 
-def test_what_does_not_fit_is_a_row_and_the_rest_is_measured() -> None:
+def test_out_of_memory_is_recorded_and_the_sweep_continues() -> None:
     def fail(objects: int) -> None:
         if objects == 2:
             torch.empty(2**60)
@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_a_row_and_the_rest_is_measured() -> None:
     assert found[1] == Measurement((16, 16), 2, None, error="out of memory")
 
 
-def test_any_other_error_is_the_methods_own() -> None:
+def test_other_errors_propagate() -> None:
     def fail(objects: int) -> None:
         if objects == 2:
             raise RuntimeError("shapes do not match")
@@ -175,6 +175,6 @@ def test_any_other_error_is_the_methods_own() -> None:
         ({"repeats": 0}, "repeats: 0"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_refused(wrong: dict[str, Any], reason: str) -> None:
+def test_invalid_grid_is_refused(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         Grid(**{"sizes": [[5, 5]], "objects": [1], "memory": [1], **wrong})

@@ -66,7 +66,7 @@ def first_mask(height: int, width: int, *ids: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 31), (33, 480), (481, 853), (48, 64)])
 @pytest.mark.parametrize("padding", ["zeros", "mean", "reflect"])
-def test_pixels_come_back_where_they_were(size: tuple[int, int], padding: Padding) -> None:
+def test_pixels_keep_their_positions(size: tuple[int, int], padding: Padding) -> None:
     frames = video(3, *size)
     predictions = list(run(Bright(16, padding), frames, {0: first_mask(*size, 7)}, Settings(size=None)))
     assert [p.index for p in predictions] == [0, 1, 2]
@@ -75,7 +75,7 @@ def test_pixels_come_back_where_they_were(size: tuple[int, int], padding: Paddin
         assert np.array_equal(prediction.ids, np.where(frame[..., 0] > 127, 7, 0))
 
 
-def test_working_size_reduces_pads_and_comes_back() -> None:
+def test_masks_at_working_size_return_to_source_size() -> None:
     frame = np.zeros((480, 854, 3), np.uint8)
     frame[100:300, 200:500] = 255
     network = Bright()
@@ -94,7 +94,7 @@ def test_working_size_is_the_shorter_side_and_never_enlarges(source: tuple[int, 
     assert Settings(size=None).working_size(source) == source
 
 
-def test_ids_are_the_users_and_objects_may_come_later() -> None:
+def test_user_ids_are_kept_and_objects_can_be_added_later() -> None:
     frames = video(4, 16, 16)
     late = np.zeros((16, 16), np.int64)
     late[8:, 8:] = 70000
@@ -108,7 +108,7 @@ def test_ids_are_the_users_and_objects_may_come_later() -> None:
     assert (predictions[3].ids[:, 1] == 1).sum() == 16
 
 
-def test_a_new_object_wins_inside_its_mask_whatever_the_network_says() -> None:
+def test_given_mask_of_a_new_object_overrides_the_network() -> None:
     white = np.full((16, 16, 3), 255, np.uint8)
     late = np.zeros((16, 16), np.int64)
     late[:4] = 9
@@ -124,7 +124,7 @@ def test_before_the_first_mask_everything_is_background() -> None:
     assert set(np.unique(predictions[2].ids)) == {0, 4}
 
 
-def test_objects_are_not_in_frames_before_their_first_however_late_those_are_decoded(tmp_path: Path) -> None:
+def test_objects_are_absent_before_their_first_frame_in_presentation_order(tmp_path: Path) -> None:
     options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3:scenecut=0"
     path = encode(tmp_path / "a.mp4", PAN[:13], **{"x264-params": options})
     frames = list(codec_frames(path))
@@ -137,7 +137,7 @@ def test_objects_are_not_in_frames_before_their_first_however_late_those_are_dec
 
 
 @pytest.mark.parametrize("spare", [False, True])
-def test_any_iterable_of_frames_and_lazily(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_come_from_any_iterable_lazily(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voslab.engine.runner._has_free_core", lambda _: spare)
     pulled = []
 
@@ -153,7 +153,7 @@ def test_any_iterable_of_frames_and_lazily(spare: bool, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("spare", [False, True])
-def test_a_camera_may_fill_one_array_again_and_again(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_may_reuse_one_array(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voslab.engine.runner._has_free_core", lambda _: spare)
 
     def camera() -> Iterator[np.ndarray]:
@@ -166,7 +166,7 @@ def test_a_camera_may_fill_one_array_again_and_again(spare: bool, monkeypatch: p
     assert [int(prediction.image[0, 0, 0]) for prediction in predictions] == list(range(8))
 
 
-def test_an_object_that_falls_between_the_pixels_of_the_working_size_keeps_one(tmp_path: Path) -> None:
+def test_tiny_object_keeps_a_pixel_at_working_size(tmp_path: Path) -> None:
     labels = np.zeros((64, 96), np.int64)
     labels[20:22, 41:43], labels[40:60, 50:80] = 3, 5
     given = run(CopyFirst(), video(2, 64, 96), {0: labels}, Settings(size=16))
@@ -190,12 +190,12 @@ def test_an_object_that_falls_between_the_pixels_of_the_working_size_keeps_one(t
         (video(2, 16, 16), {0: first_mask(16, 16, 1), 9: first_mask(16, 16, 2)}, "frame 9, but .* ends with frame 1"),
     ],
 )
-def test_contradictions_are_one_clear_error(frames: list, masks: dict, reason: str) -> None:
+def test_inconsistent_input_is_a_data_error(frames: list, masks: dict, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         list(run(Bright(), frames, masks, Settings()))
 
 
-def test_videos_do_not_see_each_other() -> None:
+def test_videos_are_independent() -> None:
     torch.manual_seed(0)
     network = CRVOS("resnet18", norm="group", width=8).eval()
     clips = [(video(3, 40, 56, seed), {0: first_mask(40, 56, *range(1, seed + 2))}) for seed in range(3)]
@@ -238,7 +238,7 @@ def test_memory_does_not_grow_over_ten_thousand_frames() -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_frames_through_a_network_keep_their_memory() -> None:
+def test_memory_of_a_network_does_not_grow_over_ten_thousand_frames() -> None:
     import resource
 
     network = CRVOS("resnet18", norm="group", width=4).eval()

@@ -39,23 +39,23 @@ def order(frames: list[RawFrame], born: set[int]) -> list[tuple[int, bool]]:
     return [(one.frame.index, one.key) for one in schedule_frames(frames, object_starts(*born))]
 
 
-def test_plain_frames_pass_through_as_keys() -> None:
+def test_frames_without_codec_data_are_key_frames() -> None:
     assert order([frame(i) for i in range(5)], {0, 3}) == [(i, True) for i in range(5)]
 
 
-def test_b_frames_follow_what_they_refer_to() -> None:
+def test_b_frames_follow_their_references() -> None:
     expected = [(0, True), (4, True), (2, False), (1, False), (3, False), (8, True), (6, False), (5, False), (7, False)]
     assert order(PYRAMID, {0}) == expected
 
 
-def test_a_mask_on_a_b_frame_makes_keys_up_to_the_next_anchor_and_keys_come_as_they_are_shown() -> None:
+def test_object_on_a_b_frame_makes_key_frames_up_to_the_next_anchor() -> None:
     # Frame 4 waits for frames 2 and 3; frame 1 for frame 2.
     expected = [(0, True), (2, True), (1, False), (3, True), (4, True)]
     assert order(PYRAMID, {0, 2})[:5] == expected
     assert order(PYRAMID, {0, 2})[5:] == [(8, True), (6, False), (5, False), (7, False)]
 
 
-def test_masks_in_which_nothing_appears_change_nothing() -> None:
+def test_masks_without_new_objects_do_not_change_the_order() -> None:
     one, both = np.array([[0, 1]]), np.array([[1, 2]])
     masks = {0: one, 1: one, 2: one * 0, 3: both, 6: both, 7: both * 0}
     found = [(turn.frame.index, turn.key) for turn in schedule_frames(PYRAMID, masks)]
@@ -63,15 +63,15 @@ def test_masks_in_which_nothing_appears_change_nothing() -> None:
     assert found != order(PYRAMID, {0})
 
 
-def test_a_mask_on_an_anchor_changes_nothing() -> None:
+def test_mask_on_an_anchor_does_not_change_the_order() -> None:
     assert order(PYRAMID, {0, 4}) == order(PYRAMID, {0})
 
 
-def test_what_waits_for_a_missing_frame_comes_last_as_key() -> None:
+def test_frame_with_a_missing_reference_comes_last_as_key_frame() -> None:
     assert order([frame(0, "I"), frame(2, "P", 0), frame(1, "B", 0, 9)], {0}) == [(0, True), (2, True), (1, True)]
 
 
-def test_each_turn_tells_what_later_ones_need() -> None:
+def test_scheduled_frames_list_live_references() -> None:
     live_refs = {0: {0}, 4: {0, 4}, 2: {0, 2, 4}, 1: {2, 4}, 3: {4}, 8: {4, 8}, 6: {4, 6, 8}, 5: {6, 8}, 7: {8}}
     frames = [
         replace(one, codec=replace(one.codec, live_refs=frozenset(live_refs[one.index])))
@@ -86,7 +86,7 @@ def test_each_turn_tells_what_later_ones_need() -> None:
     assert {one.live_refs for one in schedule_frames(PYRAMID, object_starts(0))} == {None}
 
 
-def test_frames_are_taken_no_earlier_than_needed() -> None:
+def test_frames_are_read_lazily() -> None:
     taken: list[int] = []
 
     def source() -> Iterator[RawFrame]:
@@ -101,7 +101,7 @@ def test_frames_are_taken_no_earlier_than_needed() -> None:
 
 
 @for_all(st.sets(st.integers(0, 8)))
-def test_whatever_is_given_every_frame_comes_once_and_in_a_lawful_order(masks: set[int]) -> None:
+def test_every_frame_comes_once_after_its_dependencies(masks: set[int]) -> None:
     turns = order(PYRAMID, masks)
     places = {index: place for place, (index, _) in enumerate(turns)}
     assert sorted(places) == list(range(9))
@@ -121,13 +121,13 @@ class SyntheticObject:
 
 
 @for_all(st.permutations(range(6)))
-def test_things_come_back_in_presentation_order(indices: list[int]) -> None:
+def test_results_are_sorted_by_presentation_index(indices: list[int]) -> None:
     # The first frame decoded is the first one shown.
     indices = [0, *(index + 1 for index in indices)]
     assert [thing.index for thing in presentation_order(SyntheticObject(index) for index in indices)] == list(range(7))
 
 
-def test_nothing_waits_longer_than_it_must() -> None:
+def test_results_are_yielded_as_soon_as_possible() -> None:
     given: list[int] = []
     out: list[int] = []
 
@@ -142,5 +142,5 @@ def test_nothing_waits_longer_than_it_must() -> None:
 
 
 @pytest.mark.parametrize("indices", [[], [3], [3, 4, 5]])
-def test_sources_may_begin_anywhere_and_be_empty(indices: list[int]) -> None:
+def test_first_index_is_arbitrary_and_sources_may_be_empty(indices: list[int]) -> None:
     assert [thing.index for thing in presentation_order(SyntheticObject(index) for index in indices)] == indices

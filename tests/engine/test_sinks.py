@@ -22,7 +22,7 @@ def predictions(count: int, height: int = 33, width: int = 47) -> Iterator[Predi
     return run(CopyFirst(), frames, {0: mask})
 
 
-def test_masks_and_overlay_hold_every_frame(tmp_path: Path) -> None:
+def test_masks_and_overlay_contain_every_frame(tmp_path: Path) -> None:
     sinks = [mask_sink(tmp_path / "masks"), OverlaySink(tmp_path / "o.mp4", Fraction(30000, 1001), (33, 47))]
     assert consume(predictions(12), sinks).frames == 12
     names = sorted(path.name for path in (tmp_path / "masks").iterdir())
@@ -36,7 +36,7 @@ def test_masks_and_overlay_hold_every_frame(tmp_path: Path) -> None:
         assert sum(1 for _ in container.decode(stream)) == 12
 
 
-def test_names_are_kept_when_given(tmp_path: Path) -> None:
+def test_given_names_are_used(tmp_path: Path) -> None:
     consume(predictions(2), [mask_sink(tmp_path, {0: "frame_7", 1: "frame_10"})])
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["frame_10", "frame_7"]
 

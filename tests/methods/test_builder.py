@@ -73,7 +73,7 @@ def same(ours: nn.Module, theirs: nn.Module, part: str = "") -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-def test_the_light_encoder_is_the_bases_own(tmp_path: Path) -> None:
+def test_light_encoder_is_initialised_from_the_base(tmp_path: Path) -> None:
     segmenter, _ = trained(tmp_path)
     for part in ("conv1", "bn1", "layer1"):
         assert same(segmenter.get_submodule("encoder"), segmenter.get_submodule("base.encoder"), part)
@@ -162,14 +162,14 @@ def test_weights_without_base_weights_include_the_base(tmp_path: Path) -> None:
     assert same(again.segmenter, segmenter)
 
 
-def test_a_base_that_is_trained_goes_on_at_the_published_rate(tmp_path: Path) -> None:
+def test_pretrained_base_trains_at_the_published_rate(tmp_path: Path) -> None:
     over = ("model=stcn_adapted", f"base_weights={base(tmp_path / 'base.ckpt')}")
     made = training_module(composed("train", *over, "model.base.training.optimizer.lr=0.007"))
     assert made.pretrained
     assert made.configure_optimizers().param_groups[0]["lr"] == 0.007
 
 
-def test_weights_are_taken_without_the_parts_that_a_switch_leaves_out(tmp_path: Path) -> None:
+def test_weights_of_disabled_modules_are_ignored(tmp_path: Path) -> None:
     segmenter, path = trained(tmp_path)
     asked = ("model=covos", f"weights={path}", "data=generated", "output=x")
     ungated: Any = load_model(composed("evaluate", *asked, "model.network.confidence=false")).segmenter
@@ -209,13 +209,13 @@ def test_frozen_parts_need_weights_that_fit(tmp_path: Path) -> None:
     assert same(module.segmenter.encoder, module.segmenter.base.encoder, "layer1")
 
 
-def test_an_encoder_of_another_shape_is_one_clear_error() -> None:
+def test_encoder_of_another_shape_is_refused() -> None:
     network = {"base": {"name": "stcn", "network": TINY}, **SMALL, "width": 16}
     with pytest.raises(ConfigError, match=r"encoder_weights=base: 'bn1.bias' is \(8,\), this network's is \(16,\)$"):
         load_light_encoder(registry.build("covos", network), "covos", "base")
 
 
-def test_weights_of_the_innermost_base_leave_the_wrappers_around_it(tmp_path: Path) -> None:
+def test_base_weights_apply_to_the_innermost_base(tmp_path: Path) -> None:
     weights = base(tmp_path / "stcn.ckpt", 2)
     over = ("model=covos", "model/base=stcn_adapted", f"base_weights={weights}", "model.encoder_weights=base")
     model = load_model(composed("evaluate", *over, "model.base.network.steps=3", "data=generated", "output=x"))

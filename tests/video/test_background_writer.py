@@ -37,7 +37,7 @@ def within(seconds: float, function: Callable[[], object]) -> BaseException | No
     return raised[0] if raised else None
 
 
-def test_everything_is_written_in_order_and_the_queue_stays_small() -> None:
+def test_items_are_written_in_order_with_a_bounded_queue() -> None:
     written: list[int] = []
     prefetch_map = 0
     with BackgroundWriter(written.append, capacity=8) as writer:
@@ -63,7 +63,7 @@ def test_put_waits_for_a_slow_consumer() -> None:
 
 
 @pytest.mark.parametrize("error", [WriteError("full"), OSError(28, "full"), KeyError("bug")])
-def test_a_failure_reaches_put_within_moments(error: Exception) -> None:
+def test_error_is_raised_by_the_next_put(error: Exception) -> None:
     def fail(item: int) -> None:
         raise error
 
@@ -77,7 +77,7 @@ def test_a_failure_reaches_put_within_moments(error: Exception) -> None:
     assert within(5, writer.close) is error
 
 
-def test_a_failure_wakes_a_put_that_is_waiting() -> None:
+def test_error_wakes_a_waiting_put() -> None:
     gate = threading.Event()
     error = WriteError("full")
 
@@ -97,7 +97,7 @@ def test_a_failure_wakes_a_put_that_is_waiting() -> None:
     assert within(5, writer.close) is error
 
 
-def test_a_failure_on_the_last_item_is_raised_by_the_end_of_the_block() -> None:
+def test_error_on_the_last_item_is_raised_on_exit() -> None:
     def fail(item: int) -> None:
         sleep(0.05)
         raise WriteError("full")
@@ -125,7 +125,7 @@ def test_an_error_of_the_block_is_not_masked_and_drops_the_queue() -> None:
     assert len(written) <= 1
 
 
-def test_close_drains_and_may_come_twice() -> None:
+def test_close_writes_the_queue_and_can_be_repeated() -> None:
     written: list[int] = []
 
     def slow(item: int) -> None:

@@ -68,7 +68,7 @@ def types(frames: list[RawFrame]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_pan_gives_its_own_vectors_references_and_no_residual(tmp_path: Path, name: str) -> None:
+def test_pan_has_its_vectors_references_and_no_residual(tmp_path: Path, name: str) -> None:
     path = stream(tmp_path, name)
     frames = list(codec_frames(path))
     assert types(frames) == types_in_decoding_order(path)
@@ -95,7 +95,7 @@ def test_a_pan_gives_its_own_vectors_references_and_no_residual(tmp_path: Path, 
     assert (torch.cat(errors).abs() <= 1).float().mean() > 0.97
 
 
-def test_twice_is_the_same_bit_for_bit(tmp_path: Path) -> None:
+def test_reading_is_deterministic(tmp_path: Path) -> None:
     path = stream(tmp_path, "default", moving_square(30, (96, 128)))
     for one, other in zip(codec_frames(path), codec_frames(path), strict=True):
         assert (one.index, types([one])) == (other.index, types([other]))
@@ -128,7 +128,7 @@ def same_images(path: Path) -> int:
     return count
 
 
-def test_images_are_those_of_the_plain_reader(tmp_path: Path) -> None:
+def test_images_equal_those_of_open_video(tmp_path: Path) -> None:
     assert same_images(stream(tmp_path, "pyramid")) == len(PAN)
 
 
@@ -140,7 +140,7 @@ def test_real_files_have_the_same_frames_as_without_vectors(vos_data: Path, tmp_
         assert ensure_motion_vectors(path, tmp_path) == path
 
 
-def test_a_flicker_is_predicted_from_frames_of_its_own_kind(tmp_path: Path) -> None:
+def test_flicker_is_predicted_from_similar_frames(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     kinds = [np.kron(random.integers(30, 220, (8, 12, 1)), np.ones((8, 8, 3))).astype(np.uint8) for _ in range(2)]
     images = np.stack([kinds[index % 2] for index in range(14)])
@@ -191,7 +191,7 @@ def test_found_references_are_never_worse_than_the_nearest_key_frame(tmp_path: P
     assert better >= 4
 
 
-def test_a_quarter_holds_every_fourth_pixel(tmp_path: Path) -> None:
+def test_quarter_resolution_samples_every_fourth_pixel(tmp_path: Path) -> None:
     path = stream(tmp_path, "default", moving_square(10, (46, 70)))
     for full, quarter in zip(codec_frames(path), codec_frames(path, resolution="quarter"), strict=True):
         motion, references, residual = fields(full)
@@ -206,7 +206,7 @@ def test_a_quarter_holds_every_fourth_pixel(tmp_path: Path) -> None:
         assert fields(quarter)[2].shape == (1, 1, 12, 18)
 
 
-def test_without_the_residual_the_rest_is_the_same(tmp_path: Path) -> None:
+def test_other_fields_do_not_depend_on_the_residual(tmp_path: Path) -> None:
     path = stream(tmp_path, "default", moving_square(12, (64, 96)))
     for one, other in zip(codec_frames(path), codec_frames(path, residual=False), strict=True):
         assert other.codec is not None
@@ -215,7 +215,7 @@ def test_without_the_residual_the_rest_is_the_same(tmp_path: Path) -> None:
         assert torch.equal(fields(one)[1], other.codec.references)
 
 
-def test_padding_is_undone(tmp_path: Path) -> None:
+def test_padding_is_cropped(tmp_path: Path) -> None:
     path = stream(tmp_path, "pinned")
     for one, other in zip(codec_frames(path, size=(63, 95)), codec_frames(path), strict=True):
         assert np.array_equal(one.image, other.image[:63, :95])
@@ -224,7 +224,7 @@ def test_padding_is_undone(tmp_path: Path) -> None:
         next(codec_frames(path, size=(65, 96)))
 
 
-def test_frames_are_not_kept(tmp_path: Path) -> None:
+def test_frames_are_released(tmp_path: Path) -> None:
     live_refs: list[weakref.ref] = []
     peak = 0
     for frame in codec_frames(stream(tmp_path, "pyramid", moving_square(120, (32, 64)))):

@@ -66,7 +66,7 @@ def test_rotation_metadata_is_applied(tmp_path: Path, turn: tuple[int, bool]) ->
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
 @pytest.mark.parametrize("space", [None, (1, 1), (1, 2), (5, 1), (5, 2)])
-def test_colour_space_range_and_depth_are_honoured(tmp_path: Path, pixels: str, space: tuple[int, int] | None) -> None:
+def test_colour_space_range_and_depth_are_converted(tmp_path: Path, pixels: str, space: tuple[int, int] | None) -> None:
     flat = np.full((1, 32, 32, 3), (200, 60, 30), np.uint8)
     image = first(encode(tmp_path / "flat.mp4", flat, pixels=pixels, space=space))
     assert np.abs(image.astype(int) - flat[0]).max() <= 4
@@ -76,21 +76,21 @@ def test_colour_space_range_and_depth_are_honoured(tmp_path: Path, pixels: str, 
     ("name", "codec"),
     [("a.mov", "libx264"), ("a.MKV", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx-vp9"), ("a.h264", "libx264")],
 )
-def test_usual_containers_and_codecs(tmp_path: Path, name: str, codec: str) -> None:
+def test_common_containers_and_codecs(tmp_path: Path, name: str, codec: str) -> None:
     images = decode(encode(tmp_path / name, IMAGES, codec, **({"qscale": "2"} if codec == "mpeg4" else {})))
     assert images.shape == IMAGES.shape
     errors = np.abs(images[:, None].astype(int) - IMAGES[None]).mean(axis=(2, 3, 4))
     assert errors.argmin(axis=1).tolist() == list(range(len(IMAGES)))
 
 
-def test_an_edit_list_hides_frames_without_breaking_a_promise(tmp_path: Path) -> None:
+def test_frames_hidden_by_an_edit_list_are_not_missing(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4", IMAGES, bf="0", g="3")
     cut = remux(whole, tmp_path / "cut.mp4", shift=3)
     assert len(decode(cut)) == read_header(cut).declared_frames == len(IMAGES) - 3
     assert np.abs(decode(cut).astype(int) - IMAGES[3:]).mean() < 3
 
 
-def test_a_late_start_and_a_lost_key_frame_are_survived(tmp_path: Path) -> None:
+def test_late_start_and_lost_key_frame_are_tolerated(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4", IMAGES, g="4")
     assert len(decode(remux(whole, tmp_path / "late.mp4", shift=-7))) == len(IMAGES)
     assert 0 < len(decode(remux(whole, tmp_path / "headless.mkv", skip=1))) < len(IMAGES)
@@ -111,13 +111,13 @@ def test_other_files_are_refused(tmp_path: Path, clip: Path, name: str, content:
         list(decoded_frames(write(tmp_path / name, content)))
 
 
-def test_frames_beyond_all_reason_are_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_frames_are_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BOUNDS, "max_pixels", str(IMAGES.shape[1] * IMAGES.shape[2] - 1))
     with pytest.raises(VideoError, match=r"damaged, frame 0 cannot be decoded"):
         list(decoded_frames(clip))
 
 
-def test_frames_and_sound_are_no_video(tmp_path: Path) -> None:
+def test_still_images_and_audio_are_refused(tmp_path: Path) -> None:
     import cv2
 
     cv2.imwrite(str(tmp_path / "a.png"), IMAGES[0])
@@ -141,13 +141,13 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a: b.mp4", "http:x.mp4", 'it\'s "quoted" ünï – 猫.mp4', "x" * 196 + ".mp4"])
-def test_strange_names_are_only_names(tmp_path: Path, clip: Path, name: str) -> None:
+def test_file_names_are_not_parsed_as_protocols(tmp_path: Path, clip: Path, name: str) -> None:
     assert len(decode(write(tmp_path / name, clip.read_bytes()))) == len(IMAGES)
 
 
 @pytest.mark.parametrize("front", [True, False], ids=["index-in-front", "index-at-the-end"])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
-def test_a_truncated_file_gives_a_prefix_or_an_error(tmp_path: Path, front: bool, share: float) -> None:
+def test_truncated_file_yields_a_prefix_or_an_error(tmp_path: Path, front: bool, share: float) -> None:
     path = encode(tmp_path / "cut.mp4", IMAGES, muxer={"movflags": "faststart"} if front else None, bf="0")
     content = path.read_bytes()
     write(path, content[: int(share * len(content))])

@@ -16,7 +16,7 @@ def test_panels_are_even_and_no_larger_than_480(size: tuple[int, int], panel: tu
     assert panel_size(size) == panel
 
 
-def test_an_arrow_leads_where_its_vector_says() -> None:
+def test_arrow_points_along_its_vector() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     motion, used = np.zeros((2, 40, 60)), np.zeros((40, 60), bool)
     motion[0], motion[1] = 12, -6
@@ -29,7 +29,7 @@ def test_an_arrow_leads_where_its_vector_says() -> None:
     assert image[..., 1:].max() == 0
 
 
-def test_arrows_far_out_of_the_image_are_drawn_up_to_its_border() -> None:
+def test_long_arrows_are_clipped_at_the_border() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     motion = np.full((2, 40, 60), 0.0)
     motion[0] = 1e9
@@ -37,7 +37,7 @@ def test_arrows_far_out_of_the_image_are_drawn_up_to_its_border() -> None:
     assert image[10, -1, 1] > 128
 
 
-def test_tint_and_dimmed_leave_the_image_as_it_is() -> None:
+def test_tint_and_dimmed_do_not_change_the_image() -> None:
     image = np.full((4, 6, 3), 200, np.uint8)
     where = np.zeros((4, 6), bool)
     where[1] = True
@@ -47,7 +47,7 @@ def test_tint_and_dimmed_leave_the_image_as_it_is() -> None:
     assert (image == 200).all()
 
 
-def test_captions_keep_to_the_corner_and_fit_small_panels() -> None:
+def test_captions_fit_small_panels() -> None:
     wide, narrow = (np.full((60, width, 3), 255, np.uint8) for width in (400, 50))
     caption(wide, "frame 3", ("past", RED))
     assert (wide[30:] == 255).all()
@@ -57,7 +57,7 @@ def test_captions_keep_to_the_corner_and_fit_small_panels() -> None:
     assert (narrow[20:] == 255).all()
 
 
-def test_tiles_come_row_by_row() -> None:
+def test_panels_are_tiled_row_by_row() -> None:
     panels = [np.full((2, 4, 3), value, np.uint8) for value in range(6)]
     assert tiled(panels)[::2, ::4, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert resized(panels[3], (3, 5)).shape == (3, 5, 3)

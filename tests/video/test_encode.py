@@ -40,7 +40,7 @@ def types(path: Path) -> str:
     return "".join(p.codec.type for p in sorted(codec_frames(path), key=lambda p: p.index) if p.codec)
 
 
-def test_what_comes_back_is_what_was_given(tmp_path: Path) -> None:
+def test_encoded_frames_round_trip(tmp_path: Path) -> None:
     encode(iter(IMAGES), tmp_path / "new" / "a.mp4", Encoding(crf=4, rate=Fraction(30000, 1001)))
     video = open_video(tmp_path / "new" / "a.mp4")
     assert (video.count, video.size, video.rate) == (14, (48, 64), Fraction(30000, 1001))
@@ -111,7 +111,7 @@ def test_unknown_settings_are_refused(wrong: dict) -> None:
         Encoding(**wrong)
 
 
-def test_wrong_and_missing_frames_leave_the_old_file(tmp_path: Path) -> None:
+def test_invalid_frames_keep_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("old")
     with pytest.raises(WriteError, match=r"a\.mp4: frame 1 has shape \(48, 63, 3\), not \(48, 64, 3\)"):
         encode([IMAGES[0], IMAGES[0][:, 1:]], tmp_path / "a.mp4")
@@ -143,7 +143,7 @@ def test_the_cache_is_keyed_by_sources_and_settings(tmp_path: Path, monkeypatch:
     assert encode_to_cache(files, cache) == others[-1]
 
 
-def test_folders_and_files_of_video_are_sources(tmp_path: Path) -> None:
+def test_folders_and_video_files_are_sources(tmp_path: Path) -> None:
     images_in(tmp_path / "frames")
     clip = encode_clip(tmp_path / "clip.webm", IMAGES[:5], "libvpx-vp9", **{"cpu-used": "8"})
     for source, count, rate in ((tmp_path / "frames", 14, 24), (clip, 5, 25)):
@@ -166,7 +166,7 @@ def small_disk() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small_disk")
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+def test_full_disk_leaves_no_file(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (20, 256, 256, 3)).astype(np.uint8)
     with pytest.raises(WriteError, match=r"a\.mp4: the video cannot be written \(File too large\)"):
         encode(noise, tmp_path / "a.mp4")

@@ -69,7 +69,7 @@ def ways(blocks: dict[int, Block]) -> list[dict[int, Block]]:
 
 
 @pytest.mark.slow
-def test_what_is_not_coded_is_exactly_its_prediction(tmp_path: Path) -> None:
+def test_frames_without_coded_residual_equal_their_prediction(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", crowd(), crf="34", **{"x264-params": STREAM})
     frames = by_loop(path)
     types = [kind for kind, _, _ in frames]

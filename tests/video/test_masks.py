@@ -20,7 +20,7 @@ def values(masks: dict[int, np.ndarray]) -> dict[int, int]:
     return {index: int(mask[0, 0]) for index, mask in masks.items()}
 
 
-def test_one_file_is_the_first_frame(tmp_path: Path) -> None:
+def test_single_mask_file_is_frame_zero(tmp_path: Path) -> None:
     write_mask(tmp_path / "any name.png", np.array([[0, 300, 7]]))
     masks = read_masks(tmp_path / "any name.png")
     assert list(masks) == [0]
@@ -28,19 +28,19 @@ def test_one_file_is_the_first_frame(tmp_path: Path) -> None:
     assert masks[0].dtype == np.int32
 
 
-def test_numbers_are_frames_in_their_order(tmp_path: Path) -> None:
+def test_mask_names_are_frame_numbers(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ["12.png", "00000.png", "5.png"])
     masks = read_masks(folder, count=13)
     assert values(masks) == {0: 2, 5: 3, 12: 1}
     assert list(masks) == [0, 5, 12]
 
 
-def test_masks_go_by_the_names_of_the_images(tmp_path: Path) -> None:
+def test_masks_are_matched_by_image_name(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ["00010.png", "00005.png"])
     assert values(read_masks(folder, names=("00005", "00010", "00015"))) == {0: 2, 1: 1}
 
 
-def test_a_number_that_is_no_image_is_not_taken_for_a_frame(tmp_path: Path) -> None:
+def test_number_without_an_image_is_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ["00001.png"])
     with pytest.raises(DataError, match=r"00001\.png: no image of the video has this name \(they are 00005 to 00010\)"):
         read_masks(folder, names=("00005", "00010"))
@@ -61,7 +61,7 @@ def test_wrong_folders_are_refused(tmp_path: Path, names: list[str], message: st
         read_masks(folder_of(tmp_path / "masks", names), count=3)
 
 
-def test_masks_must_agree_in_size(tmp_path: Path) -> None:
+def test_masks_must_have_one_size(tmp_path: Path) -> None:
     folder_of(folder_of(tmp_path, ["0.png"]), ["2.png", "9.png"], (3, 5))
     with pytest.raises(DataError, match=r"2\.png: the mask is 5 x 3, the ones before 4 x 3"):
         dict(read_masks(tmp_path))

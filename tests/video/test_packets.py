@@ -22,7 +22,7 @@ from voslab.video.packets import NoVectorsError
 @pytest.mark.parametrize(
     ("name", "suffix"), [("default", "mkv"), ("default", "ts"), ("open", "h264"), ("strict", "mov")]
 )
-def test_containers_change_nothing(tmp_path: Path, name: str, suffix: str) -> None:
+def test_container_does_not_change_the_fields(tmp_path: Path, name: str, suffix: str) -> None:
     path = stream(tmp_path, name)
     copy = remux(path, tmp_path / f"copy.{suffix}")
     for one, other in zip(codec_frames(path), codec_frames(copy), strict=True):
@@ -44,7 +44,7 @@ def refused(folder: Path) -> dict[str, Path]:
     }
 
 
-def test_what_has_no_vectors_is_refused_and_transcoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_video_without_vectors_is_refused_and_transcoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for reason, path in refused(tmp_path).items():
         with pytest.raises(NoVectorsError, match=rf"{path.name}: .*{reason}") as caught:
             list(codec_frames(path))
@@ -90,7 +90,7 @@ def test_a_change_of_size_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
-def test_a_truncated_file_is_an_error_behind_what_is_left(tmp_path: Path, share: float) -> None:
+def test_truncated_file_is_an_error_after_the_remaining_frames(tmp_path: Path, share: float) -> None:
     path = encode(tmp_path / "a.mp4", PAN, crf="10", muxer={"movflags": "faststart"})
     whole = list(codec_frames(path))
     content = path.read_bytes()
@@ -106,7 +106,7 @@ def test_a_truncated_file_is_an_error_behind_what_is_left(tmp_path: Path, share:
         assert np.array_equal(one.image, other.image)
 
 
-def test_frames_that_are_not_there_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_frames_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = encode(tmp_path / "cut.mp4", PAN, muxer={"movflags": "faststart"}, bf="0")
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -124,7 +124,7 @@ def test_frames_that_are_not_there_are_counted(tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("read", [open_video, codec_frames])
-def test_a_file_that_does_not_count_its_frames_is_known_by_its_length(
+def test_missing_frames_are_detected_by_duration(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Callable[[Path], Iterable[RawFrame]]
 ) -> None:
     path = encode(tmp_path / "a.mkv", PAN, bf="0")
@@ -140,7 +140,7 @@ def test_a_file_that_does_not_count_its_frames_is_known_by_its_length(
 
 @pytest.mark.parametrize("read", [open_video, codec_frames])
 @pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
-def test_frames_that_are_shown_for_longer_are_all_there(
+def test_frames_with_long_durations_are_not_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, read: Callable[[Path], Iterable[RawFrame]]
 ) -> None:
     times = [*range(0, 3 * len(PAN) - 3, 3), 3 * len(PAN) + 2]
@@ -150,7 +150,7 @@ def test_frames_that_are_shown_for_longer_are_all_there(
 
 
 @pytest.mark.parametrize(("bframes", "has_lost_reference"), [("0", 4), ("3", 1)])
-def test_a_reference_that_was_lost_is_damage(tmp_path: Path, bframes: str, has_lost_reference: int) -> None:
+def test_lost_reference_is_an_error(tmp_path: Path, bframes: str, has_lost_reference: int) -> None:
     options = f"bframes={bframes}:b-adapt=0:b-pyramid=normal:keyint=250"
     whole = encode(tmp_path / "whole.mp4", PAN, **{"x264-params": options})
     seen = list(codec_frames(whole))
@@ -160,7 +160,7 @@ def test_a_reference_that_was_lost_is_damage(tmp_path: Path, bframes: str, has_l
         list(codec_frames(path))
 
 
-def test_a_lost_key_frame_at_the_start_is_survived(tmp_path: Path) -> None:
+def test_lost_first_key_frame_is_tolerated(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4", PAN, **{"x264-params": "keyint=6"})
     found = list(codec_frames(remux(whole, tmp_path / "headless.mkv", skip=1)))
     assert 0 < len(found) < len(PAN)

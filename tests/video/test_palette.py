@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from voslab.video import colour, palette
 
 
-def test_the_palette_is_the_one_of_pascal_voc() -> None:
+def test_palette_equals_pascal_voc() -> None:
     table = palette()
     assert table.shape == (256, 3)
     assert len(np.unique(table, axis=0)) == 256
@@ -17,7 +17,7 @@ def test_the_palette_is_the_one_of_pascal_voc() -> None:
     assert not table.flags.writeable
 
 
-def test_colours_below_256_are_the_palette_whatever_the_dtype() -> None:
+def test_colours_below_256_equal_the_palette_for_every_dtype() -> None:
     ids = np.arange(256).reshape(16, 16)
     for dtype in (np.uint8, np.int32, np.int64, np.uint16):
         assert np.array_equal(colour(ids.astype(dtype)).reshape(256, 3), palette())
@@ -28,9 +28,9 @@ def test_70000_ids_have_70000_colours() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_the_colour_of_an_id_does_not_depend_on_its_company(one: int, other: int) -> None:
+def test_colour_of_an_id_does_not_depend_on_other_ids(one: int, other: int) -> None:
     assert np.array_equal(colour(np.array([one, other]))[0], colour(np.array([one]))[0])
 
 
-def test_empty_maps_are_legal() -> None:
+def test_empty_maps_are_supported() -> None:
     assert colour(np.zeros((0, 5), np.int32)).shape == (0, 5, 3)

@@ -29,7 +29,7 @@ def folder_of(folder: Path, names: list[str], images: np.ndarray = IMAGES) -> Pa
     return folder
 
 
-def test_a_file_is_what_was_encoded(clip: Path) -> None:
+def test_video_file_round_trip(clip: Path) -> None:
     video = open_video(str(clip))
     assert (video.path, video.size, video.rate) == (clip, (48, 64), Fraction(25))
     assert (video.count, video.names) == (12, None)
@@ -50,7 +50,7 @@ def test_iterations_are_independent_and_lazy(clip: Path) -> None:
     assert next(one).index == 3
 
 
-def test_frames_are_not_kept(tmp_path: Path) -> None:
+def test_frames_are_released(tmp_path: Path) -> None:
     live_refs: list[weakref.ref] = []
     peak = 0
     for frame in open_video(encode(tmp_path / "long.mp4", moving_square(200, (16, 32)))):
@@ -59,7 +59,7 @@ def test_frames_are_not_kept(tmp_path: Path) -> None:
     assert peak <= 3
 
 
-def test_size_is_that_of_the_upright_frame(tmp_path: Path) -> None:
+def test_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     assert open_video(encode(tmp_path / "a.mp4", IMAGES[:2], turn=(90, False))).size == (64, 48)
 
 
@@ -90,7 +90,7 @@ def test_real_files_have_every_frame(vos_data: Path) -> None:
         assert Fraction(25) <= video.rate <= 30
 
 
-def test_a_file_that_breaks_its_promise_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_frames_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = encode(tmp_path / "cut.mp4", IMAGES, muxer={"movflags": "faststart"}, bf="0")
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -100,7 +100,7 @@ def test_a_file_that_breaks_its_promise_warns_once(tmp_path: Path, caplog: pytes
     assert caplog.messages == [f"{path}: only 8 of 12 frames could be decoded"]
 
 
-def test_flipped_bits_that_still_decode_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_concealed_frames_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = encode(tmp_path / "flipped.mp4", moving_square(20, (96, 128)))
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -116,7 +116,7 @@ def test_flipped_bits_that_still_decode_are_counted(tmp_path: Path, caplog: pyte
     ), message
 
 
-def test_whole_files_do_not_warn(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_intact_files_do_not_warn(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert len(list(open_video(clip))) == 12
     assert not caplog.messages
 
@@ -154,7 +154,7 @@ def test_a_change_of_size_is_an_error(tmp_path: Path) -> None:
     assert seen == [0, 1, 2, 3]
 
 
-def test_bad_paths_are_refused_at_once(tmp_path: Path) -> None:
+def test_invalid_paths_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"gone\.mp4: no such file"):
         open_video(tmp_path / "gone.mp4")
     with pytest.raises(DataError, match="no image in this folder"):
@@ -164,7 +164,7 @@ def test_bad_paths_are_refused_at_once(tmp_path: Path) -> None:
         open_video(tmp_path / "a.mp4")
 
 
-def test_a_folder_is_a_video(tmp_path: Path) -> None:
+def test_folder_of_images_is_a_video(tmp_path: Path) -> None:
     names = ["10.PNG", "2.png", "1.bmp", "33.tiff"]
     video = open_video(folder_of(tmp_path / "frames", names))
     assert (video.size, video.rate, video.count) == ((48, 64), Fraction(24), 4)
@@ -184,7 +184,7 @@ def test_the_first_image_of_another_size_is_named(tmp_path: Path) -> None:
     assert seen == [0, 1]
 
 
-def test_a_damaged_image_ends_a_folder_after_the_ones_before(tmp_path: Path) -> None:
+def test_damaged_image_is_an_error_after_earlier_images(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "frames", ["0.png", "1.png", "2.png"])
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:200])
     seen: list[int] = []

@@ -40,7 +40,7 @@ def small_disk() -> Iterator[None]:
     ),
     st.sampled_from([1, 256, 257]),
 )
-def test_masks_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, ids: np.ndarray, times: int) -> None:
+def test_masks_round_trip(tmp_path_factory: pytest.TempPathFactory, ids: np.ndarray, times: int) -> None:
     path = tmp_path_factory.getbasetemp() / "mask.png"
     ids = ids.astype(np.int64) * times
     write_mask(path, ids)
@@ -49,7 +49,7 @@ def test_masks_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, 
         assert image.mode == ("P" if ids.max() < 256 else "I;16")
 
 
-def test_small_ids_are_palette_pngs_as_davis_wants_them(tmp_path: Path) -> None:
+def test_small_ids_are_written_as_palette_pngs(tmp_path: Path) -> None:
     write_mask(tmp_path / "a.png", np.array([[0, 1, 255]]))
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == "P"
@@ -94,7 +94,7 @@ def write_video(
 
 
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(125, 8), Fraction(1, 3), 24, 1000])
-def test_a_video_keeps_its_frames_and_rate(tmp_path: Path, rate: Fraction | int) -> None:
+def test_video_round_trip_keeps_frames_and_rate(tmp_path: Path, rate: Fraction | int) -> None:
     path = write_video(tmp_path / "new folder" / "it's a video – ü.mp4", IMAGES, rate)
     video = open_video(path)
     assert (video.rate, video.count, video.size) == (rate, 12, (48, 64))
@@ -120,14 +120,14 @@ def test_odd_sizes_are_padded_with_the_last_row_and_column(tmp_path: Path, size:
     assert np.abs(next(iter(video)).image.astype(int) - padded).max() < 12
 
 
-def test_saturated_colours_survive(tmp_path: Path) -> None:
+def test_saturated_colours_round_trip(tmp_path: Path) -> None:
     flat = np.full((1, 32, 32, 3), (200, 20, 30), np.uint8)
     image = next(iter(open_video(write_video(tmp_path / "a.mp4", flat)))).image
     assert np.abs(image.astype(int) - flat[0]).max() <= 4
 
 
 @pytest.mark.parametrize("error", [KeyError("mine"), OSError(28, "mine"), KeyboardInterrupt()])
-def test_an_error_in_the_block_leaves_the_old_file_and_goes_on(tmp_path: Path, error: BaseException) -> None:
+def test_error_in_the_block_propagates_and_keeps_the_old_file(tmp_path: Path, error: BaseException) -> None:
     (tmp_path / "a.mp4").write_text("old")
     with pytest.raises(type(error)) as caught:
         write_video(tmp_path / "a.mp4", IMAGES, error=error)
@@ -135,7 +135,7 @@ def test_an_error_in_the_block_leaves_the_old_file_and_goes_on(tmp_path: Path, e
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.mp4", "old")]
 
 
-def test_wrong_and_missing_frames_are_errors(tmp_path: Path) -> None:
+def test_invalid_frames_are_write_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with pytest.raises(WriteError, match=r"a\.mp4: frame 1 has shape \(48, 63, 3\), not \(48, 64, 3\)"):
         write_video(path, [IMAGES[0], IMAGES[0][:, 1:]])
@@ -171,7 +171,7 @@ def test_a_missing_encoder_is_a_write_error(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("frames", [1, 60])
-def test_a_full_disk_ends_the_loop_and_leaves_nothing(tmp_path: Path, frames: int) -> None:
+def test_full_disk_raises_and_leaves_no_file(tmp_path: Path, frames: int) -> None:
     def produce() -> None:
         with (
             VideoWriter(tmp_path / "a.mp4", 25, (256, 256)) as writer,
@@ -187,7 +187,7 @@ def test_a_full_disk_ends_the_loop_and_leaves_nothing(tmp_path: Path, frames: in
     assert not list(tmp_path.iterdir())
 
 
-def test_overlay_draws_colour_inside_and_a_white_line_around() -> None:
+def test_overlay_draws_colour_and_a_white_outline() -> None:
     image = np.full((20, 30, 3), 100, np.uint8)
     ids = np.zeros((20, 30), np.int32)
     ids[5:15, 5:15], ids[5:15, 15:25] = 1, 300

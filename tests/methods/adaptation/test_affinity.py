@@ -40,7 +40,7 @@ def slow(query: Tensor, keys: Tensor, comparison: str, scale: float, exclude_sel
 @pytest.mark.parametrize("comparison", COMPARISONS)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("exclude_self", [False, True])
-def test_heat_is_the_affinity_that_lies_on_the_object(comparison: str, groups: int, exclude_self: bool) -> None:
+def test_heat_is_the_affinity_on_the_object(comparison: str, groups: int, exclude_self: bool) -> None:
     query, keys, masks = sides(groups)
     found = heat(query, keys, masks, comparison, exclude_self=exclude_self)  # type: ignore[arg-type]
     for b in range(2):
@@ -53,7 +53,7 @@ def test_heat_is_the_affinity_that_lies_on_the_object(comparison: str, groups: i
 @pytest.mark.parametrize("comparison", COMPARISONS)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("exclude_self", [False, True])
-def test_gradients_are_those_of_finite_differences(comparison: str, groups: int, exclude_self: bool) -> None:
+def test_gradients_equal_finite_differences(comparison: str, groups: int, exclude_self: bool) -> None:
     query, keys, masks = sides(groups, count=4, memory=4)
     query.requires_grad_()
     keys.requires_grad_()
@@ -64,7 +64,7 @@ def test_gradients_are_those_of_finite_differences(comparison: str, groups: int,
 
 
 @pytest.mark.parametrize("comparison", ["dot", "l2"])
-def test_parts_give_what_the_whole_gives(comparison: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_the_result(comparison: str, monkeypatch: pytest.MonkeyPatch) -> None:
     query, keys, masks = sides(2)
     results = []
     for chunk in (2**22, 2 * 2 * 7 * 3):
@@ -77,7 +77,7 @@ def test_parts_give_what_the_whole_gives(comparison: str, monkeypatch: pytest.Mo
         assert torch.allclose(whole, parts, atol=1e-12)
 
 
-def test_the_scale_is_the_bases_unless_given() -> None:
+def test_scale_defaults_to_that_of_the_base() -> None:
     query, keys, masks = sides(1)
     assert torch.equal(heat(query, keys, masks, "dot"), heat(query, keys, masks, "dot", 0.5))
     assert torch.allclose(heat(query, keys, masks, "dot", 1.0), heat(2 * query, keys, masks, "dot"), atol=1e-12)
@@ -92,7 +92,7 @@ def test_keys_of_any_length_are_finite(comparison: str) -> None:
     assert all(x.isfinite().all() for x in (found, *grads))
 
 
-def test_a_single_position_has_nothing_but_itself() -> None:
+def test_single_position_attends_to_itself() -> None:
     query, keys, masks = sides(1, count=1, memory=1)
     for comparison in COMPARISONS:
         found = heat(query, keys, masks, comparison, exclude_self=True)  # type: ignore[arg-type]

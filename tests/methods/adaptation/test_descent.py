@@ -33,8 +33,8 @@ def layers(count: int) -> tuple[nn.Conv2d, ...]:
     return tuple(nn.Conv2d(6, 4, 3, padding=1) for _ in range(count))
 
 
-def _tuned(compared: KeyInputs, **choices: Any) -> Adaptation:
-    return tune(compared, layers(2), "dot", Tuning(**{"steps": 5, "lr": 0.1, **choices}))[1]
+def _tuned(inputs: KeyInputs, **choices: Any) -> Adaptation:
+    return tune(inputs, layers(2), "dot", Tuning(**{"steps": 5, "lr": 0.1, **choices}))[1]
 
 
 def _double(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
@@ -42,17 +42,17 @@ def _double(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return layer.weight.double(), layer.bias.double()
 
 
-def slow_losses(compared: KeyInputs, made: tuple[nn.Conv2d, ...]) -> Tensor:
+def slow_losses(inputs: KeyInputs, convolutions: tuple[nn.Conv2d, ...]) -> Tensor:
     """Eq. 1 and 3 by loops in double precision: L_obj and L_bg by object, 2 O."""
-    [x], memory = compared.query.double(), compared.memory[0].double()
-    asked = F.conv2d(x[None], *_double(made[0]), padding=1)[0].flatten(1).t()
-    stored = [F.conv2d(each[None], *_double(made[-1]), padding=1)[0].flatten(1).t() for each in memory]
-    losses = torch.zeros(2, compared.masks.slot_mask.shape[1], dtype=torch.float64)
-    for o, plane in enumerate(compared.masks.probs[0].double()):
+    [x], memory = inputs.query.double(), inputs.memory[0].double()
+    query_keys = F.conv2d(x[None], *_double(convolutions[0]), padding=1)[0].flatten(1).t()
+    memory_keys = [F.conv2d(each[None], *_double(convolutions[-1]), padding=1)[0].flatten(1).t() for each in memory]
+    losses = torch.zeros(2, inputs.masks.slot_mask.shape[1], dtype=torch.float64)
+    for o, plane in enumerate(inputs.masks.probs[0].double()):
         m = plane.unflatten(0, (H, 16)).unflatten(2, (W, 16)).mean((1, 3)).flatten()
-        keys = stored[o % len(stored)]
+        keys = memory_keys[o % len(memory_keys)]
         for i in range(H * W):
-            weights = torch.stack([(asked[i] @ keys[j] * 0.5).exp() for j in range(H * W)])
+            weights = torch.stack([(query_keys[i] @ keys[j] * 0.5).exp() for j in range(H * W)])
             row = weights / weights.sum()
             for j in range(H * W):
                 losses[0, o] += (1 - m[i]) * m[j] * row[j]
@@ -61,25 +61,25 @@ def slow_losses(compared: KeyInputs, made: tuple[nn.Conv2d, ...]) -> Tensor:
 
 
 @pytest.mark.parametrize(("objects", "groups", "count"), [(1, 1, 2), (2, 2, 2), (2, 1, 1)])
-def test_losses_are_those_of_the_paper(objects: int, groups: int, count: int) -> None:
-    compared, made = scene(1, objects, groups), layers(count)
-    _, what = tune(compared, made, "dot", Tuning(steps=1))
-    expected = slow_losses(compared, made)
-    assert torch.allclose(what.objects[0, 0].double(), expected[0], atol=1e-5)
-    assert torch.allclose(what.backgrounds[0, 0].double(), expected[1], atol=1e-5)
-    assert torch.allclose(what.alpha[0].double(), expected[1] / expected[0], atol=1e-4)
-    assert torch.allclose(what.loss[0, 0].double(), 2 * expected[1].sum(), atol=1e-4), "both begin equal"
+def test_losses_equal_the_equations_of_the_paper(objects: int, groups: int, count: int) -> None:
+    inputs, convolutions = scene(1, objects, groups), layers(count)
+    _, record = tune(inputs, convolutions, "dot", Tuning(steps=1))
+    expected = slow_losses(inputs, convolutions)
+    assert torch.allclose(record.objects[0, 0].double(), expected[0], atol=1e-5)
+    assert torch.allclose(record.backgrounds[0, 0].double(), expected[1], atol=1e-5)
+    assert torch.allclose(record.alpha[0].double(), expected[1] / expected[0], atol=1e-4)
+    assert torch.allclose(record.loss[0, 0].double(), 2 * expected[1].sum(), atol=1e-4), "both begin equal"
 
 
 def test_a_step_is_plain_gradient_descent() -> None:
-    compared, made = scene(), layers(2)
-    keys, what = tune(compared, made, "dot", Tuning(steps=1, lr=0.3, backtrack=False))
-    x = compared.query
-    parameters = [p for layer in made for p in layer.parameters()]
-    asked, stored = (layer(x)[0].flatten(1).t() for layer in made)
-    m = on_grid(compared.masks, (H, W), "area")[0, 0]
-    a = (asked @ stored.t() * 0.5).softmax(1)
-    loss = what.alpha[0, 0] * (1 - m) @ a @ m + m @ a @ (1 - m)
+    inputs, convolutions = scene(), layers(2)
+    keys, record = tune(inputs, convolutions, "dot", Tuning(steps=1, lr=0.3, backtrack=False))
+    x = inputs.query
+    parameters = [p for layer in convolutions for p in layer.parameters()]
+    query_keys, memory_keys = (layer(x)[0].flatten(1).t() for layer in convolutions)
+    m = on_grid(inputs.masks, (H, W), "area")[0, 0]
+    a = (query_keys @ memory_keys.t() * 0.5).softmax(1)
+    loss = record.alpha[0, 0] * (1 - m) @ a @ m + m @ a @ (1 - m)
     found = [keys.query.weight, keys.query.bias, keys.stored.weight, keys.stored.bias]
     for parameter, grad, own in zip(parameters, torch.autograd.grad(loss, parameters), found, strict=True):
         assert torch.allclose(own[0], parameter - 0.3 * grad, atol=1e-5)
@@ -102,14 +102,14 @@ def test_a_step_is_plain_gradient_descent() -> None:
     ],
     ids=str,
 )
-def test_the_loss_falls(comparison: Any, choices: dict[str, Any]) -> None:
-    _, what = tune(scene(2, 2), layers(1), comparison, Tuning(**{"steps": 20, "lr": 0.01, **choices}))
-    assert what.loss.shape == (2, 21)
-    assert (what.loss[:, -1] < what.loss[:, 0] - 1e-4).all()
-    assert (what.loss.diff(dim=1) < 0.01).all(), "at a rate this small"
+def test_loss_decreases(comparison: Any, choices: dict[str, Any]) -> None:
+    _, record = tune(scene(2, 2), layers(1), comparison, Tuning(**{"steps": 20, "lr": 0.01, **choices}))
+    assert record.loss.shape == (2, 21)
+    assert (record.loss[:, -1] < record.loss[:, 0] - 1e-4).all()
+    assert (record.loss.diff(dim=1) < 0.01).all(), "at a rate this small"
 
 
-def test_single_losses_are_what_is_minimised() -> None:
+def test_single_losses_are_minimised() -> None:
     both, first, second = (_tuned(scene(), losses=losses) for losses in ("both", "object", "background"))
     assert torch.equal(first.loss, first.objects.sum(2))
     assert torch.equal(second.loss, second.backgrounds.sum(2))
@@ -119,9 +119,9 @@ def test_single_losses_are_what_is_minimised() -> None:
 def test_a_mean_does_not_depend_on_the_resolution() -> None:
     small = scene()
     large = replace(small, query=small.query.repeat_interleave(2, 2), memory=small.memory.repeat_interleave(2, 3))
-    made = tuple(nn.Conv2d(6, 4, 1) for _ in range(2))
+    convolutions = tuple(nn.Conv2d(6, 4, 1) for _ in range(2))
     sums, means = [
-        [tune(x, made, "dot", Tuning(1, reduction=how))[1].loss[0, 0] for x in (small, large)]
+        [tune(x, convolutions, "dot", Tuning(1, reduction=how))[1].loss[0, 0] for x in (small, large)]
         for how in ("sum", "mean")
     ]
     assert torch.allclose(2 * sums[0], sums[1], rtol=1e-3)
@@ -130,21 +130,21 @@ def test_a_mean_does_not_depend_on_the_resolution() -> None:
 
 @pytest.mark.parametrize("projections", ["query", "memory"])
 @pytest.mark.parametrize("count", [1, 2])
-def test_one_projection_changes_where_one_is_asked_for(projections: str, count: int) -> None:
-    made = layers(count)
-    keys, _ = tune(scene(), made, "dot", Tuning(3, 0.1, projections=projections))  # type: ignore[arg-type]
-    assert torch.equal(keys.query.weight[0], made[0].weight) == (projections != "query")
-    assert torch.equal(keys.stored.weight[0], made[-1].weight) == (projections != "memory")
+def test_only_the_requested_projection_changes(projections: str, count: int) -> None:
+    convolutions = layers(count)
+    keys, _ = tune(scene(), convolutions, "dot", Tuning(3, 0.1, projections=projections))  # type: ignore[arg-type]
+    assert torch.equal(keys.query.weight[0], convolutions[0].weight) == (projections != "query")
+    assert torch.equal(keys.stored.weight[0], convolutions[-1].weight) == (projections != "memory")
 
 
-def test_keys_of_a_fixed_norm_stay_as_long() -> None:
+def test_keep_norm_keeps_the_mean_length_of_keys() -> None:
     _, free = tune(scene(), layers(2), "dot", Tuning(20))
     _, fixed = tune(scene(), layers(2), "dot", Tuning(20, keep_norm=True))
     assert free.norms[0, -1].min() > 1.2 * free.norms[0, 0].max()
     assert torch.allclose(fixed.norms, fixed.norms[:, :1].expand_as(fixed.norms), rtol=1e-4)
 
 
-def test_clips_are_adapted_on_their_own() -> None:
+def test_clips_are_adapted_independently() -> None:
     both = scene(2)
     both.query[1] *= 2
     one = KeyInputs(both.query[1:], both.memory[1:], Masks(both.masks.probs[1:], both.masks.slot_mask[1:]), None)
@@ -155,50 +155,50 @@ def test_clips_are_adapted_on_their_own() -> None:
 
 
 def test_unused_slots_and_empty_masks_change_nothing() -> None:
-    made, one, two = layers(2), scene(), scene(objects=2)
-    expected, _ = tune(one, made, "dot", Tuning(3, 0.1))
+    convolutions, one, two = layers(2), scene(), scene(objects=2)
+    expected, _ = tune(one, convolutions, "dot", Tuning(3, 0.1))
     unused = replace(two, masks=Masks(two.masks.probs, torch.tensor([[True, False]])))
     empty = replace(two, masks=Masks(two.masks.probs * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), two.masks.slot_mask))
-    for compared in (unused, empty):
-        keys, _ = tune(compared, made, "dot", Tuning(3, 0.1))
+    for inputs in (unused, empty):
+        keys, _ = tune(inputs, convolutions, "dot", Tuning(3, 0.1))
         # Not bit for bit on every processor: products of one object and of two are added up in different orders.
         torch.testing.assert_close(keys.query.weight, expected.query.weight, rtol=1e-5, atol=1e-7)
-    nobody = replace(one, masks=Masks(one.masks.probs, torch.tensor([[False]])))
-    keys, what = tune(nobody, made, "dot", Tuning(3, 0.1))
-    assert torch.equal(keys.query.weight[0], made[0].weight)
-    assert not what.loss.any()
+    no_objects = replace(one, masks=Masks(one.masks.probs, torch.tensor([[False]])))
+    keys, record = tune(no_objects, convolutions, "dot", Tuning(3, 0.1))
+    assert torch.equal(keys.query.weight[0], convolutions[0].weight)
+    assert not record.loss.any()
 
 
-def test_an_object_that_fills_the_frame_is_nothing_to_balance() -> None:
-    compared = scene()
-    full = replace(compared, masks=Masks(torch.ones_like(compared.masks.probs), compared.masks.slot_mask))
-    keys, what = tune(full, layers(2), "dot", Tuning(3))
-    assert what.alpha.tolist() == [[1.0]]
+def test_object_that_fills_the_frame_is_not_balanced() -> None:
+    inputs = scene()
+    full = replace(inputs, masks=Masks(torch.ones_like(inputs.masks.probs), inputs.masks.slot_mask))
+    keys, record = tune(full, layers(2), "dot", Tuning(3))
+    assert record.alpha.tolist() == [[1.0]]
     assert keys.query.weight.isfinite().all()
 
 
-def test_it_stops_when_told_to() -> None:
-    _, what = tune(scene(), layers(2), "dot", Tuning(200, 0.3, stop=0.9))
-    assert what.loss.shape[1] < 200
-    assert what.loss[0, -1] <= 0.9 * what.loss[0, 0] < what.loss[0, -2]
-    _, what = tune(scene(), layers(2), "dot", Tuning(200, 30.0, patience=4))
-    assert what.loss[0, -5:].min() == what.loss[0, -5]
-    assert what.loss.shape[1] < 200
+def test_stop_criteria() -> None:
+    _, record = tune(scene(), layers(2), "dot", Tuning(200, 0.3, stop=0.9))
+    assert record.loss.shape[1] < 200
+    assert record.loss[0, -1] <= 0.9 * record.loss[0, 0] < record.loss[0, -2]
+    _, record = tune(scene(), layers(2), "dot", Tuning(200, 30.0, patience=4))
+    assert record.loss[0, -5:].min() == record.loss[0, -5]
+    assert record.loss.shape[1] < 200
 
 
-def test_the_best_keys_are_kept_on_request() -> None:
-    made, tuning = layers(2), Tuning(30, 30.0, False, keep="best")
-    keys, what = tune(scene(), made, "dot", tuning)
-    assert what.kept[0] == what.loss[0].argmin()
-    assert what.kept[0] < 30
-    _, again = tune(replace(scene(), keys=keys), made, "dot", replace(tuning, steps=1))
-    assert torch.allclose(again.objects[0, 0], what.objects[0, what.kept[0]], atol=1e-5)
+def test_best_keys_are_selected() -> None:
+    convolutions, tuning = layers(2), Tuning(30, 30.0, False, keep="best")
+    keys, record = tune(scene(), convolutions, "dot", tuning)
+    assert record.selected[0] == record.loss[0].argmin()
+    assert record.selected[0] < 30
+    _, again = tune(replace(scene(), keys=keys), convolutions, "dot", replace(tuning, steps=1))
+    assert torch.allclose(again.objects[0, 0], record.objects[0, record.selected[0]], atol=1e-5)
 
 
-def test_a_step_too_far_is_taken_back() -> None:
-    keys, what = tune(scene(), layers(2), "dot", Tuning(6, 1e25, False))
-    assert not what.loss.isfinite().all()
-    assert what.loss[0, what.kept[0]].isfinite()
+def test_increasing_step_is_reverted() -> None:
+    keys, record = tune(scene(), layers(2), "dot", Tuning(6, 1e25, False))
+    assert not record.loss.isfinite().all()
+    assert record.loss[0, record.selected[0]].isfinite()
     assert keys.query.weight.isfinite().all()
 
 
@@ -210,9 +210,9 @@ def test_half_precision_and_inference_mode_change_neither_numbers_nor_modes() ->
     assert torch.equal(keys.query.weight, expected.query.weight)
     half = scene()
     half = replace(half, query=half.query.bfloat16(), memory=half.memory.bfloat16())
-    keys, what = tune(half, layers(2), "dot", Tuning(3, 0.1))
+    keys, record = tune(half, layers(2), "dot", Tuning(3, 0.1))
     assert keys.query.weight.dtype == torch.float32
-    assert what.loss[0, -1] < what.loss[0, 0]
+    assert record.loss[0, -1] < record.loss[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_choices_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         Tuning(**wrong)
 
 
-def test_a_rate_that_is_too_large_is_taken_back_by_each_video_for_itself() -> None:
+def test_backtracking_is_independent_per_clip() -> None:
     one = scene(2, 1)
     two = replace(one, query=one.query * torch.tensor([1.0, 20.0]).view(2, 1, 1, 1))
     _, calm = tune(two, layers(2), "dot", Tuning(steps=40, lr=1.0))

@@ -16,7 +16,7 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize("objects", [0, 1, 2])
-def test_without_steps_it_is_the_base(name: str, objects: int) -> None:
+def test_zero_steps_equal_the_base(name: str, objects: int) -> None:
     expected = outputs(base(name), 5, objects, late=2)
     assert equal(outputs(adapted(name, steps=0), 5, objects, late=2), expected)
     assert equal(outputs(adapted(name).train(), 5, objects, late=2), outputs(base(name).train(), 5, objects, late=2))
@@ -24,7 +24,7 @@ def test_without_steps_it_is_the_base(name: str, objects: int) -> None:
 
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_keys_of_its_own_that_are_the_networks_change_nothing(name: str) -> None:
+def test_copied_keys_change_nothing(name: str) -> None:
     network = base(name)
     expected = outputs(network, 5, 2, late=2)
     state = network.begin(frame(0), masks(2))
@@ -39,7 +39,7 @@ def test_keys_of_its_own_that_are_the_networks_change_nothing(name: str) -> None
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_it_changes_the_video_and_not_the_network(name: str) -> None:
+def test_adaptation_changes_the_state_and_not_the_network(name: str) -> None:
     network = adapted(name)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     found = outputs(network, 4, 2)
@@ -52,7 +52,7 @@ def test_it_changes_the_video_and_not_the_network(name: str) -> None:
 
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_only_the_key_projections_are_the_videos_own(name: str) -> None:
+def test_only_key_projections_are_adapted(name: str) -> None:
     network = adapted(name, steps=3)
     state = network.begin(frame(0), masks(2))
     keys = state.base.keys
@@ -75,7 +75,7 @@ def test_only_the_key_projections_are_the_videos_own(name: str) -> None:
 @pytest.mark.parametrize("projections", ["query", "memory"])
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_one_side_alone_is_used_on_its_side(name: str, projections: str) -> None:
+def test_single_projection_affects_only_its_side(name: str, projections: str) -> None:
     network = adapted(name, projections=projections)
     state = network.begin(frame(0), masks(1))
     keys, before = state.base.keys, copy_keys(network.base.key_layers(), 1)
@@ -87,7 +87,7 @@ def test_one_side_alone_is_used_on_its_side(name: str, projections: str) -> None
 
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_two_videos_side_by_side_are_two_videos(name: str) -> None:
+def test_interleaved_videos_are_independent(name: str) -> None:
     network = adapted(name)
     alone = []
     for first in (0, 10):
@@ -104,7 +104,7 @@ def test_two_videos_side_by_side_are_two_videos(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_nothing_is_left_of_the_gradients(name: str) -> None:
+def test_no_gradients_remain(name: str) -> None:
     network = adapted(name)
     with torch.no_grad():
         quiet = network.step(frame(1), network.begin(frame(0), masks(2)))[0]
@@ -119,7 +119,7 @@ def test_nothing_is_left_of_the_gradients(name: str) -> None:
 
 
 @torch.no_grad()
-def test_a_state_says_what_happened_and_weighs_its_keys() -> None:
+def test_state_records_the_adaptation_and_its_size() -> None:
     network = adapted(steps=6)
     state = network.begin(frame(7), masks(2))
     [what] = state.adaptations
@@ -138,7 +138,7 @@ def test_a_state_says_what_happened_and_weighs_its_keys() -> None:
 
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_objects_that_come_first_but_late_tune_the_keys(name: str) -> None:
+def test_first_objects_adapt_keys_on_any_frame(name: str) -> None:
     network = adapted(name)
     state = network.begin(frame(0), masks(0))
     assert state.adaptations == []
@@ -154,7 +154,7 @@ def test_objects_that_come_first_but_late_tune_the_keys(name: str) -> None:
 
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_later_objects_tune_the_query_again_where_that_is_asked_for(name: str) -> None:
+def test_readapt_tunes_the_query_for_later_objects(name: str) -> None:
     for readapt in (False, True):
         network = adapted(name, readapt=readapt)
         _, state = network.step(frame(1), network.begin(frame(0), masks(1)))
@@ -170,7 +170,7 @@ def test_later_objects_tune_the_query_again_where_that_is_asked_for(name: str) -
 
 
 @torch.no_grad()
-def test_half_precision_is_finite_and_tunes_in_full() -> None:
+def test_half_precision_adapts_in_full_precision() -> None:
     for name in BASES:
         network = adapted(name, steps=20, lr=1.0)
         with torch.autocast("cpu", torch.bfloat16):
@@ -181,7 +181,7 @@ def test_half_precision_is_finite_and_tunes_in_full() -> None:
         assert state.base.keys.query.weight.dtype == torch.float32
 
 
-def test_the_engine_runs_it() -> None:
+def test_engine_runs_adapted_network() -> None:
     network = adapted("stcn")
     images = [(frame(i).image[0].permute(1, 2, 0) * 255).byte().numpy() for i in range(3)]
     labels = masks(2).probs[0, 0].long().numpy()

@@ -18,13 +18,13 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 @torch.no_grad()
-def test_covos_takes_it_for_a_base() -> None:
+def test_covos_accepts_an_adapted_base() -> None:
     network = CoVOS(adapted("stcn"), refine=False, backbone="resnet18", width=8, norm="group").eval()
     assert equal(outputs(network, 4, 2, late=2), outputs(adapted("stcn"), 4, 2, late=2))
 
 
 @torch.no_grad()
-def test_low_level_features_are_the_bases() -> None:
+def test_low_level_features_come_from_the_base() -> None:
     network: Any = adapted("stcn")
     assert isinstance(network, LowLevel)
     assert isinstance(network, Segmenter)
@@ -44,13 +44,13 @@ def test_low_level_features_are_the_bases() -> None:
         ({"base": {"name": "stcn", "network": BASES["stcn"]}, "steps": -1}, "steps=-1"),
     ],
 )
-def test_bases_and_numbers_that_make_no_sense_are_one_error(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_bases_and_numbers_are_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         registry.build("adaptation", parameters)
     assert "\n" not in str(error.value)
 
 
-def test_bases_are_matching_and_others_are_not() -> None:
+def test_matching_methods_are_valid_bases() -> None:
     for name in registry.names():
         if name in BASES:
             assert isinstance(base(name), KeyMatching)
@@ -60,7 +60,7 @@ def test_bases_are_matching_and_others_are_not() -> None:
 
 
 @torch.no_grad()
-def test_clips_of_a_batch_have_keys_of_their_own() -> None:
+def test_clips_of_a_batch_have_their_own_keys() -> None:
     network = adapted("swiftnet")
     both = network.begin(frame(0, 2), masks(1, 2))
     together, _ = network.step(frame(1, 2), both)
@@ -71,7 +71,7 @@ def test_clips_of_a_batch_have_keys_of_their_own() -> None:
 
 
 @torch.no_grad()
-def test_a_base_can_be_changed_from_outside() -> None:
+def test_base_options_can_be_overridden() -> None:
     parameters = {"base": {"name": "swiftnet", "network": BASES["swiftnet"]}, "steps": 1}
     static: Any = registry.build("adaptation", {**parameters, "base_network": {"memory_every": 99}})
     assert (static.base.memory_every, BASES["swiftnet"]["memory_every"]) == (99, 2)
@@ -81,7 +81,7 @@ def test_a_base_can_be_changed_from_outside() -> None:
 
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_a_static_memory_holds_the_first_frame_alone(name: str) -> None:
+def test_static_memory_holds_only_the_first_frame(name: str) -> None:
     changes = {"update_every": 9**9} if name == "gam" else {"memory_every": 9**9, "memory_previous": False}
     network: Any = Adapted(base(name, **changes), steps=1).eval()
     sizes = []

@@ -32,7 +32,7 @@ from voslab.nn.aggregation import aggregate_product
 @pytest.mark.parametrize("bilinear", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @torch.no_grad()
-def test_a_square_that_moves_by_known_vectors_is_propagated_exactly(bilinear: bool, bidirectional: bool) -> None:
+def test_square_with_known_vectors_is_propagated_exactly(bilinear: bool, bidirectional: bool) -> None:
     network = covos(refine=False, correction=False, bilinear=bilinear, bidirectional=bidirectional)
     assert list(network.parameters()) == [], "what is optional_modules off is not constructed"
     outputs, state = video(network)
@@ -45,7 +45,7 @@ def test_a_square_that_moves_by_known_vectors_is_propagated_exactly(bilinear: bo
 
 
 @torch.no_grad()
-def test_a_single_hop_reads_key_frames_alone() -> None:
+def test_single_hop_reads_only_key_frames() -> None:
     network = covos(refine=False, multi_hop=False)
     state = network.begin(frame(0), given())
     _, state = network.step(frame(4), state)
@@ -74,7 +74,7 @@ def test_objects_beyond_ten_are_decoded_as_if_the_others_were_background() -> No
 
 
 @torch.no_grad()
-def test_correction_looks_at_large_residuals_near_the_foreground() -> None:
+def test_correction_covers_large_residuals_near_the_foreground() -> None:
     network = covos(stcn())
     state = network.begin(frame(0), given(1))
     _, state = network.step(frame(4), state)
@@ -99,7 +99,7 @@ def test_soft_key_masks_are_propagated_as_probabilities() -> None:
 
 
 @torch.no_grad()
-def test_features_of_the_base_take_the_place_of_the_encoder() -> None:
+def test_base_features_replace_the_encoder() -> None:
     network = covos(features="base")
     assert network.encoder is None
     outputs, state = video(network)
@@ -138,7 +138,7 @@ def test_every_switch_changes_the_result_of_the_same_weights(switch: dict[str, A
 
 
 @torch.no_grad()
-def test_what_later_frames_refer_to_is_neither_corrected_nor_decoded() -> None:
+def test_buffered_masks_are_neither_corrected_nor_decoded() -> None:
     network = covos()
     state = network.begin(frame(0), given(1))
     _, state = network.step(frame(4), state)
@@ -152,7 +152,7 @@ def test_what_later_frames_refer_to_is_neither_corrected_nor_decoded() -> None:
 
 
 @torch.no_grad()
-def test_the_decoder_sees_propagated_weighted_own_and_corrected_in_this_order() -> None:
+def test_order_of_the_decoder_inputs() -> None:
     network = covos()
     assert network.decoder is not None
     rng = torch.Generator().manual_seed(0)
@@ -183,7 +183,7 @@ def test_objects_added_later_are_not_matched_with_earlier_frames() -> None:
 
 @pytest.mark.parametrize(("bilinear", "value"), [(False, 1.0), (True, 0.5)])
 @torch.no_grad()
-def test_between_cells_masks_are_taken_from_the_nearest_or_mixed(bilinear: bool, value: float) -> None:
+def test_masks_between_cells_are_nearest_or_interpolated(bilinear: bool, value: float) -> None:
     network = covos(refine=False, correction=False, bilinear=bilinear)
     state = network.begin(frame(0), given(1))
     motion = torch.zeros(1, 4, HEIGHT, WIDTH)

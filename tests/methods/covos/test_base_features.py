@@ -38,7 +38,7 @@ def test_every_method_with_an_encoder_offers_features() -> None:
 
 @pytest.mark.parametrize("name", BASES)
 @torch.no_grad()
-def test_features_of_the_base_are_those_of_a_light_encoder_initialised_from_it(name: str) -> None:
+def test_base_features_equal_a_light_encoder_with_its_weights(name: str) -> None:
     own, tied = covos(name), covos(name, features="base")
     load_light_encoder(own, "covos", "base")
     tied.load_state_dict({key: own.state_dict()[key] for key in tied.state_dict()})
@@ -50,7 +50,7 @@ def test_features_of_the_base_are_those_of_a_light_encoder_initialised_from_it(n
 
 
 @torch.no_grad()
-def test_they_are_computed_once_per_frame_and_not_without_b_frames() -> None:
+def test_features_are_computed_once_per_frame_and_only_for_b_frames() -> None:
     network = covos("stcn", features="base")
     seen, features = [], network.base.features
 

@@ -21,7 +21,7 @@ def frame(data: CodecData, height: int = 16, width: int = 24) -> Frame:
     return Frame(3, torch.zeros(1, 3, height, width), data, key=False)
 
 
-def test_a_frame_is_key_where_it_says_so_or_nothing_is_known() -> None:
+def test_frames_without_codec_data_are_key() -> None:
     image = torch.zeros(1, 3, 16, 24)
     assert not is_key(Frame(0, image, codec(), key=False))
     assert is_key(Frame(0, image, codec(), key=True))

@@ -38,14 +38,14 @@ def slow(s: dict[str, Tensor]) -> Tensor:
     return out
 
 
-def test_correction_is_what_a_loop_over_cells_gives() -> None:
+def test_correction_equals_a_loop_over_cells() -> None:
     s = scene()
     out, selected = correct(**s)
     assert torch.equal(selected, s["large"])
     assert torch.allclose(out, slow(s), atol=1e-5)
 
 
-def test_a_patch_adds_as_much_as_one_object_and_never_takes() -> None:
+def test_patches_add_at_most_one_and_never_subtract() -> None:
     s = scene()
     out, selected = correct(**s)
     added = (out - s["probs"]).sum(1, keepdim=True)
@@ -56,7 +56,7 @@ def test_a_patch_adds_as_much_as_one_object_and_never_takes() -> None:
     assert torch.equal(clipped, out.clamp(0, 1))
 
 
-def test_affinities_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_affinity_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     s = scene()
     whole, _ = correct(**s)
     monkeypatch.setattr(affinity, "CHUNK", 40)
@@ -77,7 +77,7 @@ def test_nothing_is_corrected_without_reference_foreground_clip_by_clip(monkeypa
     assert torch.equal(out, s["probs"])
 
 
-def test_cells_far_from_the_foreground_stay() -> None:
+def test_cells_far_from_the_foreground_are_unchanged() -> None:
     s = scene(batch=1)
     s["probs"][:] = 0
     s["probs"][0, 0, 2, 3] = 1
@@ -88,7 +88,7 @@ def test_cells_far_from_the_foreground_stay() -> None:
     assert selected.sum() == 1
 
 
-def test_dilation_is_two_boxes_of_nine() -> None:
+def test_dilation_equals_two_9x9_boxes() -> None:
     mask = torch.rand(1, 1, 60, 70, generator=torch.Generator().manual_seed(0)) > 0.998
     box = torch.ones(1, 1, 9, 9)
     twice = mask.float()

@@ -88,7 +88,7 @@ def test_decoder(golden: Golden, decoder: Decoder) -> None:
     golden.check("k2_final_probs", aggregate_product(odds, VALID).softmax(1), absolute=True)
 
 
-def test_a_patch_of_all_foreground_pixels_would_be_another(golden: Golden) -> None:
+def test_patch_differs_from_that_of_all_foreground_pixels(golden: Golden) -> None:
     """The tolerance tells keys of the reference's foreground from keys of all its pixels."""
     features, hat = blocks(golden, "k2_V"), probs(golden, "k2_fg_hat")
     everywhere = torch.full_like(hat, 0.5)

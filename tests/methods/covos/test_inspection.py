@@ -88,7 +88,7 @@ def video(path: Path, size: int | None) -> list[NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("size", [None, 45])
-def test_panels_show_what_the_codec_and_the_network_say(tmp_path: Path, size: int | None) -> None:
+def test_panels_show_codec_data_and_masks(tmp_path: Path, size: int | None) -> None:
     frames = video(tmp_path / "a b.mp4", size)
     assert [frame.shape for frame in frames] == [(180, 480, 3)] * 4
     split = [[np.hsplit(row, 3) for row in np.vsplit(frame, 2)] for frame in frames]
@@ -116,7 +116,7 @@ def test_key_frames_show_no_propagated_masks(tmp_path: Path) -> None:
         assert (propagated[20:].max() < 110) == (index in (0, 3))
 
 
-def test_frames_before_the_first_mask_are_shown_too(tmp_path: Path) -> None:
+def test_frames_before_the_first_mask_are_drawn(tmp_path: Path) -> None:
     network, masks = Carries(), {2: labels()}
     sink = MotionSink(tmp_path / "a.mp4", Fraction(25), SIZE, network, Settings(), masks)
     images = [np.full((*SIZE, 3), 100, np.uint8)] * 4
@@ -124,7 +124,7 @@ def test_frames_before_the_first_mask_are_shown_too(tmp_path: Path) -> None:
     assert sum(1 for _ in open_video(tmp_path / "a.mp4")) == 4
 
 
-def test_nothing_is_kept_of_what_was_taken_nor_left_in_the_network() -> None:
+def test_taken_results_are_released_and_methods_restored() -> None:
     network = Carries()
     with suppress(KeyError), Watcher(network) as watcher:
         for prediction in run(network, FRAMES, {0: labels()}):
@@ -136,6 +136,6 @@ def test_nothing_is_kept_of_what_was_taken_nor_left_in_the_network() -> None:
     assert not {"begin", "step", "propagate"} & vars(network).keys()
 
 
-def test_a_method_that_carries_nothing_is_refused(tmp_path: Path) -> None:
+def test_method_without_propagation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="CopyFirst has no propagated and corrected masks"):
         MotionSink(tmp_path / "a.mp4", Fraction(25), SIZE, CopyFirst(), Settings(), {})

@@ -70,7 +70,7 @@ def opened(folders: list[Path], size: tuple[int, int] = (48, 80), slots: int = 2
     )
 
 
-def test_every_b_frame_is_there_and_no_other(
+def test_exactly_the_b_frames_are_cached(
     videos: tuple[VideoSequence, ...], codec_source: CodecSource, folders: list[Path]
 ) -> None:
     for video, folder in zip(videos, folders, strict=True):
@@ -90,7 +90,7 @@ class Watched(CoVOS):
         return logits, state
 
 
-def test_decoding_a_kept_frame_is_what_the_live_network_answers(
+def test_decoding_a_cached_frame_equals_the_network(
     videos: tuple[VideoSequence, ...], codec_source: CodecSource, folders: list[Path]
 ) -> None:
     live: Any = network()
@@ -110,9 +110,7 @@ def test_decoding_a_kept_frame_is_what_the_live_network_answers(
         assert torch.allclose(ours, live.answers[index], atol=10 * 2**-11), index
 
 
-def test_labels_are_those_of_the_frame_at_working_size_with_void_around(
-    videos: tuple[VideoSequence, ...], folders: list[Path]
-) -> None:
+def test_labels_have_working_size_and_void_padding(videos: tuple[VideoSequence, ...], folders: list[Path]) -> None:
     index = (cached_frames(folders[1]) or ())[0]
     labels = read_cached(frame_path(folders[1], index)).labels
     truth = videos[1].labels(index)
@@ -127,7 +125,7 @@ def test_labels_are_those_of_the_frame_at_working_size_with_void_around(
     assert set(labels.flatten().tolist()) == {0, 1, 2, VOID}
 
 
-def test_a_step_changes_the_decoder_and_nothing_else(folders: list[Path]) -> None:
+def test_training_step_changes_only_the_decoder(folders: list[Path]) -> None:
     trained: Any = module(network()).train()
     before = copy.deepcopy(trained.segmenter.state_dict())
     optimizer: Any = trained.configure_optimizers()
@@ -139,7 +137,7 @@ def test_a_step_changes_the_decoder_and_nothing_else(folders: list[Path]) -> Non
     assert changed == {key for key in before if key.startswith("decoder.")}
 
 
-def test_the_loss_falls(folders: list[Path]) -> None:
+def test_loss_decreases(folders: list[Path]) -> None:
     trained: Any = module(network(1)).train()
     optimizer: Any = trained.configure_optimizers()
     batch = collate_cached([opened(folders)[0, i] for i in range(6)])
@@ -153,7 +151,7 @@ def test_the_loss_falls(folders: list[Path]) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_a_pass_that_was_interrupted_goes_on_where_it_was(
+def test_interrupted_precomputation_resumes(
     videos: tuple[VideoSequence, ...], codec_source: CodecSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -185,7 +183,7 @@ def test_processes_share_the_videos(
     assert all(len(cached_frames(folder) or ()) <= 3 for folder in folders)
 
 
-def test_the_key_holds_whatever_changes_what_is_cached(videos: tuple[VideoSequence, ...]) -> None:
+def test_cache_key_depends_on_all_relevant_settings(videos: tuple[VideoSequence, ...]) -> None:
     made, metadata = network(), CheckpointMetadata("covos", NETWORK, codec={"encoding": ENCODING})
     key = settings_key(made, metadata, SETTINGS)
     assert settings_key(network(), metadata, SETTINGS) == key
@@ -222,7 +220,7 @@ def test_the_trainer_caches_trains_and_validates_over_coded_video(
     assert 0 <= made.results["J-Mean"] <= 1
 
 
-def test_what_cannot_train_is_said_at_once(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
+def test_invalid_training_setups_are_refused_early(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     data = CachedBFrameDataModule(tmp_path, CropSettings((32, 48)), videos, batch_size=2, num_workers=0)
     with pytest.raises(ConfigError, match="without an encoding and refine=true there is nothing to train"):
         trainer(tmp_path, max_epochs=1).fit(module(network()), datamodule=data)

@@ -29,7 +29,7 @@ from voslab.methods import registry
 
 
 @torch.no_grad()
-def test_the_base_sees_key_frames_alone() -> None:
+def test_base_processes_only_key_frames() -> None:
     _, state = video(covos(refine=False))
     assert isinstance(state.base, SeenState)
     assert state.base.seen == [0, 4]
@@ -37,7 +37,7 @@ def test_the_base_sees_key_frames_alone() -> None:
 
 @pytest.mark.parametrize("name", ["stcn", "crvos", "copy_first"])
 @torch.no_grad()
-def test_on_plain_sources_the_result_is_the_bases_own_bit_for_bit(name: str) -> None:
+def test_without_codec_data_the_result_equals_the_base(name: str) -> None:
     torch.manual_seed(0)
     base: Any = registry.build(name, {"stcn": BASE, "crvos": F}.get(name, {}))
     network = covos(base.eval())
@@ -67,7 +67,7 @@ def test_logits_are_a_distribution_over_any_number_of_objects(objects: int) -> N
 
 
 @torch.no_grad()
-def test_unused_slots_change_nothing_and_are_never_chosen() -> None:
+def test_unused_slots_change_nothing_and_are_never_predicted() -> None:
     network = covos()
     alone, _ = video(network, given(1))
     probs = torch.cat([given(1).probs, torch.zeros(1, 1, HEIGHT, WIDTH)], 1)
@@ -107,7 +107,7 @@ def test_half_precision_is_finite(dtype: torch.dtype) -> None:
             assert torch.allclose(logits.float().softmax(1).sum(1), torch.ones(1, HEIGHT, WIDTH), atol=1e-2)
 
 
-def test_gradients_reach_every_parameter_of_the_decoder_and_no_other() -> None:
+def test_gradients_reach_exactly_the_decoder() -> None:
     network = covos(stcn(), backbone="resnet18").train()
     assert not network.base.training  # type: ignore[attr-defined]
     state = network.begin(frame(0), given(10))

@@ -17,7 +17,7 @@ FRAMES = 13
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["camel", "dance-twirl"])
-def test_a_second_object_is_followed_like_the_first(name: str, vos_data: Path, tmp_path: Path) -> None:
+def test_second_object_is_tracked_like_the_first(name: str, vos_data: Path, tmp_path: Path) -> None:
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=[name])
     model = from_checkpoint(ROOT / "weights/scratch_covos.safetensors", tmp_path)
     assert model.codec_source is not None

@@ -16,7 +16,7 @@ def test_aggregate_probs_is_the_product_form_of_their_log_odds() -> None:
     assert (made[1, 2] == 0).all()
 
 
-def test_foreground_is_what_is_likelier_than_the_background() -> None:
+def test_foreground_is_likelier_than_the_background() -> None:
     probs = torch.tensor([0.0, 0.4, 0.6, 2.0]).view(1, 1, 1, 4)
     slot_mask = torch.ones(1, 1, dtype=torch.bool)
     assert foreground(probs, slot_mask).flatten().tolist() == [False, False, True, True]

@@ -15,7 +15,7 @@ def indices(frames: list[BufferedFrame]) -> list[int]:
     return [buffered.index for buffered in frames]
 
 
-def test_the_two_newest_key_frames_and_the_newest_others_stay() -> None:
+def test_buffer_keeps_two_newest_key_frames_and_newest_others() -> None:
     frames: list[BufferedFrame] = []
     for index in range(0, 12, 4):
         frames = remember(frames, buffered(index, key=True), 2)
@@ -26,19 +26,19 @@ def test_the_two_newest_key_frames_and_the_newest_others_stay() -> None:
     assert indices(remember(frames, buffered(9), 0)) == [4, 8]
 
 
-def test_the_caller_says_which_stay() -> None:
+def test_retain_keeps_the_requested_frames() -> None:
     frames = [buffered(0, True), buffered(8, True), buffered(4), buffered(2), buffered(12, True)]
     assert indices(retain(frames, {2, 99})) == [8, 2, 12]
     assert indices(retain(frames, ())) == [8, 12]
 
 
 @pytest.mark.parametrize(("index", "nearest"), [(1, 0), (4, 0), (5, 8), (9, 8)])
-def test_of_two_equally_near_key_frames_the_earlier_is_the_nearest(index: int, nearest: int) -> None:
+def test_nearest_key_prefers_the_earlier_of_two(index: int, nearest: int) -> None:
     frames = [buffered(8, True), buffered(0, True), buffered(4), buffered(5), buffered(1)]
     assert nearest_key(frames, index).index == nearest
 
 
-def test_objects_that_were_added_later_are_nowhere() -> None:
+def test_later_objects_have_empty_masks_in_older_frames() -> None:
     made = BufferedFrame(0, True, torch.ones(1, 1, 2, 2)).pad_objects(3)
     assert made.shape == (1, 3, 2, 2)
     assert made.sum((0, 2, 3)).tolist() == [4, 0, 0]

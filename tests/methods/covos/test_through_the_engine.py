@@ -99,7 +99,7 @@ class Watched(CoVOS):
         (Encoding(bframes=3, b_adapt=0, refs=1, b_pyramid="none", weightp=0), 3),
     ],
 )
-def test_what_b_frames_refer_to_is_held_and_no_more(tmp_path: Path, encoding: Encoding, most: int) -> None:
+def test_only_referenced_frames_are_buffered(tmp_path: Path, encoding: Encoding, most: int) -> None:
     # A flickering frame is predicted from distant frames.
     rng = np.random.default_rng(0)
     kinds = [np.kron(rng.integers(30, 220, (16, 24, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(13)]

@@ -33,12 +33,12 @@ def test_the_light_encoder_is_found_in_larger_files(prefix: str, layer: str) -> 
     assert all(torch.equal(value, encoder.state_dict()[key]) for key, value in ours.items())
 
 
-def test_a_file_without_an_encoder_is_none_of_it() -> None:
+def test_file_without_an_encoder_is_not_converted() -> None:
     assert convert_encoder({"decoder.weight": torch.zeros(1)}) is None
 
 
 @torch.no_grad()
-def test_a_base_of_ours_gives_its_own_first_features() -> None:
+def test_light_encoder_is_extracted_from_a_base() -> None:
     small = {"backbone": "resnet18", "norm": "group", "width": 8}
     base = registry.build("stcn", small)
     assert isinstance(base, torch.nn.Module)

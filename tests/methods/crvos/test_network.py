@@ -34,7 +34,7 @@ def test_every_row_of_table_three_runs(specifier: str, refine: str) -> None:
 
 
 @torch.no_grad()
-def test_only_a_specifier_tells_objects_apart() -> None:
+def test_only_the_specifier_distinguishes_objects() -> None:
     frame = Frame(1, torch.rand(1, 3, 32, 48))
     for specifier, apart in (("none", False), ("mask", True), ("clue", True)):
         network = small(specifier=specifier)
@@ -47,7 +47,7 @@ def test_the_first_blend_has_the_published_channels(specifier: str, channels: in
     assert CRVOS(specifier=specifier).refine.rm1.blend.in_channels == channels  # type: ignore[arg-type]
 
 
-def test_the_refine_part_has_the_published_size() -> None:
+def test_refinement_has_the_published_size() -> None:
     assert sum(p.numel() for p in CRVOS().refine.parameters()) == 1_234_682
 
 
@@ -67,7 +67,7 @@ def test_chunks_change_nothing() -> None:
     assert torch.allclose(whole, chunked, atol=1e-4)
 
 
-def test_other_peoples_weights_are_not_converted() -> None:
+def test_foreign_weights_are_not_converted() -> None:
     assert convert({"conv1.weight": torch.zeros(1)}) is None
 
 

@@ -68,7 +68,7 @@ def test_every_switch_trains_all_that_it_builds(switches: dict[str, Any]) -> Non
             assert parameter.grad.abs().sum() > 0, name
 
 
-def test_what_is_switched_off_is_not_built() -> None:
+def test_disabled_modules_are_not_built() -> None:
     names = {name.split(".")[0] for name, _ in gam(cam=False, mem=False).named_parameters()}
     assert names == {"encoder", "project", "mask_encoder", "fuser", "decoder"}
     light, full = (sum(p.numel() for p in gam(fuser=fuser).fuser.parameters()) for fuser in ("light", "full"))
@@ -76,7 +76,7 @@ def test_what_is_switched_off_is_not_built() -> None:
 
 
 @torch.no_grad()
-def test_channel_attention_is_the_papers_formula() -> None:
+def test_channel_attention_equals_the_equation_of_the_paper() -> None:
     for norm in ("mean", "none"):
         cam = CAM(norm)  # type: ignore[arg-type]
         f = torch.randn(2, 3, 4, 5)
@@ -96,7 +96,7 @@ def test_channel_attention_does_not_sharpen_with_resolution() -> None:
 
 
 @torch.no_grad()
-def test_channel_attention_survives_half_precision() -> None:
+def test_channel_attention_is_finite_in_half_precision() -> None:
     f = 300 * torch.randn(1, 8, 30, 54)
     assert torch.isfinite(CAM("none")(f.half())).all()
 
@@ -144,7 +144,7 @@ def test_memory_is_constant_and_the_rest_linear_in_pixels() -> None:
 
 
 @torch.no_grad()
-def test_three_masks_are_remembered_newest_first() -> None:
+def test_past_masks_are_stored_newest_first() -> None:
     network, given = gam(), stripes(1)
     state = network.begin(frames(1)[0], given)
     assert torch.equal(state.older, given.probs.unsqueeze(2).expand(-1, -1, 2, -1, -1))
@@ -156,7 +156,7 @@ def test_three_masks_are_remembered_newest_first() -> None:
 
 
 @torch.no_grad()
-def test_a_new_object_begins_with_copies_of_its_mask_and_its_own_memory() -> None:
+def test_new_object_starts_with_copies_of_its_mask() -> None:
     network = gam(update_every=4)
     first, second, third = frames(3)
     _, state = network.step(second, network.begin(first, stripes(1)))
@@ -199,6 +199,6 @@ def test_autocast_is_close_to_full_precision() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"merge": "add"}, {"fuser": "heavy"}, {"key_norm": "l2"}, {"update_every": 0}, {"history": 0}], ids=str
 )
-def test_a_wrong_switch_is_one_clear_error(wrong: dict[str, Any]) -> None:
+def test_invalid_option_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         registry.build("gam", {**SMALL, **wrong})

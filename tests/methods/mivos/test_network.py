@@ -39,7 +39,7 @@ def test_the_memory_follows_its_policy(parameters: dict[str, object], kept: list
 
 
 @torch.no_grad()
-def test_a_frame_with_given_masks_stays_and_the_count_begins_anew() -> None:
+def test_frame_with_given_masks_is_permanent_and_restarts_the_interval() -> None:
     states = list(video(small(memory_every=3), 8, late=2))
     frames = [[bank.retained for bank in state.memory.banks] for state in states]
     # Frames 0, 2 (with the new object), 5.
@@ -47,7 +47,7 @@ def test_a_frame_with_given_masks_stays_and_the_count_begins_anew() -> None:
 
 
 @torch.no_grad()
-def test_reading_and_decoding_treat_objects_one_by_one() -> None:
+def test_objects_are_read_and_decoded_independently() -> None:
     network = small(object_chunk=2, top_k=4, kernel=1.0)
     *_, state = video(network, 3, objects=3)
     query = network.encode(frame(2).image)
@@ -77,7 +77,7 @@ def test_kernel_and_top_k_restrict_the_read_in_evaluation_only() -> None:
 
 
 @torch.no_grad()
-def test_half_precision_is_finite_and_near() -> None:
+def test_half_precision_is_close_to_full_precision() -> None:
     network = small(memory_every=1, kernel=2.0, top_k=5)
     outputs = []
     for enabled in (False, True):
@@ -104,7 +104,7 @@ def test_gradients_reach_every_parameter_through_three_frames() -> None:
         assert parameter.grad.any(), name
 
 
-def test_published_files_of_the_first_stage_know_no_others() -> None:
+def test_first_stage_weights_have_no_input_for_other_objects() -> None:
     weights = {f"module.{key}": value for key, value in published("mivos").items()}
     stem = weights["module.mask_rgb_encoder.conv1.weight"]
     first = convert({**weights, "module.mask_rgb_encoder.conv1.weight": stem[:, :4]})
@@ -114,12 +114,12 @@ def test_published_files_of_the_first_stage_know_no_others() -> None:
 
 
 @pytest.mark.parametrize("other", ["stm", "stcn", "swiftnet", "crvos"])
-def test_files_of_other_methods_are_not_taken(other: str) -> None:
+def test_weights_of_other_methods_are_refused(other: str) -> None:
     lines = (HERE / "keys" / f"{other}.txt").read_text().splitlines()
     assert convert({line.split()[0]: torch.zeros(1) for line in lines}) is None
 
 
 @pytest.mark.parametrize("wrong", [{"memory_every": 0}, {"memory_bound": 1}, {"top_k": 0}, {"kernel": 0.0}])
-def test_a_memory_without_room_is_refused(wrong: dict[str, float]) -> None:
+def test_empty_memory_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         small(**wrong)

@@ -47,7 +47,7 @@ def test_the_memory_follows_its_policy(parameters: dict[str, object], kept: list
 
 
 @torch.no_grad()
-def test_a_late_object_begins_with_its_frame_which_stays_for_all() -> None:
+def test_first_frame_of_a_late_object_is_permanent() -> None:
     states = list(video(small(memory_every=3), 8, late=2))
     frames = [[bank.retained for bank in state.memory.banks] for state in states]
     # Frames 0, 2 (with the new object), 5.
@@ -55,7 +55,7 @@ def test_a_late_object_begins_with_its_frame_which_stays_for_all() -> None:
 
 
 @torch.no_grad()
-def test_objects_that_come_after_an_empty_beginning_are_remembered() -> None:
+def test_objects_after_an_empty_first_frame_are_memorised() -> None:
     network = small()
     state = network.begin(frame(0), masks(0))
     for index in (1, 2):
@@ -68,7 +68,7 @@ def test_objects_that_come_after_an_empty_beginning_are_remembered() -> None:
 
 
 @torch.no_grad()
-def test_masks_that_are_given_late_are_aggregated_with_the_old() -> None:
+def test_late_masks_are_aggregated_with_existing_ones() -> None:
     network = small()
     *_, state = video(network, 3)
     added = network.add(frame(2), masks(1), state).masks.probs
@@ -83,7 +83,7 @@ def test_masks_that_are_given_late_are_aggregated_with_the_old() -> None:
 
 
 @torch.no_grad()
-def test_reading_and_decoding_treat_objects_one_by_one() -> None:
+def test_objects_are_read_and_decoded_independently() -> None:
     network = small(object_chunk=2, top_k=7)
     *_, state = video(network, 2, objects=3)
     query = network.encode(frame(2).image)
@@ -96,7 +96,7 @@ def test_reading_and_decoding_treat_objects_one_by_one() -> None:
 
 
 @torch.no_grad()
-def test_half_precision_is_finite_and_near() -> None:
+def test_half_precision_is_close_to_full_precision() -> None:
     network = small(memory_every=1)
     outputs = []
     for enabled in (False, True):
@@ -125,7 +125,7 @@ def test_gradients_reach_every_parameter_through_three_frames(checkpoint: bool) 
         assert parameter.grad.any(), name
 
 
-def test_in_training_every_frame_stays_and_every_position_is_read() -> None:
+def test_training_memorises_every_frame_and_reads_every_position() -> None:
     network = small(top_k=1).train()
     *_, state = video(network, 4)
     assert state.memory.banks[0].retained == 3
@@ -133,7 +133,7 @@ def test_in_training_every_frame_stays_and_every_position_is_read() -> None:
     assert not torch.allclose(network.read(query, state.memory), network.eval().read(query, state.memory))
 
 
-def test_the_loss_keeps_fewer_pixels_as_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrapped_loss_keeps_fewer_pixels_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
     trained, batch = module(), clip()
     logits = torch.randn(2, 3, 32, 48)
     losses = []
@@ -143,7 +143,7 @@ def test_the_loss_keeps_fewer_pixels_as_training_goes_on(monkeypatch: pytest.Mon
     assert losses[0] < losses[1] < losses[2]
 
 
-def test_published_files_of_the_first_stage_know_no_others() -> None:
+def test_first_stage_weights_have_no_input_for_other_objects() -> None:
     weights = {f"module.{key}": value for key, value in published("stcn").items()}
     stem = weights["module.value_encoder.conv1.weight"]
     full = convert(weights)
@@ -157,12 +157,12 @@ def test_published_files_of_the_first_stage_know_no_others() -> None:
 
 
 @pytest.mark.parametrize("other", ["stm", "mivos", "swiftnet", "crvos"])
-def test_files_of_other_methods_are_not_taken(other: str) -> None:
+def test_weights_of_other_methods_are_refused(other: str) -> None:
     lines = (HERE / "keys" / f"{other}.txt").read_text().splitlines()
     assert convert({line.split()[0]: torch.zeros(1) for line in lines}) is None
 
 
 @pytest.mark.parametrize("wrong", [{"memory_every": 0}, {"memory_bound": 1}, {"top_k": 0}])
-def test_a_memory_without_room_is_refused(wrong: dict[str, int]) -> None:
+def test_empty_memory_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=": must be at least 1, 1 and 2"):
         small(**wrong)

@@ -51,7 +51,7 @@ def test_frames_in_memory_follow_the_policy(previous: bool, expected: list[int])
 
 
 @torch.no_grad()
-def test_what_is_not_memorised_is_not_encoded() -> None:
+def test_only_memorised_frames_are_encoded() -> None:
     network = stm(memory_every=3, memory_previous=False)
     calls: list[int] = []
     network.mask_encoder.layer1.register_forward_hook(lambda *_: calls.append(1))
@@ -62,7 +62,7 @@ def test_what_is_not_memorised_is_not_encoded() -> None:
 
 
 @torch.no_grad()
-def test_an_added_object_corrects_what_is_memorised() -> None:
+def test_added_object_corrects_the_memorised_masks() -> None:
     network = stm()
     _, state = network.step(frame(1), network.begin(frame(0), masks(1)))
     state = network.add(frame(1), masks(2), state)
@@ -115,7 +115,7 @@ def test_gradients_flow_through_the_memory_into_the_first_frame() -> None:
     assert image.grad.abs().sum() > 0
 
 
-def test_published_keys_fill_the_network_and_no_other_method_is_taken_for_stm() -> None:
+def test_published_keys_match_stm_and_no_other_method() -> None:
     ours = convert(published("stm"))
     assert ours is not None
     assert {key: value.shape for key, value in ours.items()} == {k: v.shape for k, v in STM().state_dict().items()}
@@ -123,6 +123,6 @@ def test_published_keys_fill_the_network_and_no_other_method_is_taken_for_stm() 
 
 
 @pytest.mark.parametrize("wrong", [{"memory_every": 0}, {"memory_bound": 1}], ids=str)
-def test_a_wrong_policy_is_one_clear_error(wrong: dict[str, Any]) -> None:
+def test_invalid_memory_policy_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         registry.build("stm", {**SMALL, **wrong})

@@ -47,13 +47,13 @@ def test_the_memory_follows_its_policy(parameters: dict[str, object], columns: l
 
 
 @torch.no_grad()
-def test_a_late_object_begins_with_its_frame() -> None:
+def test_late_object_starts_at_its_frame() -> None:
     columns = [state.memory.num_readable for state in video(small(memory_every=1), 6, late=2)]
     assert columns == [[6], [12, 0], [13, 6], [14, 12], [15, 13]]
 
 
 @torch.no_grad()
-def test_objects_that_come_after_an_empty_beginning_are_remembered() -> None:
+def test_objects_after_an_empty_first_frame_are_memorised() -> None:
     network = small(trigger="variation")
     state = network.begin(frame(0), masks(0))
     for index in (1, 2):
@@ -75,7 +75,7 @@ def updates(network: SwiftNet, images: list[torch.Tensor]) -> list[list[bool]]:
 
 
 @torch.no_grad()
-def test_variation_triggers_where_frames_change_and_clips_keep_apart() -> None:
+def test_variation_triggers_on_changes_per_clip() -> None:
     network = small(trigger="variation", variation_threshold=0.5, image_threshold=0.1, mask_threshold=2.0)
     first = torch.zeros(2, 3, 32, 48)
     images = [first]
@@ -88,7 +88,7 @@ def test_variation_triggers_where_frames_change_and_clips_keep_apart() -> None:
 
 
 @torch.no_grad()
-def test_variation_below_the_threshold_of_a_pixel_does_not_count_and_masks_do() -> None:
+def test_variation_ignores_small_pixel_changes_and_counts_masks() -> None:
     images = [torch.full((1, 3, 32, 48), 0.05 * index) for index in range(4)]
     settings = {"trigger": "variation", "variation_threshold": 0.3, "image_threshold": 0.1}
     assert updates(small(**settings, mask_threshold=2.0), images) == [[False]] * 3
@@ -116,7 +116,7 @@ def test_a_batch_with_different_updates_equals_its_clips() -> None:
 
 
 @torch.no_grad()
-def test_decoding_treats_objects_one_by_one() -> None:
+def test_objects_are_decoded_independently() -> None:
     network = small(object_chunk=2)
     *_, state = video(network, 3, objects=3)
     query = network.encode(frame(2).image)
@@ -127,7 +127,7 @@ def test_decoding_treats_objects_one_by_one() -> None:
 
 
 @torch.no_grad()
-def test_half_precision_is_finite_and_near() -> None:
+def test_half_precision_is_close_to_full_precision() -> None:
     network = small(memory_every=1)
     outputs = []
     for enabled in (False, True):
@@ -156,7 +156,7 @@ def test_gradients_reach_every_parameter_through_four_frames(backbone: str, chec
 
 
 @pytest.mark.parametrize("other", ["stm", "stcn", "mivos", "crvos"])
-def test_files_of_other_methods_are_not_taken(other: str) -> None:
+def test_weights_of_other_methods_are_refused(other: str) -> None:
     lines = (HERE / "keys" / f"{other}.txt").read_text().splitlines()
     assert convert({line.split()[0]: torch.zeros(1) for line in lines}) is None
 
@@ -165,13 +165,13 @@ def test_files_of_other_methods_are_not_taken(other: str) -> None:
     "wrong",
     [{"memory_every": 0}, {"memory_bound": 1}, {"memory_share": 0.0}, {"memory_share": 1.5}, {"trigger": "never"}],
 )
-def test_a_memory_without_room_or_trigger_is_refused(wrong: dict[str, object]) -> None:
+def test_memory_without_capacity_or_trigger_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         small(**wrong)
 
 
 @torch.no_grad()
-def test_from_random_weights_keys_are_blind_to_masks_and_values_see_them() -> None:
+def test_keys_ignore_masks_and_values_depend_on_them() -> None:
     network, first = small(width=16, centred=True), frame(0)
 
     def remembered(columns: int) -> tuple[torch.Tensor, torch.Tensor]:

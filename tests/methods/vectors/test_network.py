@@ -36,7 +36,7 @@ def slow(sources: dict[int, Tensor], motion: Tensor, references: Tensor, unmoved
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_following_is_what_a_loop_over_pixels_gives(seed: int) -> None:
+def test_propagation_equals_a_loop_over_pixels(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     motion = torch.randint(-40, 41, (1, 4, HEIGHT, WIDTH), generator=rng) / 8
     references = torch.tensor([-1, 0, 4, 7])[torch.randint(0, 4, (1, 2, HEIGHT, WIDTH), generator=rng)].short()
@@ -52,7 +52,7 @@ def labels(network: Vectors, frame: Frame, state: VectorsState) -> tuple[list[li
     return logits.argmax(1)[0].tolist(), state
 
 
-def test_what_no_vector_serves_stays_and_later_objects_follow_from_their_frame_on() -> None:
+def test_pixels_without_vectors_keep_their_labels() -> None:
     network, image = Vectors(), torch.zeros(1, 3, 1, 4)
     used = torch.ones(1, 1, dtype=torch.bool)
     state = network.begin(Frame(0, image), Masks(torch.tensor([[[[1.0, 0, 0, 0]]]]), used))
@@ -71,7 +71,7 @@ def test_what_no_vector_serves_stays_and_later_objects_follow_from_their_frame_o
         Vectors(buffer=0)
 
 
-def test_masks_follow_a_pan(tmp_path: Path) -> None:
+def test_masks_are_propagated_along_a_pan(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene = np.kron(rng.integers(0, 255, (24, 60, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     truth = np.zeros(scene.shape[:2], np.int64)
@@ -110,7 +110,7 @@ class Watched(Vectors):
         return super().step(frame, state)
 
 
-def test_what_a_stream_no_longer_refers_to_is_forgotten_and_not_missed(tmp_path: Path) -> None:
+def test_unreferenced_frames_are_released(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene = np.kron(rng.integers(0, 255, (16, 60, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     files = [tmp_path / f"{i:05d}.png" for i in range(40)]

@@ -28,7 +28,7 @@ def whole(*lists: tuple[int, int, int], w: int = 16, h: int = 16) -> Cells:
 
 
 @pytest.mark.parametrize("truth", [2, 4, 8])
-def test_the_reference_in_a_list_is_found(truth: int) -> None:
+def test_reference_within_a_list_is_inferred(truth: int) -> None:
     luma = shifted(truth, 3, -2).astype(np.uint8)
     found = compensate(luma, whole((-1, 12, -8)), ((4, 2, 8), ()), REFERENCES)
     assert (found.references[0] == truth).all()
@@ -39,7 +39,7 @@ def test_the_reference_in_a_list_is_found(truth: int) -> None:
 
 @pytest.mark.parametrize("pair", [(2, 8), (4, 8)])
 @pytest.mark.parametrize("implicit", [False, True])
-def test_the_pair_is_found(pair: tuple[int, int], implicit: bool) -> None:
+def test_pair_of_references_is_inferred(pair: tuple[int, int], implicit: bool) -> None:
     share = (5 - pair[0]) / (pair[1] - pair[0]) if implicit else 0.5
     exact = (1 - share) * shifted(pair[0], 3, -2) + share * shifted(pair[1], -1, 0)
     luma = np.clip(exact.round(), 0, 255).astype(np.uint8)
@@ -58,7 +58,7 @@ def test_partitions_may_have_different_references() -> None:
 
 
 @pytest.mark.parametrize(("used", "expected"), [((2,), [2, -1]), ((8,), [-1, 8]), ((2, 8), [2, 8])])
-def test_an_exported_zero_may_be_an_unused_list(used: tuple[int, ...], expected: list[int]) -> None:
+def test_zero_vector_may_stand_for_an_unused_list(used: tuple[int, ...], expected: list[int]) -> None:
     luma = np.mean([shifted(index, 0, 0) for index in used], axis=0).astype(np.uint8)
     parts = compensate(luma, whole((-1, 0, 0), (1, 0, 0), w=8, h=8), ((2,), (8,)), REFERENCES)
     assert parts.references[:, 0, 0].tolist() == expected
@@ -66,7 +66,7 @@ def test_an_exported_zero_may_be_an_unused_list(used: tuple[int, ...], expected:
     assert macroblocks.references[:, 0, 0].tolist() == [2, 8]
 
 
-def test_intra_blocks_and_lost_frames_are_no_prediction() -> None:
+def test_intra_blocks_and_missing_references_have_no_prediction() -> None:
     cells = rasterise(blocks([(-1, 16, 16, 0, 0, 4, 4), (1, 16, 16, 16, 16, 0, 0)]), SIZE)
     found = compensate(LUMAS[2], cells, ((7,), (8,)), REFERENCES)
     assert (found.references[0] == -1).all()

@@ -52,7 +52,7 @@ def luma(image: np.ndarray, x4: int, y4: int) -> int:
 
 
 @pytest.mark.parametrize("few", [True, False], ids=["few-cells", "whole-image"])
-def test_every_phase_is_that_of_the_standard(few: bool) -> None:
+def test_every_quarter_pel_phase_matches_the_standard(few: bool) -> None:
     motion = np.array([[x, y] for y in range(4) for x in range(4)], np.int16) + np.array([-8, 12], np.int16)
     motion = motion if few else np.tile(motion, (12, 1))
     top, left = np.full(len(motion), 16), np.full(len(motion), 24)
@@ -63,7 +63,7 @@ def test_every_phase_is_that_of_the_standard(few: bool) -> None:
 
 
 @pytest.mark.parametrize("far", [(-4000, 3), (4000, -3), (5, -4000), (-6, 4000), (-130, -97), (301, 222)])
-def test_the_border_goes_on_outside(far: tuple[int, int]) -> None:
+def test_border_is_repeated_outside(far: tuple[int, int]) -> None:
     y, x = np.mgrid[:40, :56]
     smooth = (2 * x + 3 * y).astype(np.uint8)
     (found,) = Interpolated(smooth).cells(8, np.array([16]), np.array([24]), np.array([far], np.int16))
@@ -71,7 +71,7 @@ def test_the_border_goes_on_outside(far: tuple[int, int]) -> None:
     assert found.tolist() == expected
 
 
-def test_few_and_many_cells_agree() -> None:
+def test_single_cells_equal_the_whole_frame() -> None:
     random = np.random.default_rng(1)
     top, left = random.integers(0, 5, 300) * 8, random.integers(0, 7, 300) * 8
     motion = random.integers(-300, 300, (300, 2)).astype(np.int16)
@@ -82,7 +82,7 @@ def test_few_and_many_cells_agree() -> None:
     assert many.shape == (300, 64)
 
 
-def test_at_half_the_size_pixels_are_means_of_four_and_bilinear_between() -> None:
+def test_half_resolution_averages_and_interpolates_bilinearly() -> None:
     small = LUMA.reshape(20, 2, 28, 2).mean((1, 3))
     assert np.abs(halved(LUMA) - small).max() <= 0.5
     assert halved(LUMA[:39, :55]).shape == (20, 28)

@@ -59,14 +59,14 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "h264", "ts", "mkv"])
-def test_types_agree_with_the_decoder_in_every_container(tmp_path: Path, suffix: str) -> None:
+def test_slice_types_match_the_decoder_in_every_container(tmp_path: Path, suffix: str) -> None:
     path = encode(tmp_path / f"a.{suffix}", IMAGES, **{"x264-params": SETTINGS["pyramid"]})
     reference = encode(tmp_path / "b.mp4", IMAGES, **{"x264-params": SETTINGS["pyramid"]})
     assert [found[0].type for found in headers(path)] == types_in_decoding_order(reference)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_headers_of_many_streams(tmp_path: Path, name: str) -> None:
+def test_slice_headers_match_the_encoder_settings(tmp_path: Path, name: str) -> None:
     path = encode(tmp_path / "a.mp4", IMAGES, **{"x264-params": SETTINGS[name]})
     found = headers(path)
     assert [slices[0].type for slices in found] == types_in_decoding_order(path)
@@ -82,7 +82,7 @@ def test_headers_of_many_streams(tmp_path: Path, name: str) -> None:
     assert all(1 <= s[0].active[0] <= 16 for s in found if s[0].type != "I")
 
 
-def test_noise_is_a_value_error_or_nothing(tmp_path: Path) -> None:
+def test_corrupted_headers_raise_only_value_errors(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     path = encode(tmp_path / "a.mp4", IMAGES)
     with av.open(str(path)) as container:
@@ -101,7 +101,7 @@ def test_noise_is_a_value_error_or_nothing(tmp_path: Path) -> None:
     assert refused
 
 
-def test_b_frames_of_mpeg4(tmp_path: Path) -> None:
+def test_b_vops_of_mpeg4_are_detected(tmp_path: Path) -> None:
     for count in (0, 2):
         path = encode(tmp_path / f"{count}.avi", IMAGES, "mpeg4", bf=str(count))
         with av.open(str(path)) as container:

@@ -25,7 +25,7 @@ def lists(buffer: Buffer, header: Slice, index: int) -> tuple[tuple[int, ...], t
     return reference_lists(buffer, (header,), index)
 
 
-def test_a_p_frame_takes_the_last_decoded_first() -> None:
+def test_p_frame_lists_start_with_the_last_decoded_frame() -> None:
     buffer = Buffer(short((0, 0), (4, 1), (2, 2)), 2)
     assert lists(buffer, replace(SLICE, frame_number=3), 8) == ((2, 4, 0), ())
     assert lists(buffer, replace(SLICE, frame_number=3, active=(2, 0)), 8) == ((2, 4), ())
@@ -36,20 +36,20 @@ def test_frame_numbers_wrap() -> None:
     assert lists(buffer, replace(SLICE, frame_number=1), 12)[0] == (11, 10, 9)
 
 
-def test_a_b_frame_looks_both_ways_nearest_first() -> None:
+def test_b_frame_lists_are_sorted_by_distance() -> None:
     buffer = Buffer(short((0, 0), (4, 1), (8, 2), (6, 3)), 3)
     header = replace(SLICE, type="B", frame_number=4, active=(4, 4))
     assert lists(buffer, header, 5) == ((4, 0, 6, 8), (6, 8, 4, 0))
     assert lists(buffer, replace(header, active=(2, 1)), 5) == ((4, 0), (6,))
 
 
-def test_equal_lists_are_told_apart_by_a_swap() -> None:
+def test_equal_lists_are_swapped() -> None:
     buffer = Buffer(short((0, 0), (4, 1)), 1)
     assert lists(buffer, replace(SLICE, type="B", active=(2, 2)), 9) == ((4, 0), (0, 4))
     assert lists(buffer, replace(SLICE, type="B", active=(2, 1)), 9) == ((4, 0), (0,))
 
 
-def test_lists_are_reordered_by_number() -> None:
+def test_list_modifications_reorder_by_number() -> None:
     buffer = Buffer((*short((0, 0), (4, 1), (2, 2)), Reference(1, 9, long_term=3)), 2)
     header = replace(SLICE, frame_number=3, active=(4, 0))
     assert lists(buffer, header, 8)[0] == (2, 4, 0, 1)
@@ -60,14 +60,14 @@ def test_lists_are_reordered_by_number() -> None:
     assert lists(buffer, replace(header, changes=(((2, 7),), ())), 8)[0] == (HIDDEN, 2, 4, 0)
 
 
-def test_slices_are_joined() -> None:
+def test_lists_of_slices_are_concatenated() -> None:
     buffer = Buffer(short((0, 0), (4, 1)), 1)
     one, other = (replace(SLICE, frame_number=2, active=(count, 0)) for count in (1, 2))
     assert reference_lists(buffer, (one, other), 5) == ((4, 0), ())
     assert reference_lists(buffer, (replace(one, type="I", active=(0, 0)),), 5) == ((), ())
 
 
-def test_the_window_slides() -> None:
+def test_sliding_window_removes_the_oldest_reference() -> None:
     buffer = Buffer()
     for index in range(6):
         buffer = mark_references(
@@ -91,7 +91,7 @@ def test_the_window_slides() -> None:
         (((5,),), {9}),
     ],
 )
-def test_marks_are_carried_out(marks: tuple[tuple[int, ...], ...], kept: set[int]) -> None:
+def test_memory_management_operations_are_applied(marks: tuple[tuple[int, ...], ...], kept: set[int]) -> None:
     buffer = Buffer(short((0, 0), (4, 1), (2, 2)), 2)
     found = mark_references(buffer, replace(SLICE, frame_number=3, max_references=4, marks=marks), 9)
     assert found.indices() == kept
@@ -99,7 +99,7 @@ def test_marks_are_carried_out(marks: tuple[tuple[int, ...], ...], kept: set[int
     assert found.number == (0 if (5,) in marks else 3)
 
 
-def test_gaps_are_filled_by_what_is_never_shown() -> None:
+def test_gaps_are_filled_with_hidden_frames() -> None:
     buffer = Buffer(short((0, 0), (4, 1), (2, 2)), 2)
     assert fill_frame_num_gaps(buffer, replace(SLICE, frame_number=3)) == buffer
     assert fill_frame_num_gaps(buffer, replace(SLICE, frame_number=2)) == buffer

@@ -39,7 +39,7 @@ def holes(frames: list[RawFrame], where: tuple[slice, slice]) -> list[RawFrame]:
 
 @pytest.mark.parametrize("resolution", ["full", "quarter"])
 @pytest.mark.parametrize("fill", ["nearest", "matched", "flow"])
-def test_holes_of_a_pan_move_with_it_and_the_rest_stays(path: Path, fill: Fill, resolution: Resolution) -> None:
+def test_intra_blocks_of_a_pan_get_its_motion(path: Path, fill: Fill, resolution: Resolution) -> None:
     scale = 1 if resolution == "full" else 4
     where = (slice(24 // scale, 40 // scale), slice(32 // scale, 64 // scale))
     plain = holes(list(codec_frames(path, resolution=resolution)), where)
@@ -68,7 +68,7 @@ def test_holes_of_a_pan_move_with_it_and_the_rest_stays(path: Path, fill: Fill, 
     assert torch.cat(residuals).max() > 0
 
 
-def test_without_anything_to_take_from_a_frame_stays(path: Path) -> None:
+def test_frame_without_motion_is_unchanged(path: Path) -> None:
     plain = holes(list(codec_frames(path, resolution="quarter")), (slice(None), slice(None)))
     for before, after in zip(plain, fill_intra_blocks(plain, "nearest"), strict=True):
         assert after is before
@@ -78,7 +78,7 @@ def test_without_anything_to_take_from_a_frame_stays(path: Path) -> None:
     assert all(one is other for one, other in zip(plain, fill_intra_blocks(plain, "none"), strict=True))
 
 
-def test_the_nearest_cell_is_the_nearest(path: Path) -> None:
+def test_nearest_cell_is_copied(path: Path) -> None:
     random = np.random.default_rng(0)
     frame = next(p for p in codec_frames(path, resolution="quarter") if p.codec and p.codec.type == "B")
     assert frame.codec is not None

@@ -25,9 +25,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("resolution", ["full", "quarter"])
 @pytest.mark.parametrize("motion", ["flow", "vectors_as_flow"])
-def test_a_pan_gives_the_pan_and_leads_to_the_key_frames_around(
-    path: Path, motion: Motion, resolution: Resolution
-) -> None:
+def test_flow_of_a_pan_refers_to_the_nearest_key_frames(path: Path, motion: Motion, resolution: Resolution) -> None:
     plain = list(codec_frames(path, resolution=resolution))
     keys = [p.index for p in plain if p.codec and p.codec.type != "B"]
     inside, errors = INSIDE[resolution], []
@@ -52,12 +50,12 @@ def test_a_pan_gives_the_pan_and_leads_to_the_key_frames_around(
     assert (torch.cat(errors).abs() <= 1).float().mean() > (0.85 if motion == "flow" else 0.95)
 
 
-def test_the_codec_s_own_is_passed_on(path: Path) -> None:
+def test_codec_motion_is_unchanged(path: Path) -> None:
     for one, other in zip(codec_frames(path), replace_motion(codec_frames(path), "codec"), strict=True):
         assert torch.equal(fields(one)[0], fields(other)[0])
 
 
-def test_warping_along_flow_gives_the_frame_the_flow_was_computed_for() -> None:
+def test_warping_along_flow_reconstructs_the_frame() -> None:
     images = pan(3)
     motion = torch.zeros(1, 4, 64, 96)
     nothing = CodecData("B", motion, torch.zeros(1, 2, 64, 96, dtype=torch.int32))
@@ -82,7 +80,7 @@ def test_warping_along_flow_gives_the_frame_the_flow_was_computed_for() -> None:
     assert optical_flow(images[1][..., 0], images[1][..., 0]).shape == (64, 96, 2)
 
 
-def test_vectors_as_flow_stretch_one_vector_and_stand_still_without() -> None:
+def test_vectors_as_flow_are_scaled_or_zero() -> None:
     motion, references = torch.zeros(1, 4, 1, 4), torch.tensor([[[[0, 0, -1, -1]], [[-1, 6, 6, -1]]]]).short()
     motion[0, :, 0, 0] = torch.tensor([4.0, -2, 0, 0])
     motion[0, :, 0, 1] = torch.tensor([4.0, -2, 9, 9])

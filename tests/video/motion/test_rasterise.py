@@ -51,7 +51,7 @@ def slow(vectors: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
 @pytest.mark.parametrize("smallest", [8, 4])
 @pytest.mark.parametrize("size", [(48, 64), (44, 70), (33, 17)])
-def test_blocks_cover_what_a_loop_says(size: tuple[int, int], smallest: int) -> None:
+def test_rasterised_blocks_equal_a_loop(size: tuple[int, int], smallest: int) -> None:
     vectors = random_blocks(size, smallest, seed=size[0] + smallest)
     cells = rasterise(vectors, size)
     motion, which = slow(vectors, size)
@@ -68,7 +68,7 @@ def test_half_pixels_of_mpeg4_become_quarters() -> None:
 
 
 @pytest.mark.parametrize("vectors", [None, np.zeros(0, TYPE)])
-def test_no_blocks_are_an_empty_field(vectors: np.ndarray | None) -> None:
+def test_no_blocks_give_an_empty_field(vectors: np.ndarray | None) -> None:
     cells = rasterise(vectors, (17, 30))
     assert cells.motion.shape == (2, 2, 3, 4)
     assert not cells.motion.any()

@@ -1,8 +1,7 @@
-"""How much of its affinity each position of a frame gives to an object: all that the adaptation loss looks at.
+"""Computes heat maps: the share of each position's affinity that lies on an object, for the adaptation loss.
 
-Shapes: B clips, O objects, G = O keys of a memory, or 1 where objects share them, Q positions of the query, M of the
-memory, C channels. The affinity itself, Q x M, never exists as a whole: it is made in parts, and made again for the
-gradient.
+Shapes: B clips, O objects, G memories (O, or 1 if objects share their keys), Q positions of the query, M positions of
+the memory, C channels. The affinity Q x M is computed in chunks, and recomputed for the gradient.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 from voslab.core.segmenter import Comparison
 
 CHUNK = 2**22
-"""Most affinities that exist at a time: 16 MiB, of which the gradient needs three."""
+"""Maximum number of affinities in a chunk: 16 MiB, of which the gradient needs three."""
 
 
 def heat(
@@ -27,83 +26,83 @@ def heat(
     scale: float | None = None,
     exclude_self: bool = False,
 ) -> Tensor:
-    """h_i = Σ_j m_j A_ij (section 3.2): the share of each query position's affinity that lies on the object.
+    """Compute heat maps h_i = Σ_j m_j A_ij (section 3.2): the share of each position's affinity on the object.
 
     Args:
         query: B Q C.
         keys: B G M C.
         masks: B O M, in [0, 1].
-        comparison: how A is made of them; its rows sum to 1.
-        scale: in place of 1/√C; 1 is Eq. 1 to the letter. A `linear` comparison has none.
-        exclude_self: query and memory are the same frame, and no position may look at itself.
+        comparison: definition of the affinity A, whose rows sum to 1.
+        scale: factor of the similarities; None for 1/√C. Eq. 1 has 1. Ignored by a `linear` comparison.
+        exclude_self: whether the affinity of each position to itself is 0; query and memory are then the same frame.
 
     Returns:
-        B O Q, float32 or as precise as the keys.
+        B O Q, in the precision of the keys.
     """
     shared = keys.shape[1] == 1
     values = masks.transpose(1, 2).unsqueeze(1) if shared else masks.unsqueeze(3)
     exclude_self = exclude_self and keys.shape[2] > 1
-    found: Tensor
+    heat_map: Tensor
     if comparison == "linear":
-        found = _linear(query, keys, values, exclude_self)
+        heat_map = _linear(query, keys, values, exclude_self)
     else:
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         offset = None
         if comparison == "l2":
             query, offset = 2 * query, -scale * keys.square().sum(-1)
         read = (scale * query, keys, offset, values, exclude_self)
-        found = _Read.apply(*read)  # type: ignore[no-untyped-call]
-    return found.squeeze(1).transpose(1, 2) if shared else found.squeeze(3)
+        heat_map = _Read.apply(*read)  # type: ignore[no-untyped-call]
+    return heat_map.squeeze(1).transpose(1, 2) if shared else heat_map.squeeze(3)
 
 
 def _linear(query: Tensor, keys: Tensor, values: Tensor, exclude_self: bool) -> Tensor:
-    """A = softmax over channels of q · softmax over positions of k, read from the right: no Q x M is needed."""
+    """Multiply A = softmax over channels of q · softmax over positions of k by the values, without computing A."""
     query, keys = query.softmax(-1).unsqueeze(1), keys.softmax(-2)
-    found = query @ (keys.transpose(2, 3) @ values)
+    output = query @ (keys.transpose(2, 3) @ values)
     if not exclude_self:
-        return found
+        return output
     own = (query * keys).sum(-1, keepdim=True)
-    return (found - own * values) / (1 - own).clamp(min=1e-6)
+    return (output - own * values) / (1 - own).clamp(min=1e-6)
 
 
 class _Read(torch.autograd.Function):
-    """softmax(q kᵀ + offset) · values: query B Q C, keys B G M C, offset B G M or None, values B G M K -> B G Q K.
+    """Computes softmax(q kᵀ + offset) · values in chunks. The values get no gradient.
 
-    No gradient of the values.
+    Shapes: query B Q C, keys B G M C, offset B G M or None, values B G M K; output B G Q K.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, keys: Tensor, offset: Tensor | None, values: Tensor, exclude_self: bool
     ) -> Tensor:
-        parts = [part @ values for _, part in _affinities(query, keys, offset, exclude_self)]
-        found = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-        ctx.save_for_backward(query, keys, offset, values, found)
+        chunks = [affinity @ values for _, affinity in _affinities(query, keys, offset, exclude_self)]
+        output = chunks[0] if len(chunks) == 1 else torch.cat(chunks, 2)
+        ctx.save_for_backward(query, keys, offset, values, output)
         ctx.exclude_self = exclude_self
-        return found
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
-        """With g the gradient of the output, that of a score is A (g · values - g · output)."""
+        """The gradient of a score is A (g · values - g · output), where g is the gradient of the output."""
         [grad] = grads
-        query, keys, offset, values, found = ctx.saved_tensors
-        mean = (grad * found).sum(-1, keepdim=True)
-        asked, of_keys = [], torch.zeros_like(keys)
-        of_offset = None if offset is None else torch.zeros_like(offset)
+        query, keys, offset, values, output = ctx.saved_tensors
+        mean = (grad * output).sum(-1, keepdim=True)
+        query_grads, key_grad = [], torch.zeros_like(keys)
+        offset_grad = None if offset is None else torch.zeros_like(offset)
         transposed = values.transpose(2, 3)
-        for rows, part in _affinities(query, keys, offset, ctx.exclude_self):
-            scores = part.mul_((grad[:, :, rows] @ transposed).sub_(mean[:, :, rows]))
-            asked.append((scores @ keys).sum(1))
-            of_keys += scores.transpose(2, 3) @ query[:, rows].unsqueeze(1)
-            if of_offset is not None:
-                of_offset += scores.sum(2)
-        return torch.cat(asked, 1), of_keys, of_offset, None, None
+        for rows, affinity in _affinities(query, keys, offset, ctx.exclude_self):
+            score_grad = affinity.mul_((grad[:, :, rows] @ transposed).sub_(mean[:, :, rows]))
+            query_grads.append((score_grad @ keys).sum(1))
+            key_grad += score_grad.transpose(2, 3) @ query[:, rows].unsqueeze(1)
+            if offset_grad is not None:
+                offset_grad += score_grad.sum(2)
+        return torch.cat(query_grads, 1), key_grad, offset_grad, None, None
 
 
 def _affinities(
     query: Tensor, keys: Tensor, offset: Tensor | None, exclude_self: bool
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of the affinity, B G q M at a time."""
+    """Yield chunks of rows of the affinity, B G q M."""
     transposed = keys.transpose(2, 3)
     step = max(1, CHUNK // max(1, keys.shape[0] * keys.shape[1] * keys.shape[2]))
     for start in range(0, query.shape[1], step):

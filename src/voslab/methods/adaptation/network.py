@@ -1,4 +1,4 @@
-"""Key adaptation (Dubuisson et al.): masks of the first frame tune the keys that the video is matched by.
+"""Key adaptation (Dubuisson et al.): tunes the key projections of a base on the first frame of each video.
 
 Shapes: B clips, O objects, C channels.
 """
@@ -21,11 +21,11 @@ _DEFAULTS = Tuning()
 
 @state_dataclass
 class AdaptedState(State):
-    """The base's own state, which holds the video's keys, and how these came about.
+    """State of the adaptation wrapper.
 
     Attributes:
-        base: of the base.
-        adaptations: the first one, and one more for each frame that objects were added on where `readapt` is set.
+        base: state of the base, with the adapted keys.
+        adaptations: records: the first adaptation and, with `readapt`, one for each frame on which objects were added.
     """
 
     base: State
@@ -33,17 +33,17 @@ class AdaptedState(State):
 
 
 class Adapted(Segmenter[AdaptedState]):
-    """The wrapper; a `Segmenter`. It has no weights of its own, and in training mode it is the base and nothing else.
+    """Segmenter that adapts the keys of its base to each video. It has no weights and is inactive in training mode.
 
     Args:
         base: a `KeyMatching` segmenter.
         steps, lr, backtrack, projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop,
             patience: see `Tuning`.
-        readapt: objects that appear later tune the query's projection again; what is remembered keeps its keys. If
-            False, only the first objects of a video tune anything.
+        readapt: whether objects that appear later tune the query projection again; keys in the memory do not change.
+            Otherwise only the first objects of a video are used.
 
     Raises:
-        ValueError: for a base without keys to tune, or a number out of range.
+        ValueError: if the base has no keys to tune, or a number is out of range.
     """
 
     base: KeyMatching[Any]
@@ -78,18 +78,18 @@ class Adapted(Segmenter[AdaptedState]):
         self.comparison: Comparison = base.comparison
         self.stride = base.stride
         self.padding = base.padding
-        chosen = (projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop, patience)
-        self.tuning = Tuning(steps, lr, backtrack, *chosen)
+        options = (projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop, patience)
+        self.tuning = Tuning(steps, lr, backtrack, *options)
         self.readapt = readapt
         if isinstance(base, LowLevel):
             self.features = base.features
 
     def begin(self, frame: Frame, masks: Masks) -> AdaptedState:
-        """See `Segmenter.begin`. The frame is written into the memory by the next step, with the tuned keys."""
-        return self._adapted(frame, AdaptedState(self.base.begin(frame, masks), []), masks, self.tuning)
+        """See `Segmenter.begin`. The next step writes the frame into the memory with the tuned keys."""
+        return self._adapt(frame, AdaptedState(self.base.begin(frame, masks), []), masks, self.tuning)
 
     def step(self, frame: Frame, state: AdaptedState) -> tuple[Tensor, AdaptedState]:
-        """See `Segmenter.step`. It costs what the base's costs."""
+        """See `Segmenter.step`. It has the cost of the base."""
         logits, base = self.base.step(frame, state.base)
         return logits, replace(state, base=base)
 
@@ -97,18 +97,18 @@ class Adapted(Segmenter[AdaptedState]):
         """See `Segmenter.add`."""
         added = replace(state, base=self.base.add(frame, masks, state.base))
         if not state.adaptations:
-            return self._adapted(frame, added, masks, self.tuning)
+            return self._adapt(frame, added, masks, self.tuning)
         if not self.readapt:
             return added
-        # Keys in the memory cannot be written anew: what they are compared with can.
-        return self._adapted(frame, added, masks, replace(self.tuning, projections="query"))
+        # Keys in the memory are final, so only the query projection is tuned.
+        return self._adapt(frame, added, masks, replace(self.tuning, projections="query"))
 
-    def _adapted(self, frame: Frame, state: AdaptedState, masks: Masks, tuning: Tuning) -> AdaptedState:
+    def _adapt(self, frame: Frame, state: AdaptedState, masks: Masks, tuning: Tuning) -> AdaptedState:
         if self.training or tuning.steps == 0 or not masks.slot_mask.any():
             return state
         started = clock(frame.image.device)
         with torch.no_grad():
-            compared, base = self.base.compare(state.base)
-            keys, made = tune(compared, self.base.key_layers(), self.comparison, tuning, frame.index, started)
+            inputs, base = self.base.compare(state.base)
+            keys, adaptation = tune(inputs, self.base.key_layers(), self.comparison, tuning, frame.index, started)
             base = self.base.with_keys(base, keys)
-        return AdaptedState(base, [*state.adaptations, made])
+        return AdaptedState(base, [*state.adaptations, adaptation])

@@ -1,4 +1,4 @@
-"""Drawing: rows of pictures, curves."""
+"""Draws grids of images and loss curves."""
 
 from __future__ import annotations
 
@@ -13,23 +13,41 @@ from PIL import Image as Pillow
 from voslab.core import atomic_path
 
 Image = NDArray[np.uint8]
-_GAP = 4  # pixels between pictures
-_WIDTH, _HEIGHT, _EDGE = 480, 140, 24  # of a curve
+_GAP = 4  # pixels between images
+_WIDTH, _HEIGHT, _EDGE = 480, 140, 24  # pixels of a curve
 
 
-def rows_of(rows: Sequence[Sequence[Image]]) -> Image:
-    """Pictures H W 3 of one size, side by side and row below row."""
+def tile_rows(rows: Sequence[Sequence[Image]]) -> Image:
+    """Tile images into a grid.
+
+    Args:
+        rows: images H W 3 of one size; all rows have the same number.
+
+    Returns:
+        the grid, with white gaps.
+    """
     padding = ((0, _GAP), (0, _GAP), (0, 0))
     return np.vstack([np.hstack([np.pad(image, padding, constant_values=255) for image in row]) for row in rows])
 
 
 def curves(values: Mapping[str, Sequence[float]]) -> Image:
-    """A plot for each name, below each other, of its values by step from 0; the largest is written beside it."""
+    """Plot curves below each other, each with its first, last and largest value in the title.
+
+    Args:
+        values: values by step, by the name of the curve.
+
+    Returns:
+        H W 3, RGB.
+    """
     return np.vstack([_curve(name, np.asarray(series, np.float64)) for name, series in values.items()])
 
 
 def save(path: Path, image: Image) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG atomically.
+
+    Raises:
+        WriteError: if the file cannot be written.
+    """
     with atomic_path(path) as temporary:
         Pillow.fromarray(image).save(temporary, format="PNG")
 

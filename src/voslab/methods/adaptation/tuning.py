@@ -1,4 +1,4 @@
-"""How keys are tuned, and what is kept of it."""
+"""Settings and records of key adaptation."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ _CHOICES = {
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The choices of an adaptation; the defaults are the paper's but for `backtrack`.
+    """Settings of an adaptation. The defaults are those of the paper, except for `backtrack`.
 
     Attributes:
-        steps: gradient steps; 0 changes nothing.
-        lr: of plain gradient descent.
-        backtrack: a step that makes the loss larger is taken back, and the rate of that video quartered. The paper has
-            nothing of the kind, and its rate is right for one scale of keys alone.
-        projections: which are tuned. Where a network has one for both, `query` and `memory` part from each other.
-        losses: which of Eq. 3 are minimised.
-        alpha: weight of L_obj; None: that which lets both losses begin equal, object by object.
-        reduction: of the losses over positions. A `mean` needs a rate that is larger by their number.
-        masks: on the grid of the features: shares of each cell's `area`, or `binary` from a half on.
-        scale: of dot products and distances, in place of the base's own 1/√C; 1 is Eq. 1 to the letter.
-        exclude_self: no position looks at itself.
-        keep_norm: after each step both projections are scaled back, so that keys stay as long as they were.
-        keep: the `last` keys, or the `best`: those of the smallest loss.
-        stop: as soon as the loss is no more than this share of the first one; 0: never.
-        patience: stop after this number of steps without a smaller loss; None: never.
+        steps: gradient steps; 0 turns the adaptation off.
+        lr: learning rate of plain gradient descent.
+        backtrack: whether to revert a step that increases the loss and quarter the learning rate of that video. The
+            paper does not, but its learning rate suits only one scale of keys.
+        projections: projections to tune. With `query` or `memory`, a shared projection of the network becomes two.
+        losses: losses of Eq. 3 to minimise.
+        alpha: weight of L_obj; None: both losses of each object are equal before the first step.
+        reduction: reduction of the losses over positions. A `mean` needs a learning rate larger by their number.
+        masks: masks on the grid of the features: `area` for the mean of each cell, `binary` to threshold it at 0.5.
+        scale: factor of dot products and distances; None for 1/√C, as in the base. Eq. 1 has 1.
+        exclude_self: whether the affinity of each position to itself is 0.
+        keep_norm: whether to rescale the projections after each step, so that the mean length of the keys is constant.
+        keep: keys to use: the `last` ones, or the `best`, which have the smallest loss.
+        stop: stop when the loss is at most this fraction of the first one; 0 for never.
+        patience: stop after this number of steps without a smaller loss; None for never.
 
     Raises:
-        ValueError: naming what is out of range.
+        ValueError: if a value is out of range.
     """
 
     steps: int = 50
@@ -73,23 +73,23 @@ class Tuning:
             raise ValueError(f"steps={self.steps}, stop={self.stop}: must be at least 0, and stop below 1")
         numbers = {name: getattr(self, name) for name in ("lr", "alpha", "scale", "patience")}
         if any(value is not None and not 0 < value < math.inf for value in numbers.values()):
-            given = ", ".join(f"{name}={value}" for name, value in numbers.items())
-            raise ValueError(f"{given}: must be positive where they are given")
+            values = ", ".join(f"{name}={value}" for name, value in numbers.items())
+            raise ValueError(f"{values}: must be positive where they are given")
 
 
 @state_dataclass
 class Adaptation(State):
-    """What an adaptation did, point by point: S steps have S + 1 of them, the last one is where it stopped.
+    """Record of an adaptation of S steps, with the values before the first and after each step.
 
     Attributes:
         frame: index of the frame whose masks were used.
-        loss: what was minimised, Σ over objects of α L_obj + L_bg: B S+1.
+        loss: Σ over objects of α L_obj + L_bg, B S+1.
         objects: L_obj of Eq. 3, B S+1 O.
-        backgrounds: L_bg, B S+1 O.
-        alpha: B O.
-        norms: mean length of the frame's query and memory keys, B S+1 2.
-        kept: the point whose keys are used, B, int64.
-        seconds: what all of it took, encoding the frame included.
+        backgrounds: L_bg of Eq. 3, B S+1 O.
+        alpha: weight of L_obj, B O.
+        norms: mean lengths of the query and memory keys of the frame, B S+1 2.
+        selected: step whose keys are used, B, int64.
+        seconds: total time, including the encoding of the frame.
     """
 
     frame: int
@@ -98,5 +98,5 @@ class Adaptation(State):
     backgrounds: Tensor
     alpha: Tensor
     norms: Tensor
-    kept: Tensor
+    selected: Tensor
     seconds: float

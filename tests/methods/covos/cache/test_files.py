@@ -44,7 +44,7 @@ def written(folder: Path, frames: int = 3, **kind: int) -> Path:
 
 
 @pytest.mark.parametrize("compared", [True, False])
-def test_a_frame_is_read_as_it_was_written(compared: bool, tmp_path: Path) -> None:
+def test_cached_frame_round_trip(compared: bool, tmp_path: Path) -> None:
     given = b_frame(compared=compared)
     write_cached(tmp_path / "0.safetensors", given)
     found = read_cached(tmp_path / "0.safetensors")
@@ -53,7 +53,7 @@ def test_a_frame_is_read_as_it_was_written(compared: bool, tmp_path: Path) -> No
         assert ours is None or (ours.dtype == theirs.dtype and torch.equal(ours, theirs)), name
 
 
-def test_crops_lie_on_the_grid_hold_everything_of_one_place_and_show_an_object(tmp_path: Path) -> None:
+def test_crops_are_aligned_and_contain_an_object(tmp_path: Path) -> None:
     path, size = tmp_path / "0.safetensors", (16, 24)
     write_cached(path, whole := b_frame())
     places = set()
@@ -78,7 +78,7 @@ def test_small_frames_are_padded_with_void(tmp_path: Path) -> None:
     assert (item.b_frame.labels[:40, :56] != VOID).all()
 
 
-def test_an_object_is_cut_in_two_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+def test_cut_splits_an_object_without_losing_pixels(tmp_path: Path) -> None:
     given = b_frame(objects=2)
     probs = torch.zeros_like(given.probs)
     probs[0, 1:9, 1:7], probs[1, 3:6, 9:12] = 1, 1
@@ -106,7 +106,7 @@ def test_an_object_is_cut_in_two_and_nothing_of_it_is_lost(tmp_path: Path) -> No
         CropSettings(cut=2)
 
 
-def test_objects_keep_their_masks_in_whatever_slots(tmp_path: Path) -> None:
+def test_objects_keep_their_masks_in_random_slots(tmp_path: Path) -> None:
     written(tmp_path, objects=4)
     crops = CachedBFrameCrops((Video(tmp_path, (0, 1, 2)),), CropSettings((40, 56), 10))
     seen = set()
@@ -122,7 +122,7 @@ def test_objects_keep_their_masks_in_whatever_slots(tmp_path: Path) -> None:
     assert seen == set(range(10))
 
 
-def test_what_has_no_slot_is_background(tmp_path: Path) -> None:
+def test_objects_without_a_slot_become_background(tmp_path: Path) -> None:
     crops = CachedBFrameCrops((Video(written(tmp_path, objects=3), (0,)),), CropSettings((40, 56), 1))
     shown = set()
     for index in range(20):
@@ -147,7 +147,7 @@ def test_equal_addresses_give_equal_samples_and_batches_stack_them(tmp_path: Pat
     assert not torch.equal(first.features, collate_cached([one[3, i] for i in range(5)]).features)
 
 
-def test_a_folder_is_there_once_it_is_finished(tmp_path: Path) -> None:
+def test_folder_is_complete_once_its_index_exists(tmp_path: Path) -> None:
     write_cached(frame_path(tmp_path, 3), b_frame())
     assert cached_frames(tmp_path) is None
     data = CachedBFrameDataModule(tmp_path, CropSettings((16, 16)), ())
@@ -158,7 +158,7 @@ def test_a_folder_is_there_once_it_is_finished(tmp_path: Path) -> None:
     data.open([tmp_path])
 
 
-def test_what_is_wrong_is_one_clear_error(tmp_path: Path) -> None:
+def test_damaged_caches_raise_data_errors(tmp_path: Path) -> None:
     path = frame_path(written(tmp_path), 1)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"00001\.safetensors: cannot be read"):
