@@ -13,6 +13,9 @@ def read_json(path: Path) -> Any:
     Args:
         path: The file, in UTF-8.
 
+    Returns:
+        Its content as dicts, lists and values.
+
     Raises:
         OSError: If the file cannot be read.
         ValueError: If the content is invalid, has NaN or infinity, a duplicate name, or is nested too deeply.
@@ -26,12 +29,12 @@ def read_json(path: Path) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name '{twice[:80]}' occurs twice in one object")
-    return found
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name '{duplicate[:80]}' occurs twice in one object")
+    return content
 
 
 def _refuse(constant: str) -> NoReturn:

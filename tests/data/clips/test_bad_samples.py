@@ -11,7 +11,7 @@ from tests.data.test_datamodule import attached
 from tests.data.tree import video
 from voslab.core import ConfigError, DataError
 from voslab.data import Augmentation, ClipSettings, VideoSequence
-from voslab.data.clips.bad_samples import BadSampleCounter, listed
+from voslab.data.clips.bad_samples import BadSampleCounter, join_reasons
 from voslab.data.datamodule import VOSDataModule
 
 SETTINGS = ClipSettings(Augmentation((24, 40), fit="crop"), frames=3, min_area=4)
@@ -119,7 +119,7 @@ def test_the_count_is_of_an_epoch_and_goes_on_after_a_resume() -> None:
     again.add(1, 20, ["d"])
     with pytest.raises(DataError, match=r"3 of the 20 clips of epoch 1 .* c; d; e$"):
         again.add(1, 20, ["e"])
-    assert listed([str(i) for i in range(25)]).endswith("19; and 5 more")
+    assert join_reasons([str(i) for i in range(25)]).endswith("19; and 5 more")
 
 
 def test_a_few_short_videos_are_left_out(tmp_path: Path, videos: tuple[VideoSequence, ...]) -> None:

@@ -83,7 +83,7 @@ def test_what_does_not_mix_is_said(videos: tuple[VideoSequence, ...]) -> None:
         clips(WeightedSource(videos, weight=1), videos, epoch=9)
     with pytest.raises(ConfigError, match="fewer than the 2 sources"):
         clips(videos, videos, epoch=1)
-    with pytest.raises(ConfigError, match="all sources are left out"):
+    with pytest.raises(ConfigError, match="weights of all sources are 0"):
         clips(WeightedSource(videos, weight=0), epoch=9)
     with pytest.raises(ConfigError, match="repeats=0"):
         WeightedSource(videos, repeats=0)

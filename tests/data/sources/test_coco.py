@@ -96,7 +96,7 @@ IMAGE = {"id": 10, "file_name": "a.jpg", "height": 40, "width": 60}
         ("{", "not a COCO instances file"),
         ([], "not a COCO instances file"),
         ({"images": []}, "lacks 'annotations'"),
-        ({"images": [{**IMAGE, "file_name": "../a.jpg"}], "annotations": []}, "no plain name"),
+        ({"images": [{**IMAGE, "file_name": "../a.jpg"}], "annotations": []}, "must not have a folder"),
         ({"images": [IMAGE, IMAGE], "annotations": []}, "two images have the same id"),
         ({"images": [IMAGE], "annotations": [{"id": 1, "image_id": 99, "segmentation": SQUARE}]}, "lacks 99"),
         ({"images": [IMAGE], "annotations": [{"id": 7, "image_id": 10}]}, "annotation 7: no segmentation"),

@@ -102,7 +102,7 @@ def test_years(root: Path) -> None:
         youtube_vos(data, "valid", 2018)
     # The 2018 release is often kept without its training videos, which are those of 2019.
     shutil.copytree(data / "2019/valid", data / "2018/valid")
-    with pytest.raises(ConfigError, match="split valid of several years; say year=2018 or year=2019"):
+    with pytest.raises(ConfigError, match="split valid of several years; choose year=2018 or year=2019"):
         youtube_vos(data, "valid")
     assert by_name(youtube_vos(data, "valid", 2018))[APE].unseen == {2}
     assert len(youtube_vos(data, "train", min_frames=2)) == 2
@@ -119,7 +119,7 @@ def test_an_object_starts_where_it_shows_even_if_it_is_listed_earlier(root: Path
     assert list(fish.given_masks()) == [0, 2]
     for number in (5, 10, 15):
         save_mask(root / f"train/Annotations/{FISH}/{number:05}.png", np.minimum(FILMS[FISH].labels(number), 1))
-    with pytest.raises(DataError, match=rf"meta\.json: video {FISH}, object 2: shows in no mask"):
+    with pytest.raises(DataError, match=rf"meta\.json: video {FISH}, object 2: is in no mask"):
         fish.given_masks()
 
 
@@ -137,7 +137,7 @@ def test_short_training_videos_are_left_out_and_said(root: Path, caplog: pytest.
     with caplog.at_level(logging.INFO):
         assert [video.name for video in youtube_vos(root)] == [FISH]
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.endswith(f"left out, with fewer than 3 frames: {DOG}")
+    assert line.endswith(f"left out, fewer than 3 frames: {DOG}")
     # A server wants them all.
     assert len(youtube_vos(root, "valid", min_frames=100)) == 3
 
@@ -198,7 +198,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
         (lambda root: shutil.rmtree(root / "valid/Annotations" / FISH), rf"{FISH}, object 1: none of its frames has a"),
         (lambda root: shutil.rmtree(root / "valid/JPEGImages" / FISH), rf"JPEGImages.{FISH}: cannot be listed"),
         (lambda root: shutil.rmtree(root / "valid/Annotations"), r"valid.Annotations: no such folder"),
-        (lambda root: (root / "valid/JPEGImages/xyz").mkdir(), r"meta\.json: does not know video xyz"),
+        (lambda root: (root / "valid/JPEGImages/xyz").mkdir(), r"meta\.json: does not list video xyz"),
         (
             lambda root: write_mask(root / f"valid/Annotations/{FISH}/00007.png", np.ones((24, 40), np.uint8)),
             r"00007\.png: there is no frame of that name",

@@ -83,19 +83,19 @@ class ClipTransform:
         Returns:
             Images T h w 3 and labels T h w, uint8, in the output size.
         """
-        # Frame by frame with the generators wound back: given all frames at once albumentations 2.0.8 packs them into
-        # one image of 3 T channels, warps four at a time and so gives later frames a border of wrong colours. The
-        # first frame's labels come along as `mask`, which is where the crop looks for objects.
-        done = [
-            self._frame(seed, image=image, mask=labels[0], masks=[frame_labels])
+        # Each frame is transformed separately, with reseeded generators. albumentations 2.0.8 would pack all frames
+        # into one image of 3 T channels and warp four channels at a time, which gives later frames a wrong border
+        # colour. The crop looks for objects in `mask`, the labels of the first frame.
+        frames = [
+            self._transform_frame(seed, image=image, mask=labels[0], masks=[frame_labels])
             for image, frame_labels in zip(images, labels, strict=True)
         ]
-        return np.stack([one["image"] for one in done]), np.stack([one["masks"][0] for one in done])
+        return np.stack([frame["image"] for frame in frames]), np.stack([frame["masks"][0] for frame in frames])
 
-    def _frame(self, seed: int, **frame: Any) -> dict[str, Any]:
-        # Compose's own seeding gives all its transforms one and the same stream: flips would decide angles.
-        for place, transform in enumerate(self.compose.transforms):
-            transform.set_random_seed(int(generator(seed, place).integers(2**32)))
+    def _transform_frame(self, seed: int, **frame: Any) -> dict[str, Any]:
+        # `Compose` seeds all its transforms equally, so that flips and angles would be correlated.
+        for index, transform in enumerate(self.compose.transforms):
+            transform.set_random_seed(int(generator(seed, index).integers(2**32)))
         result: dict[str, Any] = self.compose(**frame)
         return result
 
@@ -105,6 +105,9 @@ def build_transform(augmentation: Augmentation) -> ClipTransform:
 
     Args:
         augmentation: The parameters.
+
+    Returns:
+        The transform.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations as A

@@ -82,7 +82,7 @@ class BadSampleCounter:
         if len(self.reasons) > self.limit * clips:
             raise DataError(
                 f"{len(self.reasons)} of the {clips} clips of epoch {epoch} cannot be read, more than"
-                f" skip_limit={self.limit:g} of them: {listed(self.reasons)}"
+                f" skip_limit={self.limit:g} of them: {join_reasons(self.reasons)}"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,12 +94,19 @@ class BadSampleCounter:
         self.epoch, self.reasons = state["epoch"], list(state["reasons"])
 
 
-def listed(reasons: Sequence[str]) -> str:
+def join_reasons(reasons: Sequence[str]) -> str:
     """Join distinct reasons in one line; those after the twentieth are only counted.
 
-    >>> listed(["a.png: broken", "b.png: broken", "a.png: broken"])
-    'a.png: broken; b.png: broken'
+    Args:
+        reasons: One message per unreadable clip.
+
+    Returns:
+        The messages, separated by semicolons.
+
+    Example:
+        >>> join_reasons(["a.png: broken", "b.png: broken", "a.png: broken"])
+        'a.png: broken; b.png: broken'
     """
-    different = list(dict.fromkeys(reasons))
-    more = f"; and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
-    return "; ".join(different[:_SHOWN]) + more
+    distinct = list(dict.fromkeys(reasons))
+    more = f"; and {len(distinct) - _SHOWN} more" if len(distinct) > _SHOWN else ""
+    return "; ".join(distinct[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""Draws training clips from a source, augments them, assigns objects to slots and stacks them to a `Clip`."""
+"""Samples training clips, augments them, assigns objects to slots, and collates them into a `Clip`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How clips are drawn.
+    """Parameters of clip sampling.
 
     Attributes:
-        augmentation: what happens to the pixels; its size is the clip's.
-        frames: length.
-        gap: least and most frames from one sampled frame to the next.
-        curriculum: replaces the most of `gap`, by epoch.
-        every: frames of the video from one frame of the source to the next; gaps are divided by it.
-        reverse: chance to run backwards.
-        max_objects: number of slots: at most this number of objects are targets, the others become background.
-        min_area: least pixels of a target in the first frame of the clip, before and after augmentation.
+        augmentation: Augmentation of the frames; it determines their size.
+        frames: Number of frames T.
+        gap: Minimum and maximum distance between sampled frames.
+        curriculum: Maximum distance by epoch, instead of that of `gap`.
+        every: Stride at which the source was sampled from its video; gaps are divided by it.
+        reverse: Probability of a reversed clip.
+        max_objects: Number of object slots O. Objects beyond it become background.
+        min_area: Minimum area of a target in the first frame, in pixels, before and after augmentation.
+
+    Raises:
+        ConfigError: If a value is out of range.
     """
 
     augmentation: Augmentation
@@ -59,14 +62,21 @@ class ClipSettings:
             raise ConfigError(f"clip: {'; '.join(reasons)}")
 
     def gap_at(self, epoch: int) -> tuple[int, int]:
-        """Least and most gap in an epoch."""
+        """Return the minimum and maximum gap in an epoch, in frames of the source."""
         least, most = self.gap
         most = most if self.curriculum is None else max(least, self.curriculum.max_gap(epoch))
         return max(1, least // self.every), max(1, most // self.every)
 
 
 class RawClip(NamedTuple):
-    """Frames as drawn: T images H W 3 uint8, T label maps H W int32 with `void` for void, and where they came from."""
+    """A clip before augmentation.
+
+    Attributes:
+        images: T frames, H W 3 uint8.
+        labels: T label maps, H W int32.
+        void: Label of void pixels.
+        name: Name of the video or images, for messages.
+    """
 
     images: list[NDArray[np.uint8]]
     labels: list[NDArray[np.int32]]
@@ -75,29 +85,53 @@ class RawClip(NamedTuple):
 
 
 class ClipSource(Protocol):
-    """Whatever clips can be drawn from: videos, or still images that are made to move."""
+    """Source of clips: videos, or still images under synthetic motion."""
 
     @property
     def settings(self) -> ClipSettings:
-        """How its clips are drawn."""
+        """Parameters of clip sampling."""
         ...
 
     def __len__(self) -> int:
-        """Places: videos or stills."""
+        """Return the number of videos or still images."""
         ...
 
     def draw(self, index: int, epoch: int, rng: np.random.Generator) -> RawClip:
-        """Draw frames of place `index`; only `epoch` and `rng` decide."""
+        """Sample a clip, which depends on the arguments only.
+
+        Args:
+            index: Index of the video or image.
+            epoch: Current epoch.
+            rng: Random generator.
+
+        Raises:
+            DataError: If a file is missing or damaged.
+        """
         ...
 
     def require_object(self, index: int) -> None:
-        """Raise `DataError` if nothing at place `index` can ever show an object."""
+        """Check that clips of a video or image can contain an object.
+
+        Args:
+            index: Index of the video or image.
+
+        Raises:
+            DataError: If it has no object.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class VideoClips:
-    """Clips from annotated videos. Raises `DataError` naming a video that is too short."""
+    """Samples clips from annotated videos.
+
+    Attributes:
+        sequences: The videos.
+        settings: Parameters of clip sampling.
+
+    Raises:
+        DataError: If a video is shorter than a clip.
+    """
 
     sequences: tuple[VideoSequence, ...]
     settings: ClipSettings
@@ -113,25 +147,25 @@ class VideoClips:
         return len(self.sequences)
 
     def draw(self, index: int, epoch: int, rng: np.random.Generator) -> RawClip:
-        """Consecutive, spaced or reversed frames of one video; frames without annotation are void everywhere."""
+        """Sample frames of a video; see `ClipSource.draw`. Frames without annotation are void."""
         sequence, settings = self.sequences[index], self.settings
         length, gap = len(sequence), settings.gap_at(epoch)
         for _ in range(4 * _ATTEMPTS):
-            taken = sample_frames(length, settings.frames, rng, gap, settings.reverse, f"sequence {sequence.name}")
-            if sequence.masks[taken[0]] is not None:
+            indices = sample_frames(length, settings.frames, rng, gap, settings.reverse, f"sequence {sequence.name}")
+            if sequence.masks[indices[0]] is not None:
                 break
-        images = [sequence.image(i) for i in taken]
+        images = [sequence.image(i) for i in indices]
         if len({image.shape for image in images}) > 1:
             sizes = ", ".join(f"{w} x {h}" for h, w, _ in sorted({image.shape for image in images}))
-            raise DataError(f"sequence {sequence.name}: frames {taken} have different sizes: {sizes}")
-        labels = [sequence.labels(i) for i in taken]
+            raise DataError(f"sequence {sequence.name}: frames {indices} have different sizes: {sizes}")
+        labels = [sequence.labels(i) for i in indices]
         void = _void(sequence)
         blank = np.full(images[0].shape[:2], void, np.int32)
-        name = f"{sequence.name} {','.join(map(str, taken))}"
-        return RawClip(images, [blank if one is None else one for one in labels], void, name)
+        name = f"{sequence.name} {','.join(map(str, indices))}"
+        return RawClip(images, [blank if label_map is None else label_map for label_map in labels], void, name)
 
     def require_object(self, index: int) -> None:
-        """Look through all masks of a video."""
+        """Check that some mask of a video has an object; see `ClipSource.require_object`."""
         sequence = self.sequences[index]
         for frame in range(len(sequence)):
             labels = sequence.labels(frame)
@@ -141,15 +175,20 @@ class VideoClips:
 
 
 def _void(sequence: VideoSequence) -> int:
-    """Void in the labels of a sequence: -1 in a source that declares none, where 255 may be an object."""
+    """Return the void label of a sequence: -1 if the source declares none, because 255 may then be an object."""
     return -1 if sequence.void is None else VOID
 
 
 @dataclass(frozen=True)
 class ClipItem:
-    """One clip: images T 3 H W uint8, labels T H W uint8 by slot with `VOID`, valid O bool, name.
+    """An augmented clip.
 
-    `skipped` says why clips that it stands in for could not be read.
+    Attributes:
+        images: Frames, T 3 H W uint8.
+        labels: Slot maps, T H W uint8: 0 for background, slots from 1, and `VOID`.
+        slot_mask: Which slots hold an object, O bool.
+        name: Name of the video or images and indices of the frames, for messages.
+        skipped: Reasons why the clips that this one replaces could not be read.
     """
 
     images: torch.Tensor
@@ -161,14 +200,15 @@ class ClipItem:
 
 @dataclass(frozen=True)
 class ClipDataset(Dataset[ClipItem]):
-    """Clips of several sources, addressed by (epoch, index): equal addresses give equal clips in every process.
+    """Clips of several sources, addressed by (epoch, index). An address gives the same clip in every process.
 
     Attributes:
-        sources: an index runs through the clips of all of them, one behind the other.
-        transform: the built augmentation.
-        seed: of all draws.
-        counts: clips of each source in an epoch; None: each of its places once. A source that gives more or fewer
-            goes through its places in a new random order each time, over the bounds of epochs.
+        sources: Sources of the clips. Indices count the clips of all sources, in order.
+        transform: The augmentation.
+        seed: Seed of all random draws.
+        counts: Number of clips of each source per epoch; None for one clip per video or image. If the number is not a
+            multiple of the source's length, the videos come in a new random order in each pass, and passes continue
+            across epochs.
     """
 
     sources: tuple[ClipSource, ...]
@@ -180,22 +220,25 @@ class ClipDataset(Dataset[ClipItem]):
         return sum(self._counts())
 
     def __getitem__(self, address: tuple[int, int]) -> ClipItem:
-        """Draw until a target shows in the first frame, eight times at most; then take the draw that shows most.
+        """Return the clip at (epoch, index).
+
+        A draw without a target of `min_area` in the first frame is repeated up to seven times. If none has one, the
+        draw with the largest target is returned.
 
         Raises:
-            DataError: a frame or mask is missing or damaged, the video is too short, or has no object anywhere.
+            DataError: If a frame or mask is missing or damaged, or the video has no object.
         """
         epoch, index = address
-        source, place = self._locate(epoch, index)
-        best, most = self._draw(source, place, epoch, generator(self.seed, epoch, index, 0))
+        source, item_index = self._locate(epoch, index)
+        best, best_area = self._draw(source, item_index, epoch, generator(self.seed, epoch, index, 0))
         for attempt in range(1, _ATTEMPTS):
-            if most >= source.settings.min_area:
+            if best_area >= source.settings.min_area:
                 break
-            item, shown = self._draw(source, place, epoch, generator(self.seed, epoch, index, attempt))
-            if shown > most:
-                best, most = item, shown
-        if most == 0:
-            source.require_object(place)
+            item, item_area = self._draw(source, item_index, epoch, generator(self.seed, epoch, index, attempt))
+            if item_area > best_area:
+                best, best_area = item, item_area
+        if best_area == 0:
+            source.require_object(item_index)
         return best
 
     def _counts(self) -> tuple[int, ...]:
@@ -208,14 +251,14 @@ class ClipDataset(Dataset[ClipItem]):
             elif count % len(source) == 0:
                 return source, index % len(source)
             else:
-                turn, at = divmod(epoch * count + index, len(source))
-                return source, int(_order(self.seed, number, turn, len(source))[at])
+                repetition, position = divmod(epoch * count + index, len(source))
+                return source, int(_order(self.seed, number, repetition, len(source))[position])
         raise IndexError(index)
 
-    def _draw(self, source: ClipSource, place: int, epoch: int, rng: np.random.Generator) -> tuple[ClipItem, int]:
-        """A clip, and the pixels of the target that shows most in its first frame."""
+    def _draw(self, source: ClipSource, index: int, epoch: int, rng: np.random.Generator) -> tuple[ClipItem, int]:
+        """Draw a clip. Returns it with the area of the largest target in its first frame, in pixels."""
         settings = source.settings
-        raw = source.draw(place, epoch, rng)
+        raw = source.draw(index, epoch, rng)
         chosen = choose_objects(raw.labels[0], settings.max_objects, rng, settings.min_area, raw.void)
         chosen = chosen or choose_objects(raw.labels[0], settings.max_objects, rng, void=raw.void)
         slots = [_to_slots(labels, chosen, raw.void) for labels in raw.labels]
@@ -224,16 +267,16 @@ class ClipDataset(Dataset[ClipItem]):
         item = ClipItem(
             torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
             torch.from_numpy(labels),
-            torch.arange(max(one.settings.max_objects for one in self.sources)) < len(areas),
+            torch.arange(max(other.settings.max_objects for other in self.sources)) < len(areas),
             raw.name,
         )
         return item, int(areas.max(initial=0))
 
 
 @lru_cache(maxsize=16)
-def _order(seed: int, source: int, turn: int, size: int) -> NDArray[np.int64]:
-    """Places of a source in the order of its `turn`-th time through."""
-    return generator(seed, "places", source, turn).permutation(size)
+def _order(seed: int, source: int, repetition: int, size: int) -> NDArray[np.int64]:
+    """Return the order of the items of a source in one pass through it."""
+    return generator(seed, "places", source, repetition).permutation(size)
 
 
 def _to_slots(labels: NDArray[np.int32], chosen: tuple[int, ...], void: int) -> NDArray[np.uint8]:
@@ -245,20 +288,27 @@ def _to_slots(labels: NDArray[np.int32], chosen: tuple[int, ...], void: int) -> 
 
 
 def _drop_hidden(labels: NDArray[np.uint8], count: int, min_area: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-    """Make objects background that the augmented first frame does not show, and close the gaps between the slots.
+    """Turn objects that are smaller than `min_area` in the first frame into background, and renumber the slots.
 
-    Where none shows enough, those that show most stay. Also gives the areas of the objects that stay.
+    If all objects are smaller, the largest one is kept. Returns the labels and the areas of the kept objects.
     """
     areas = np.bincount(labels[0].ravel(), minlength=VOID + 1)[1 : count + 1]
-    stay = np.flatnonzero(areas >= max(1, min(min_area, areas.max(initial=0))))
+    visible = np.flatnonzero(areas >= max(1, min(min_area, areas.max(initial=0))))
     table = np.zeros(VOID + 1, np.uint8)
-    table[stay + 1] = np.arange(1, len(stay) + 1)
+    table[visible + 1] = np.arange(1, len(visible) + 1)
     table[VOID] = VOID
-    return np.stack([cv2.LUT(frame, table) for frame in labels]), areas[stay]
+    return np.stack([cv2.LUT(frame, table) for frame in labels]), areas[visible]
 
 
 def collate(items: Sequence[ClipItem]) -> Clip:
-    """Stack clips into a batch of bytes. All have the same number of slots, so all processes of a run agree on it."""
+    """Collate clips into a batch. All clips have the same number of slots.
+
+    Args:
+        items: B clips.
+
+    Returns:
+        Batch with images B T 3 H W uint8, labels B T H W uint8 and slot mask B O.
+    """
     return Clip(
         images=torch.stack([item.images for item in items]),
         labels=torch.stack([item.labels for item in items]),

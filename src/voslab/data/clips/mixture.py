@@ -97,16 +97,19 @@ def open_mixture(
         clips_per_epoch: Total number of clips per epoch; None for the natural number.
         skip_limit: Maximum fraction of a source's videos that may be too short; these are skipped.
 
+    Returns:
+        The opened sources and their numbers of clips.
+
     Raises:
         ConfigError: If only some sources have weights, or weights are given without `clips_per_epoch`.
         DataError: If a source is damaged or empty, or too many of its videos are too short.
     """
-    parts = [one if isinstance(one, WeightedSource) else WeightedSource(one) for one in _listed(train)]
+    parts = [source if isinstance(source, WeightedSource) else WeightedSource(source) for source in _as_list(train)]
     weights = [part.weight for part in parts if part.weight is not None]
     if weights and (len(weights) < len(parts) or clips_per_epoch is None):
         raise ConfigError("data: weights need clips_per_epoch, and one for every source")
     if weights and not any(weights):
-        raise ConfigError("data: all sources are left out, as their weights are 0")
+        raise ConfigError("data: the weights of all sources are 0")
     parts = [part for part in parts if part.weight != 0]
     weights = [weight for weight in weights if weight]
     sources = tuple(_open(part.source, part.settings(settings), skip_limit) for part in parts)
@@ -116,8 +119,8 @@ def open_mixture(
     return Mixture(sources, _shares(clips_per_epoch, [float(share) for share in weights or natural]))
 
 
-def _listed(train: Source | WeightedSource | Sequence[Source | WeightedSource]) -> list[Source | WeightedSource]:
-    if isinstance(train, list | tuple) and not all(isinstance(one, VideoSequence) for one in train):
+def _as_list(train: Source | WeightedSource | Sequence[Source | WeightedSource]) -> list[Source | WeightedSource]:
+    if isinstance(train, list | tuple) and not all(isinstance(source, VideoSequence) for source in train):
         return list(train)
     return [train]  # type: ignore[list-item]
 
@@ -130,13 +133,13 @@ def _open(source: Source, settings: ClipSettings, skip_limit: float) -> ClipSour
         raise DataError("data: a training source has no videos")
     short = [video.name for video in videos if len(video) < settings.frames]
     if 0 < len(short) <= skip_limit * len(videos):
-        log.warning("left out, as too short for clips of %d frames: %s", settings.frames, ", ".join(short))
+        log.warning("left out, too short for clips of %d frames: %s", settings.frames, ", ".join(short))
         videos = tuple(video for video in videos if len(video) >= settings.frames)
     return VideoClips(tuple(videos), settings)
 
 
 def _shares(total: int, weights: list[float]) -> tuple[int, ...]:
-    """Whole numbers as near to the weights as can be that add up to the total: the largest remainders get one more."""
+    """Distribute a total in proportion to weights by the largest remainder method."""
     if total < len(weights):
         raise ConfigError(f"data: clips_per_epoch={total} is fewer than the {len(weights)} sources")
     exact = [total * weight / sum(weights) for weight in weights]

@@ -1,4 +1,4 @@
-"""Makes pseudo-clips: a still image and objects pasted from other images, under random motion."""
+"""Generates pseudo-clips: a still image with objects pasted from other images, under random motion."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from voslab.data.sources.stills import VOID_STILL, Still, Stills
 
 @dataclass(frozen=True)
 class PseudoClips:
-    """Makes clips of stills: the picture walks as a whole; pasted objects walk on their own, in front of it.
+    """Parameters of pseudo-clips. The still image moves as the background; pasted objects move independently.
 
     Attributes:
-        stills: opens them.
-        size: height and width of the frames.
-        motion: of the picture.
-        zoom: least and largest enlargement, against the smallest at which the still fills the frame.
-        paste: least and most objects cut from other stills.
-        paste_motion: of pasted objects.
-        paste_size: least and largest share of the frame that a pasted object covers when it is cut.
-        light: largest change of brightness and contrast, frame by frame.
+        stills: Function that opens the still images.
+        size: Height and width of the frames in pixels.
+        motion: Motion of the background.
+        zoom: Minimum and maximum scale factor, relative to the smallest at which the image fills the frame.
+        paste: Minimum and maximum number of objects pasted from other images.
+        paste_motion: Motion of pasted objects.
+        paste_size: Minimum and maximum area of a pasted object, as a fraction of the frame.
+        light: Maximum relative change of brightness and contrast per frame.
+
+    Raises:
+        ConfigError: If a value is out of range.
     """
 
     stills: Callable[[], Stills]
@@ -53,12 +56,28 @@ class PseudoClips:
             raise ConfigError(f"pseudo-clips: {'; '.join(reasons)}")
 
     def clips(self, settings: ClipSettings) -> StillClips:
-        """Open the stills."""
+        """Open the still images.
+
+        Args:
+            settings: Parameters of clip sampling.
+
+        Returns:
+            Source of clips.
+
+        Raises:
+            DataError: If the images are missing or damaged.
+        """
         return StillClips(self.stills(), self, settings)
 
 
 class _Layer(NamedTuple):
-    """What moves: image H W 3, labels H W int16, and T 3 3 maps to the picture; pasted ones cover only their object."""
+    """A moving layer. A pasted layer covers only its object.
+
+    Attributes:
+        image: H W 3 uint8.
+        labels: H W int16.
+        maps: Homographies from the layer to the frames, T 3 3.
+    """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int16]
@@ -67,57 +86,68 @@ class _Layer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StillClips:
-    """A `ClipSource` of opened stills, one clip per still and epoch."""
+    """A `ClipSource` of pseudo-clips.
+
+    Attributes:
+        stills: The still images.
+        parameters: Parameters of pseudo-clips.
+        settings: Parameters of clip sampling.
+    """
 
     stills: Stills
-    how: PseudoClips
+    parameters: PseudoClips
     settings: ClipSettings
 
     def __len__(self) -> int:
         return len(self.stills)
 
     def draw(self, index: int, epoch: int, rng: np.random.Generator) -> RawClip:
-        """Make a clip of still `index`; its name lists the stills that took part."""
-        how, frames = self.how, self.settings.frames
+        """Generate a clip from image `index`; see `ClipSource.draw`. Its name lists all images used."""
+        parameters, frames = self.parameters, self.settings.frames
         still = self.stills.load(index)
         layers = [self._background(still, rng)]
         names = [still.name]
-        for _ in range(int(rng.integers(how.paste[0], how.paste[1] + 1))):
+        for _ in range(int(rng.integers(parameters.paste[0], parameters.paste[1] + 1))):
             other = self.stills.load(int(rng.integers(len(self.stills))))
             top = max(int(layer.labels.max(initial=0)) for layer in layers)
             pasted = self._cut(other, top + 1, rng)
             if pasted is not None:
                 layers.append(pasted)
                 names.append(other.name)
-        fields = [[how.motion.field(rng, how.size), how.paste_motion.field(rng, how.size)] for _ in range(frames)]
-        images, labels = [], []
+        fields = [
+            [parameters.motion.field(rng, parameters.size), parameters.paste_motion.field(rng, parameters.size)]
+            for _ in range(frames)
+        ]
+        images, labels, light = [], [], parameters.light
         for t in range(frames):
             image, label = self._compose(layers, t, fields[t])
-            gain, offset = rng.uniform(-how.light, how.light, 2) if how.light else (0.0, 0.0)
-            images.append(cv2.convertScaleAbs(image, alpha=1 + gain, beta=128 * offset) if how.light else image)
+            gain, offset = rng.uniform(-light, light, 2) if light else (0.0, 0.0)
+            images.append(cv2.convertScaleAbs(image, alpha=1 + gain, beta=128 * offset) if light else image)
             labels.append(label.astype(np.int32))
         return RawClip(images, labels, VOID_STILL, "+".join(names))
 
     def require_object(self, index: int) -> None:
-        """Look at the still's labels."""
-        if not (self.stills.load(index).labels > 0).any() and self.how.paste[0] == 0:
+        """Check that the image has an object, unless one is always pasted; see `ClipSource.require_object`."""
+        if not (self.stills.load(index).labels > 0).any() and self.parameters.paste[0] == 0:
             raise DataError(f"still {self.stills.load(index).name}: no object in its mask")
 
     def _background(self, still: Still, rng: np.random.Generator) -> _Layer:
-        """The still, placed so that it fills the first frame, around one of its objects if it has any."""
-        height, width = self.how.size
-        image, labels = _shrunk(still, max(height / still.labels.shape[0], width / still.labels.shape[1]))
+        """Return the still image as a layer that fills the first frame, near one of its objects if it has any."""
+        height, width = self.parameters.size
+        image, labels = _shrink(still, max(height / still.labels.shape[0], width / still.labels.shape[1]))
         rows, columns = labels.shape
-        zoom = max(height / rows, width / columns) * rng.uniform(*self.how.zoom)
-        x, y = _inside(labels, rng)
-        # As near to the chosen point as filling the frame allows.
+        zoom = max(height / rows, width / columns) * rng.uniform(*self.parameters.zoom)
+        x, y = _object_centre(labels, rng)
+        # The image must cover the whole frame.
         left = np.clip(x * zoom - rng.uniform(0.3, 0.7) * width, 0, max(0.0, columns * zoom - width))
         top = np.clip(y * zoom - rng.uniform(0.3, 0.7) * height, 0, max(0.0, rows * zoom - height))
-        place = np.array([[zoom, 0, -left], [0, zoom, -top], [0, 0, 1]])
-        return _Layer(image, labels, self.how.motion.maps(rng, self.settings.frames, self.how.size) @ place)
+        to_frame = np.array([[zoom, 0, -left], [0, zoom, -top], [0, 0, 1]])
+        return _Layer(
+            image, labels, self.parameters.motion.maps(rng, self.settings.frames, self.parameters.size) @ to_frame
+        )
 
     def _cut(self, still: Still, identity: int, rng: np.random.Generator) -> _Layer | None:
-        """One object of a still on its own path; None if it has none of `min_area` pixels."""
+        """Cut an object of a still image as a layer with its own motion; None if no object has `min_area` pixels."""
         ids, areas = np.unique(still.labels[still.labels > 0], return_counts=True)
         ids, areas = ids[areas >= self.settings.min_area], areas[areas >= self.settings.min_area]
         if not len(ids):
@@ -126,41 +156,41 @@ class StillClips:
         mask = still.labels == ids[chosen]
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        height, width = self.how.size
-        share = np.exp(rng.uniform(*np.log(self.how.paste_size)))
-        zoom = float(np.clip(np.sqrt(share * height * width / areas[chosen]), 0.1, 2))
-        part = Still(still.image[box], np.where(mask[box], identity, 0).astype(np.int32), still.name)
-        image, labels = _shrunk(part, zoom)
+        height, width = self.parameters.size
+        fraction = np.exp(rng.uniform(*np.log(self.parameters.paste_size)))
+        zoom = float(np.clip(np.sqrt(fraction * height * width / areas[chosen]), 0.1, 2))
+        cutout = Still(still.image[box], np.where(mask[box], identity, 0).astype(np.int32), still.name)
+        image, labels = _shrink(cutout, zoom)
         zoom *= mask[box].shape[0] / labels.shape[0]
         angle, mirror = np.deg2rad(rng.uniform(-20, 20)), rng.choice([-1, 1])
-        turn = zoom * np.array([[mirror * np.cos(angle), -np.sin(angle)], [mirror * np.sin(angle), np.cos(angle)]])
+        rotation = zoom * np.array([[mirror * np.cos(angle), -np.sin(angle)], [mirror * np.sin(angle), np.cos(angle)]])
         centre = rng.uniform(0.15, 0.85, 2) * (width, height)
-        place = np.eye(3)
-        place[:2, :2], place[:2, 2] = turn, centre - turn @ np.array(labels.shape[::-1]) / 2
-        # Its own walk turns about its own centre.
-        about = np.eye(3)
-        about[:2, 2] = centre - (width / 2, height / 2)
-        walk = self.how.paste_motion.maps(rng, self.settings.frames, self.how.size)
-        return _Layer(image, labels, about @ walk @ np.linalg.inv(about) @ place)
+        to_frame = np.eye(3)
+        to_frame[:2, :2], to_frame[:2, 2] = rotation, centre - rotation @ np.array(labels.shape[::-1]) / 2
+        # The object rotates about its own centre, not about that of the frame.
+        to_centre = np.eye(3)
+        to_centre[:2, 2] = centre - (width / 2, height / 2)
+        motion = self.parameters.paste_motion.maps(rng, self.settings.frames, self.parameters.size)
+        return _Layer(image, labels, to_centre @ motion @ np.linalg.inv(to_centre) @ to_frame)
 
     def _compose(
         self, layers: list[_Layer], t: int, fields: list[NDArray[np.float32] | None]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-        """The picture at time t, from back to front; an object hides what lies behind it."""
+        """Render the frame at time t from the layers, back to front. Objects occlude the layers below them."""
         background, *pasted = layers
-        image = _warp(background.image, background.maps[t], self.how.size, cv2.INTER_LINEAR, MEAN, fields[0])
-        labels = _warp(background.labels, background.maps[t], self.how.size, cv2.INTER_NEAREST, 0, fields[0])
+        image = _warp(background.image, background.maps[t], self.parameters.size, cv2.INTER_LINEAR, MEAN, fields[0])
+        labels = _warp(background.labels, background.maps[t], self.parameters.size, cv2.INTER_NEAREST, 0, fields[0])
         for layer in pasted:
-            inside = (layer.labels > 0).astype(np.float32)
-            alpha = _warp(inside, layer.maps[t], self.how.size, cv2.INTER_LINEAR, 0, fields[1])
-            colour = _warp(layer.image, layer.maps[t], self.how.size, cv2.INTER_LINEAR, None, fields[1])
+            foreground = (layer.labels > 0).astype(np.float32)
+            alpha = _warp(foreground, layer.maps[t], self.parameters.size, cv2.INTER_LINEAR, 0, fields[1])
+            colour = _warp(layer.image, layer.maps[t], self.parameters.size, cv2.INTER_LINEAR, None, fields[1])
             image = cv2.blendLinear(colour, image, alpha, 1 - alpha)
             labels[alpha >= 0.5] = layer.labels.max()
         return image, labels
 
 
-def _shrunk(still: Still, zoom: float) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-    """Image and labels, by area averaging made as small as `zoom` will show them, so that warping does not alias."""
+def _shrink(still: Still, zoom: float) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    """Downscale image and labels by area averaging to the size shown at `zoom`, to prevent aliasing."""
     labels = still.labels.astype(np.int16)
     if zoom > 0.7:
         return still.image, labels
@@ -169,8 +199,8 @@ def _shrunk(still: Still, zoom: float) -> tuple[NDArray[np.uint8], NDArray[np.in
     return image, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int16)
 
 
-def _inside(labels: NDArray[np.int16], rng: np.random.Generator) -> tuple[float, float]:
-    """x, y of the centre of an object drawn at random, or of the picture."""
+def _object_centre(labels: NDArray[np.int16], rng: np.random.Generator) -> tuple[float, float]:
+    """Return the centre (x, y) of a random object, or of the image if there is none."""
     ids = np.unique(labels[labels > 0])
     if not len(ids):
         return labels.shape[1] / 2, labels.shape[0] / 2
@@ -179,18 +209,23 @@ def _inside(labels: NDArray[np.int16], rng: np.random.Generator) -> tuple[float,
 
 
 def _warp(
-    source: NDArray, place: Floats, size: tuple[int, int], how: int, fill: Any, bend: NDArray[np.float32] | None
+    source: NDArray,
+    to_frame: Floats,
+    size: tuple[int, int],
+    interpolation: int,
+    fill: Any,
+    displacement: NDArray[np.float32] | None,
 ) -> NDArray:
-    """Bring a layer into the picture through its map, and bend it; `fill` None carries its border on."""
+    """Warp a layer to the frame and apply a displacement field. With `fill` None, border pixels are replicated."""
     height, width = size
-    border = cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT
-    if bend is not None:
+    border = {"borderMode": cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT, "borderValue": fill or 0}
+    if displacement is not None:
         y, x = np.mgrid[:height, :width].astype(np.float32)
-        points = (np.stack([x, y], 2) + bend).reshape(1, -1, 2)
-        points = cv2.perspectiveTransform(points, np.linalg.inv(place)).reshape(height, width, 2)
-        moved = cv2.remap(source, points[..., 0], points[..., 1], how, borderMode=border, borderValue=fill or 0)
-    elif np.array_equal(place[2], [0, 0, 1]):
-        moved = cv2.warpAffine(source, place[:2], (width, height), flags=how, borderMode=border, borderValue=fill or 0)
+        points = (np.stack([x, y], 2) + displacement).reshape(1, -1, 2)
+        points = cv2.perspectiveTransform(points, np.linalg.inv(to_frame)).reshape(height, width, 2)
+        warped = cv2.remap(source, points[..., 0], points[..., 1], interpolation, **border)
+    elif np.array_equal(to_frame[2], [0, 0, 1]):
+        warped = cv2.warpAffine(source, to_frame[:2], (width, height), flags=interpolation, **border)
     else:
-        moved = cv2.warpPerspective(source, place, (width, height), flags=how, borderMode=border, borderValue=fill or 0)
-    return np.asarray(moved)
+        warped = cv2.warpPerspective(source, to_frame, (width, height), flags=interpolation, **border)
+    return np.asarray(warped)

@@ -1,6 +1,6 @@
-"""Moves a still: random walks of affine maps and homographies, and thin-plate warps.
+"""Samples random motion of a still image: affine maps, homographies and thin-plate warps.
 
-Points are (x, y) in pixels. All maps go from the still to the picture.
+Points are (x, y) in pixels. All maps go from the still image to the frame.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ from numpy.typing import NDArray
 from voslab.core import ConfigError
 
 Floats = NDArray[np.float64]
-_CONTROLS = 12  # points that pull at a thin plate
+_CONTROL_POINTS = 12  # of a thin-plate spline
 
 
 @dataclass(frozen=True)
 class RandomMotion:
-    """Largest change from one frame to the next; half of it keeps its course through the clip, half is drawn anew.
+    """Maximum change between consecutive frames. Half of it is constant over a clip, half is redrawn for each frame.
 
     Attributes:
-        shift: share of the picture's size, along x and y.
-        rotate: degrees.
-        scale: factor away from 1.
-        shear: degrees.
-        corners: share of the picture's size by which each corner strays on its own: a homography.
-        warp: chance of a frame to be bent as a thin plate.
-        bend: spread of the bending, as a share of the picture's size.
+        shift: Translation along x and y, as a fraction of the image size.
+        rotate: Rotation in degrees.
+        scale: Relative change of scale.
+        shear: Shear in degrees.
+        corners: Independent displacement of each corner, as a fraction of the image size; 0 for affine motion.
+        warp: Probability of a thin-plate warp of a frame.
+        bend: Standard deviation of the displacements of a warp, as a fraction of the image size.
+
+    Raises:
+        ConfigError: If a value is out of range.
     """
 
     shift: float = 0.04
@@ -46,33 +49,61 @@ class RandomMotion:
             )
 
     def maps(self, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> Floats:
-        """T 3 3: maps of the picture (H, W) onto itself, about its centre; the first is the identity."""
+        """Sample the motion of a clip.
+
+        Args:
+            rng: Random generator.
+            frames: Number of frames T.
+            size: H, W of the frames.
+
+        Returns:
+            Homographies about the image centre, T 3 3; the first is the identity.
+        """
         height, width = size
         limits = np.array([self.shift * width, self.shift * height, self.rotate, np.log1p(self.scale), self.shear])
         x, y, angle, zoom, shear = _steps(rng, frames, limits).cumsum(0).T
         to_centre, back = _translation(-width / 2, -height / 2), _translation(width / 2, height / 2)
         maps = [
-            back @ _translation(x[t], y[t]) @ _turn(angle[t], zoom[t], np.clip(shear[t], -60, 60)) @ to_centre
+            back @ _translation(x[t], y[t]) @ _rotation(angle[t], zoom[t], np.clip(shear[t], -60, 60)) @ to_centre
             for t in range(frames)
         ]
         if self.corners:
             box = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
             limit = self.corners * np.tile([width, height], 4)
-            strays = np.clip(_steps(rng, frames, limit).cumsum(0), -3 * limit, 3 * limit).reshape(-1, 4, 2)
-            maps = [_homography(box, box + stray) @ one for stray, one in zip(strays, maps, strict=True)]
+            displacements = np.clip(_steps(rng, frames, limit).cumsum(0), -3 * limit, 3 * limit).reshape(-1, 4, 2)
+            maps = [
+                _homography(box, box + displacement) @ affine
+                for displacement, affine in zip(displacements, maps, strict=True)
+            ]
         return np.stack(maps)
 
     def field(self, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32] | None:
-        """H W 2: where each pixel of a bent frame comes from, relative to itself; None for most frames."""
+        """Sample a displacement field.
+
+        Args:
+            rng: Random generator.
+            size: H, W of the frames.
+
+        Returns:
+            Offset (x, y) from each pixel to its source in pixels, H W 2; None with probability 1 - `warp`.
+        """
         if rng.random() >= self.warp:
             return None
-        return thin_plate(rng.uniform(0, 1, (_CONTROLS, 2)), rng.normal(0, self.bend, (_CONTROLS, 2)), size)
+        return thin_plate(rng.uniform(0, 1, (_CONTROL_POINTS, 2)), rng.normal(0, self.bend, (_CONTROL_POINTS, 2)), size)
 
 
 def thin_plate(points: Floats, offsets: Floats, size: tuple[int, int]) -> NDArray[np.float32]:
-    """H W 2, pixels: the smoothest displacement that is `offsets` at `points` (both K 2, shares of the size, x first).
+    """Interpolate displacements with a thin-plate spline.
 
-    Solved exactly, evaluated on every eighth pixel and interpolated between.
+    The spline is evaluated at every eighth pixel and interpolated linearly between.
+
+    Args:
+        points: Control points (x, y), K 2, as fractions of the size.
+        offsets: Displacements (x, y) at the control points, K 2, as fractions of the size.
+        size: H, W of the field.
+
+    Returns:
+        Displacements (x, y) in pixels, H W 2.
     """
     count = len(points)
     kernel = _radial(np.linalg.norm(points[:, None] - points[None], axis=2))
@@ -85,16 +116,18 @@ def thin_plate(points: Floats, offsets: Floats, size: tuple[int, int]) -> NDArra
     coarse = (basis @ weights[:count] + np.concatenate([np.ones((len(grid), 1)), grid], 1) @ weights[count:]) * size[
         ::-1
     ]
-    place = np.meshgrid(
+    positions = np.meshgrid(
         np.linspace(0, columns - 1, size[1], dtype=np.float32), np.linspace(0, rows - 1, size[0], dtype=np.float32)
     )
-    fine: NDArray[np.float32] = cv2.remap(coarse.reshape(rows, columns, 2).astype(np.float32), *place, cv2.INTER_LINEAR)
+    field = coarse.reshape(rows, columns, 2).astype(np.float32)
+    fine: NDArray[np.float32] = cv2.remap(field, *positions, cv2.INTER_LINEAR)
     return fine
 
 
 def _steps(rng: np.random.Generator, frames: int, limits: Floats) -> Floats:
-    course = rng.uniform(-0.5, 0.5, (1, len(limits)))
-    steps = (course + rng.uniform(-0.5, 0.5, (frames, len(limits)))) * limits
+    """Sample changes between frames, T K; the first is 0."""
+    constant = rng.uniform(-0.5, 0.5, (1, len(limits)))
+    steps = (constant + rng.uniform(-0.5, 0.5, (frames, len(limits)))) * limits
     steps[0] = 0
     return steps
 
@@ -108,14 +141,14 @@ def _translation(x: float, y: float) -> Floats:
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
 
 
-def _turn(degrees: float, log_zoom: float, shear: float) -> Floats:
+def _rotation(degrees: float, log_zoom: float, shear: float) -> Floats:
     angle, zoom = np.deg2rad(degrees), np.exp(log_zoom)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    slant = np.array([[1, np.tan(np.deg2rad(shear)), 0], [0, 1, 0], [0, 0, 1]])
-    turned: Floats = turn @ slant @ np.diag([zoom, zoom, 1])
-    return turned
+    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    skew = np.array([[1, np.tan(np.deg2rad(shear)), 0], [0, 1, 0], [0, 0, 1]])
+    matrix: Floats = rotation @ skew @ np.diag([zoom, zoom, 1])
+    return matrix
 
 
 def _homography(source: Floats, target: Floats) -> Floats:
-    found: Floats = cv2.getPerspectiveTransform(source.astype(np.float32), target.astype(np.float32))
-    return found
+    matrix: Floats = cv2.getPerspectiveTransform(source.astype(np.float32), target.astype(np.float32))
+    return matrix

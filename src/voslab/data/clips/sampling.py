@@ -70,13 +70,16 @@ def sample_frames(
         reverse: Probability of descending order.
         name: Name of the video, for the error message.
 
+    Returns:
+        Indices of the frames.
+
     Raises:
         DataError: If the video has fewer than `frames` frames.
     """
     if length < frames:
         raise DataError(f"{name}: {length} frames, too short for a clip of {frames}")
-    least, most = gap
-    gaps = rng.integers(least, max(least, most) + 1, frames - 1)
+    minimum, maximum = gap
+    gaps = rng.integers(minimum, max(minimum, maximum) + 1, frames - 1)
     while gaps.sum() >= length:
         gaps[gaps.argmax()] -= 1
     start = int(rng.integers(0, length - gaps.sum()))
@@ -100,6 +103,6 @@ def choose_objects(
         Ids of the objects, in random order.
     """
     ids, areas = np.unique(labels, return_counts=True)
-    fit = ids[(ids != 0) & (areas >= min_area)]
-    fit = fit if void is None else fit[fit != void]
-    return tuple(rng.permutation(fit)[:limit].tolist())
+    candidates = ids[(ids != 0) & (areas >= min_area)]
+    candidates = candidates if void is None else candidates[candidates != void]
+    return tuple(rng.permutation(candidates)[:limit].tolist())

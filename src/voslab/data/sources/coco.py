@@ -1,4 +1,4 @@
-"""Lists COCO images with their instances, through an index that is built once."""
+"""Lists COCO images with their instances, from an index that is built once and cached."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class COCOIndex:
-    """Where every object of every image is: flat arrays, so that loader processes share them.
+    """Objects of N images as flat arrays, which loader processes share in memory.
 
     Attributes:
-        names: file name of every image.
-        sizes: H, W of every image; N 2.
-        first: objects of image i are `first[i]` to `first[i + 1]`; N + 1.
-        areas: pixels of every object.
-        crowd: whether an annotation covers a group of objects (COCO `iscrowd`).
-        ids: of every annotation, for messages.
-        offsets: packed runs of object k are `runs[offsets[k] : offsets[k + 1]]`.
-        runs: all packed runs, one behind the other, as bytes.
+        names: File names of the images, N.
+        sizes: H, W of the images, N 2.
+        first: Objects of image i are `first[i]` to `first[i + 1]`, N + 1.
+        areas: Areas of the K objects in pixels, K.
+        crowd: Whether an annotation covers a group of objects (COCO `iscrowd`), K.
+        ids: Ids of the annotations, for messages, K.
+        offsets: Compressed run lengths of object k are `runs[offsets[k] : offsets[k + 1]]`, K + 1.
+        runs: Compressed run lengths of all objects, concatenated, as bytes.
     """
 
     names: NDArray[np.str_]
@@ -48,7 +48,13 @@ class COCOIndex:
 
 @dataclass(frozen=True, eq=False)
 class COCOStills:
-    """Images with an object of `min_area` pixels; see `coco`."""
+    """Annotated images of COCO; see `coco`.
+
+    Attributes:
+        folder: Folder of the images.
+        index: Objects of all images.
+        images: Positions of the used images in the index.
+    """
 
     folder: Path
     index: COCOIndex
@@ -57,29 +63,34 @@ class COCOStills:
     def __len__(self) -> int:
         return len(self.images)
 
-    def load(self, place: int) -> Still:
-        """Decode an image and its objects, the smaller before the larger; groups are void.
+    def load(self, index: int) -> Still:
+        """Read an image and its labels. Smaller objects cover larger ones; groups are void.
+
+        Args:
+            index: Index of the image.
+
+        Returns:
+            Image and labels.
 
         Raises:
-            DataError: the image is missing, damaged, or of another size than the annotations say.
+            DataError: If the image is missing, damaged, or of another size than annotated.
         """
-        index, at = self.index, int(self.images[place])
-        path = self.folder / str(index.names[at])
+        table, position = self.index, int(self.images[index])
+        path = self.folder / str(table.names[position])
         image = read_image(path)
-        size = (int(index.sizes[at, 0]), int(index.sizes[at, 1]))
+        size = (int(table.sizes[position, 0]), int(table.sizes[position, 1]))
         if image.shape[:2] != size:
             raise DataError(
                 f"{path}: {image.shape[1]} x {image.shape[0]} pixels, its annotations say {size[1]} x {size[0]}"
             )
-        objects = np.arange(index.first[at], index.first[at + 1])
+        objects = np.arange(table.first[position], table.first[position + 1])
         labels = np.zeros(size, np.int32)
-        behind = np.lexsort((-index.areas[objects], ~index.crowd[objects]))
-        for number in behind:
+        back_to_front = np.lexsort((-table.areas[objects], ~table.crowd[objects]))
+        for number in back_to_front:
             k = int(objects[number])
-            mask = decode(
-                index.runs[index.offsets[k] : index.offsets[k + 1]].tobytes(), size, f"annotation {index.ids[k]}"
-            )
-            labels[mask] = VOID_STILL if index.crowd[k] else number + 1
+            runs = table.runs[table.offsets[k] : table.offsets[k + 1]].tobytes()
+            mask = decode(runs, size, f"annotation {table.ids[k]}")
+            labels[mask] = VOID_STILL if table.crowd[k] else number + 1
         return Still(image, labels, path.stem)
 
 
@@ -90,17 +101,20 @@ def coco(
     cache: Path | str | None = None,
     subset: bool = False,
 ) -> COCOStills:
-    """The images of `root/<split>` with the objects of `root/annotations/instances_<split>.json`.
+    """List the images of `root/<split>` with the objects of `root/annotations/instances_<split>.json`.
 
     Args:
-        root: the folder that holds both.
-        split: name of the image folder and end of the file name.
-        min_area: an image is used if one of its objects, crowds excluded, has at least this number of pixels.
-        cache: folder of the index, which takes minutes to build for all of COCO; None builds it anew.
-        subset: leave out images that are not in the folder, instead of refusing.
+        root: Folder of the data set.
+        split: Name of the split.
+        min_area: Minimum area in pixels of the largest object of an image. Groups (`iscrowd`) do not count.
+        cache: Folder of the index, which takes minutes to build for all of COCO; None to build it every time.
+        subset: Whether to skip images that are missing from the folder instead of raising an error.
+
+    Returns:
+        The images with an object of `min_area` pixels.
 
     Raises:
-        DataError: the annotations are missing or damaged, images are missing, or no image counts.
+        DataError: If annotations are missing or damaged, images are missing, or no image has a large enough object.
     """
     folder, annotations = Path(root) / split, Path(root) / "annotations" / f"instances_{split}.json"
     if not folder.is_dir():
@@ -108,15 +122,15 @@ def coco(
     index = _cached(annotations, Path(cache)) if cache is not None else build_index(annotations)
     counts = np.where(index.crowd, 0, index.areas) >= min_area
     images = np.flatnonzero(np.add.reduceat(np.append(counts, False), index.first[:-1]) * (np.diff(index.first) > 0))
-    there = {path.name for path in folder.iterdir()}
-    missing = [image for image in images if str(index.names[image]) not in there]
+    existing = {path.name for path in folder.iterdir()}
+    missing = [image for image in images if str(index.names[image]) not in existing]
     if missing and not subset:
         raise DataError(
             f"{folder / str(index.names[missing[0]])}: missing, and {len(missing) - 1} more of the {len(images)} images"
-            f" in {annotations.name}; subset=true trains on those that are there"
+            f" in {annotations.name}; subset=true trains on the existing ones"
         )
     if missing:
-        _log.warning("%s: %d of %d annotated images are missing and left out", folder, len(missing), len(images))
+        _log.warning("%s: %d of %d annotated images are missing and skipped", folder, len(missing), len(images))
     images = np.setdiff1d(images, np.array(missing, np.int64))
     if not len(images):
         raise DataError(f"{folder}: no image with an object of {min_area} pixels")
@@ -124,19 +138,25 @@ def coco(
 
 
 def build_index(annotations: Path) -> COCOIndex:
-    """Read an instances file and encode polygons and runs as RLE.
+    """Read an instances file and compress its polygons and run lengths.
+
+    Args:
+        annotations: The file, in COCO format.
+
+    Returns:
+        The index of its images and objects.
 
     Raises:
-        DataError: naming the file, and the annotation where there is one to blame.
+        DataError: If the file is missing or damaged.
     """
     try:
         content = read_json(annotations)
         images = {int(image["id"]): image for image in content["images"]}
-        places = {identity: place for place, identity in enumerate(images)}
+        positions = {identity: position for position, identity in enumerate(images)}
         names = [_plain_name(image["file_name"]) for image in images.values()]
         sizes = np.array([(int(image["height"]), int(image["width"])) for image in images.values()]).reshape(-1, 2)
-        objects = sorted(content["annotations"], key=lambda one: (places[int(one["image_id"])], int(one["id"])))
-        ids = np.array([int(one["id"]) for one in objects], np.int64)
+        objects = sorted(content["annotations"], key=lambda obj: (positions[int(obj["image_id"])], int(obj["id"])))
+        ids = np.array([int(obj["id"]) for obj in objects], np.int64)
     except FileNotFoundError:
         raise DataError(f"{annotations}: no such file") from None
     except KeyError as error:
@@ -146,32 +166,32 @@ def build_index(annotations: Path) -> COCOIndex:
     if len(images) != len(content["images"]):
         raise DataError(f"{annotations}: two images have the same id")
     owners, packed = [], []
-    for one in objects:
-        place = places[int(one["image_id"])]
-        source = f"{annotations}: annotation {one['id']}"
-        packed.append(_pack(one, (int(sizes[place, 0]), int(sizes[place, 1])), source))
-        owners.append(place)
+    for obj in objects:
+        position = positions[int(obj["image_id"])]
+        source = f"{annotations}: annotation {obj['id']}"
+        packed.append(_pack(obj, (int(sizes[position, 0]), int(sizes[position, 1])), source))
+        owners.append(position)
     return COCOIndex(
         names=np.array(names, np.str_),
         sizes=sizes.astype(np.int64),
         first=np.searchsorted(np.array(owners, np.int64), np.arange(len(names) + 1)),
         areas=np.array([area(runs, str(annotations)) for runs in packed], np.int64),
-        crowd=np.array([bool(one.get("iscrowd", 0)) for one in objects], bool),
+        crowd=np.array([bool(obj.get("iscrowd", 0)) for obj in objects], bool),
         ids=ids,
         offsets=np.concatenate([[0], np.cumsum([len(runs) for runs in packed])]).astype(np.int64),
         runs=np.frombuffer(b"".join(packed), np.uint8),
     )
 
 
-def _pack(one: dict[str, Any], size: tuple[int, int], source: str) -> bytes:
-    if "segmentation" not in one:
+def _pack(annotation: dict[str, Any], size: tuple[int, int], source: str) -> bytes:
+    if "segmentation" not in annotation:
         raise DataError(f"{source}: no segmentation")
-    return pack(one["segmentation"], size, source)
+    return pack(annotation["segmentation"], size, source)
 
 
 def _plain_name(name: str) -> str:
     if not name or Path(name).name != name:
-        raise ValueError(f"file name '{name}' is no plain name")
+        raise ValueError(f"file name '{name}' must not have a folder")
     return name
 
 

@@ -22,16 +22,26 @@ def davis(
     without: Sequence[str] = (),
     height: int | None = None,
 ) -> tuple[VideoSequence, ...]:
-    """List the sequences of a split without decoding anything.
+    """List the sequences of a split without decoding images.
 
-    Sequence names come from `ImageSets/<year>/<split>.txt`; for 2016 also from `ImageSets/<resolution>/<split>.txt`,
-    the list of image and mask paths of the 2016 release. 2016 merges all objects into one. Every frame must have its
-    mask, except in `test-…` splits, where only frame 0 must and nothing can be scored. `only` and `without` pick
-    sequences by name, to hold some of a split out. With a `height`, images and masks are scaled up to it.
+    Names of sequences come from `ImageSets/<year>/<split>.txt`, or from `ImageSets/<resolution>/<split>.txt` of the
+    2016 release. Every frame must have a mask. In `test-…` splits only frame 0 must, and nothing can be scored.
+
+    Args:
+        root: Folder of the data set.
+        year: 2016, which merges all objects into one, or 2017.
+        split: Name of the split.
+        resolution: Name of the resolution, a subfolder of `JPEGImages` and `Annotations`.
+        only: Names of sequences to use; None for all.
+        without: Names of sequences to exclude.
+        height: Height in pixels to which images and masks are scaled up; None for the original size.
+
+    Returns:
+        The sequences, in the order of the list.
 
     Raises:
-        DataError: a folder, list, frame or mask is missing; the message says which, and what is there instead.
-        ConfigError: another year than 2016 and 2017, or a picked name that is not in the list.
+        DataError: If a folder, list, frame or mask is missing.
+        ConfigError: If the year is not 2016 or 2017, or `only` or `without` has an unknown name.
     """
     if year not in {2016, 2017}:
         raise ConfigError(f"there is no DAVIS {year}: choose 2016 or 2017")
@@ -39,8 +49,8 @@ def davis(
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; DAVIS is expected there as released, with {_LAYOUT}")
     names = select_names(_names(root, year, split, resolution), only, without, f"DAVIS {year} {split}")
-    found = tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names)
-    return tuple(replace(sequence, height=height) for sequence in found)
+    sequences = tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names)
+    return tuple(replace(sequence, height=height) for sequence in sequences)
 
 
 def _names(root: Path, year: int, split: str, resolution: str) -> tuple[str, ...]:
@@ -51,13 +61,13 @@ def _names(root: Path, year: int, split: str, resolution: str) -> tuple[str, ...
     for path in candidates:
         if path.is_file():
             return _read(path)
-    there = sorted(str(path.relative_to(lists)) for path in lists.glob("*/*.txt"))
-    wanted = " or ".join(str(path) for path in candidates)
-    raise DataError(f"{wanted}: no such list of sequences; ImageSets holds {', '.join(there) or 'no lists'}")
+    existing = sorted(str(path.relative_to(lists)) for path in lists.glob("*/*.txt"))
+    expected = " or ".join(str(path) for path in candidates)
+    raise DataError(f"{expected}: no such list of sequences; ImageSets holds {', '.join(existing) or 'no lists'}")
 
 
 def _read(path: Path) -> tuple[str, ...]:
-    """Sequence names of either list format, in the order of the file, each once."""
+    """Read the distinct sequence names of a list in either format, in order."""
     names: dict[str, None] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -80,14 +90,18 @@ def _sequence(root: Path, name: str, resolution: str, merge: bool, first_only: b
     frames, annotations = (root / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
     for folder in (frames, annotations):
         if not folder.is_dir():
-            there = sorted(path.name for path in folder.parent.parent.glob("*") if path.is_dir())
-            raise DataError(f"{folder}: no such folder; {folder.parent.parent} holds {', '.join(there) or 'nothing'}")
+            existing = sorted(path.name for path in folder.parent.parent.glob("*") if path.is_dir())
+            raise DataError(
+                f"{folder}: no such folder; {folder.parent.parent} holds {', '.join(existing) or 'nothing'}"
+            )
     images = image_files(frames)
     masks = {path.stem: path for path in annotations.glob("*.png") if not path.name.startswith(".")}
     for image in images[:1] if first_only else images:
         if image.stem not in masks:
             raise DataError(f"{annotations / image.stem}.png: missing, the mask of {image} ({len(masks)} masks there)")
-    if lost := sorted(masks.keys() - {image.stem for image in images}):
-        raise DataError(f"{frames / lost[0]}.jpg: missing, the frame of {masks[lost[0]]} ({len(images)} frames there)")
+    if extra := sorted(masks.keys() - {image.stem for image in images}):
+        raise DataError(
+            f"{frames / extra[0]}.jpg: missing, the frame of {masks[extra[0]]} ({len(images)} frames there)"
+        )
     by_frame = tuple(masks.get(image.stem) for image in images)
     return VideoSequence(name, tuple(images), by_frame, merge, truth=not first_only)

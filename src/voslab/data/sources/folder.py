@@ -22,10 +22,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FirstFrames(Mapping[int, int]):
-    """The frame in which each object of a sequence first shows, by id; its masks are read when that is first asked.
+    """Maps each object of a sequence to the first frame whose mask shows it. Masks are read on first access.
+
+    Attributes:
+        sequence: The sequence.
 
     Raises:
-        DataError: when asked, for a mask that cannot be read, or if no mask shows an object.
+        DataError: On access, if a mask cannot be read or no mask has an object.
     """
 
     sequence: VideoSequence
@@ -62,59 +65,71 @@ def folder(
     annotated: bool = False,
     cache: Path | str = ".cache/frames",
 ) -> tuple[VideoSequence, ...]:
-    """List your own videos, sorted by name; no mask is read.
+    """List the videos of a user folder, sorted by name, without reading any mask.
 
-    Frames are in `root/frames/<video>/`, or `root/videos/<video>.mp4` (or whatever FFmpeg reads) is decoded once into
-    `cache`; the images of a single video may also lie in `frames/` itself. Masks are in `root/masks/<video>/`, each a
-    PNG named as its frame, or by the number of its frame, from 0, where the video is a file. `masks/<video>.png` is the
-    mask of the first frame. The names that DAVIS uses, JPEGImages and Annotations, do as well.
+    Frames are in `root/frames/<video>/`, or in `root/frames/` if there is a single video. Video files in
+    `root/videos/`, of any format that FFmpeg reads, are decoded into `cache` once. Masks are PNG files in
+    `root/masks/<video>/` with the names of their frames; masks of a video file are named by frame number, from 0.
+    `root/masks/<video>.png` is the mask of the first frame. The folders may also have the names of DAVIS, `JPEGImages`
+    and `Annotations`.
 
-    Not every frame needs a mask, but a mask shows all objects of its frame. Each object is given where it first shows;
-    all other masks are scored, the last frame's too. A video without masks is left out.
+    Frames may lack a mask, but a mask must have all objects of its frame. Each object is given in the first mask that
+    has it. All other masks are scored, including that of the last frame. Videos without masks are skipped.
 
     Args:
-        root: the folder.
-        split: the videos named in `root/<split>.txt`, one a line; None, or no such list for any split: all.
-        only: names of videos to pick.
-        without: names of videos to leave out.
-        void: the value in masks that means "do not look here".
-        merge: all objects count as one.
-        annotated: keep only the frames that have a mask; clips for training then show nothing else.
-        cache: where decoded videos are kept, as PNG.
+        root: The folder.
+        split: Name of the list `root/<split>.txt` with one video per line; None for all videos. If no split has a list,
+            all videos are used.
+        only: Names of videos to use; None for all.
+        without: Names of videos to exclude.
+        void: Mask value of pixels to ignore.
+        merge: Whether to merge all objects into one.
+        annotated: Whether to use only frames that have a mask, for training.
+        cache: Folder of decoded videos.
+
+    Returns:
+        The sequences.
 
     Raises:
-        DataError: something is missing, or a mask belongs to no frame; the message names the file.
-        VideoError: a video is damaged.
-        WriteError: `cache` cannot be written.
-        ConfigError: a picked name that is not there.
+        DataError: If a file is missing, or a mask belongs to no frame.
+        VideoError: If a video is damaged.
+        WriteError: If `cache` cannot be written.
+        ConfigError: If `only` or `without` has an unknown name.
     """
     root = Path(root)
     videos = _videos(root)
     masks = _masks(root, videos)
-    names = select_names(_listed(root, split, videos), only, without, root)
-    listed = []
+    names = select_names(_names(root, split, videos), only, without, root)
+    sequences = []
     for name in names:
-        video, where = videos[name], masks.get(name)
-        if where is None:
+        video, mask_path = videos[name], masks.get(name)
+        if mask_path is None:
             _log.warning("%s: left out, it has no masks", video)
             continue
         files = _frames(video) if video.is_dir() else decode_to_cache(video, Path(cache))
-        placed = _placed(where, files, video)
-        kept = sorted(placed) if annotated else range(len(files))
-        images, of_frames = tuple(files[index] for index in kept), tuple(placed.get(index) for index in kept)
-        file = video if video.is_file() and not annotated else None
-        plain = VideoSequence(name, images, of_frames, merge, void, truth=len(placed) > 1, scores_last=True, file=file)
-        listed.append(replace(plain, starts=FirstFrames(plain)))
-    if not listed:
+        by_index = _masks_by_index(mask_path, files, video)
+        indices = sorted(by_index) if annotated else range(len(files))
+        sequence = VideoSequence(
+            name,
+            tuple(files[index] for index in indices),
+            tuple(by_index.get(index) for index in indices),
+            merge,
+            void,
+            truth=len(by_index) > 1,
+            scores_last=True,
+            file=video if video.is_file() and not annotated else None,
+        )
+        sequences.append(replace(sequence, starts=FirstFrames(sequence)))
+    if not sequences:
         raise DataError(f"{root}: no masks for any of {len(names)} videos; expected are {_LAYOUT}")
-    return tuple(listed)
+    return tuple(sequences)
 
 
 def _videos(root: Path) -> dict[str, Path]:
-    """Folder of frames or file of every video, by name."""
+    """Return the folder of frames, or the file, of every video by name."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected in it are {_LAYOUT}")
-    frames, files = _either(root, "frames", "JPEGImages"), root / "videos"
+    frames, files = _existing_folder(root, "frames", "JPEGImages"), root / "videos"
     found: dict[str, Path] = {}
     if frames is not None:
         entries = _visible(frames)
@@ -126,18 +141,18 @@ def _videos(root: Path) -> dict[str, Path]:
             raise DataError(f"{file}: a second video of that name, besides {found[file.stem]}")
         found[file.stem] = file
     if not found:
-        raise DataError(f"{root}: no videos; expected are {_LAYOUT}, there are {_some(_visible(root))}")
+        raise DataError(f"{root}: no videos; expected are {_LAYOUT}, there are {_first_names(_visible(root))}")
     return dict(sorted(found.items()))
 
 
 def _masks(root: Path, videos: Mapping[str, Path]) -> dict[str, Path]:
-    """Folder of masks, or mask of the first frame, of every video that has masks."""
-    folder = _either(root, "masks", "Annotations")
+    """Return the folder of masks, or the mask of the first frame, by name of the video."""
+    folder = _existing_folder(root, "masks", "Annotations")
     if folder is None:
-        raise DataError(f"{root}: no masks; expected are {_LAYOUT}, there are {_some(_visible(root))}")
-    alone = [name for name, path in videos.items() if path.parent == root]
-    if alone:
-        return {alone[0]: folder}
+        raise DataError(f"{root}: no masks; expected are {_LAYOUT}, there are {_first_names(_visible(root))}")
+    single = [name for name, path in videos.items() if path.parent == root]
+    if single:
+        return {single[0]: folder}
     found: dict[str, Path] = {}
     for path in _visible(folder):
         if not path.is_dir() and path.suffix.lower() not in _IMAGE_SUFFIXES:
@@ -146,21 +161,21 @@ def _masks(root: Path, videos: Mapping[str, Path]) -> dict[str, Path]:
         if path.is_dir() and not _visible(path):
             continue
         if name not in videos:
-            raise DataError(f"{path}: masks, but there is no video of that name (there are {_some(videos)})")
+            raise DataError(f"{path}: masks, but there is no video of that name (there are {_first_names(videos)})")
         if name in found:
             raise DataError(f"{path}: more masks of a video, besides {found[name]}")
         found[name] = path
     return found
 
 
-def _listed(root: Path, split: str | None, videos: Mapping[str, Path]) -> tuple[str, ...]:
+def _names(root: Path, split: str | None, videos: Mapping[str, Path]) -> tuple[str, ...]:
     path = root / f"{split}.txt"
     if split is None:
         return tuple(videos)
     if not path.is_file():
         if others := [name for name in ("train.txt", "val.txt", "test.txt") if (root / name).is_file()]:
             raise DataError(f"{path}: no such list of videos, though there is {', '.join(others)}")
-        _log.warning("%s: no such list of videos; all %d of %s are taken", path, len(videos), root)
+        _log.warning("%s: no such list of videos; all %d videos of %s are used", path, len(videos), root)
         return tuple(videos)
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -168,7 +183,7 @@ def _listed(root: Path, split: str | None, videos: Mapping[str, Path]) -> tuple[
         raise DataError(f"{path}: cannot be read ({error})") from error
     for number, name in enumerate(names, 1):
         if name and name not in videos:
-            raise DataError(f"{path}: line {number}: there is no video '{name}' (there are {_some(videos)})")
+            raise DataError(f"{path}: line {number}: there is no video '{name}' (there are {_first_names(videos)})")
     if not any(names):
         raise DataError(f"{path}: the list of videos is empty")
     return tuple(name for name in videos if name in names)
@@ -178,38 +193,39 @@ def _frames(folder: Path) -> list[Path]:
     try:
         return image_files(folder)
     except DataError as error:
-        raise DataError(f"{error}; there are {_some(_visible(folder))}") from error
+        raise DataError(f"{error}; there are {_first_names(_visible(folder))}") from error
 
 
-def _placed(where: Path, frames: Sequence[Path], video: Path) -> dict[int, Path]:
-    """Masks by index of their frames, from the place that `_masks` found."""
-    files = _visible(where) if where.is_dir() else [where]
+def _masks_by_index(path: Path, frames: Sequence[Path], video: Path) -> dict[int, Path]:
+    """Return the masks in a folder, or the single mask of the first frame, by frame index."""
+    files = _visible(path) if path.is_dir() else [path]
     for file in files:
         if file.suffix.lower() in _IMAGE_SUFFIXES - {".png"}:
             raise DataError(f"{file}: a mask must be a PNG, which keeps ids as they are")
-    if not where.is_dir():
-        return {0: where}
+    if not path.is_dir():
+        return {0: path}
     indices = {frame.stem: index for index, frame in enumerate(frames)}
-    placed: dict[int, Path] = {}
+    masks: dict[int, Path] = {}
     for file in (file for file in files if file.suffix.lower() == ".png"):
-        number = f"{int(file.stem):05}" if not video.is_dir() and file.stem.isdecimal() else file.stem
-        if number not in indices:
+        stem = f"{int(file.stem):05}" if not video.is_dir() and file.stem.isdecimal() else file.stem
+        if stem not in indices:
             raise DataError(
                 f"{file}: {video} has no frame of that name (they are {frames[0].stem} to {frames[-1].stem})"
             )
-        if indices[number] in placed:
-            raise DataError(f"{file}: a second mask for the same frame, besides {placed[indices[number]].name}")
-        placed[indices[number]] = file
-    if not placed:
-        raise DataError(f"{where}: no PNG in this folder of masks; there are {_some(files)}")
-    return placed
+        if indices[stem] in masks:
+            raise DataError(f"{file}: a second mask for the same frame, besides {masks[indices[stem]].name}")
+        masks[indices[stem]] = file
+    if not masks:
+        raise DataError(f"{path}: no PNG in this folder of masks; there are {_first_names(files)}")
+    return masks
 
 
-def _either(root: Path, name: str, davis: str) -> Path | None:
-    there = [root / one for one in (name, davis) if (root / one).is_dir()]
-    if len(there) > 1:
+def _existing_folder(root: Path, name: str, davis: str) -> Path | None:
+    """Return the folder with the own name or that of DAVIS; None if neither exists."""
+    existing = [root / folder for folder in (name, davis) if (root / folder).is_dir()]
+    if len(existing) > 1:
         raise DataError(f"{root}: holds both {name}/ and {davis}/; keep one of them")
-    return there[0] if there else None
+    return existing[0] if existing else None
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -219,7 +235,7 @@ def _visible(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
 
 
-def _some(things: Iterable[Path | str]) -> str:
-    """The first few names."""
-    names = [f"{one.name}/" if isinstance(one, Path) and one.is_dir() else Path(one).name for one in things]
+def _first_names(paths: Iterable[Path | str]) -> str:
+    """List the names of the first five paths, for messages."""
+    names = [f"{path.name}/" if isinstance(path, Path) and path.is_dir() else Path(path).name for path in paths]
     return ", ".join(names[:5] + ["…"] * (len(names) > 5)) or "none"

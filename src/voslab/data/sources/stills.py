@@ -14,7 +14,7 @@ from voslab.core import DataError
 from voslab.video.images import opened_image, read_image, read_mask
 
 VOID_STILL = -1
-"""Void in the labels of a still."""
+"""Label of void pixels of a still image."""
 PAIRS = (
     ("DUTS-TR-Image", "DUTS-TR-Mask"),
     ("DUTS-TE-Image", "DUTS-TE-Mask"),
@@ -24,12 +24,18 @@ PAIRS = (
     ("Imgs", "GT"),
     ("JPEGImages", "Annotations"),
 )
-"""Folders of images and of their masks that lie side by side in published sets (DUTS, ECSSD, …)."""
+"""Names of image and mask folders in published data sets (DUTS, ECSSD, …)."""
 _IMAGES = (".jpg", ".jpeg")
 
 
 class Still(NamedTuple):
-    """Image H W 3 uint8, labels H W int32 (0 background, ids from 1, `VOID_STILL`), name."""
+    """An annotated still image.
+
+    Attributes:
+        image: RGB image, H W 3 uint8.
+        labels: Label map, H W int32: 0 for background, ids from 1, and `VOID_STILL`.
+        name: Name, for messages.
+    """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
@@ -37,31 +43,48 @@ class Still(NamedTuple):
 
 
 class Stills(Protocol):
-    """A set of annotated stills."""
+    """A data set of annotated still images."""
 
     def __len__(self) -> int: ...
 
-    def load(self, place: int) -> Still:
-        """Decode one. Raises `DataError` naming the file."""
+    def load(self, index: int) -> Still:
+        """Read an image and its labels.
+
+        Args:
+            index: Index of the image.
+
+        Raises:
+            DataError: If a file is missing or damaged.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class PairedStills:
-    """Images and masks by path; see `stills`."""
+    """Pairs of image and mask files; see `stills`.
+
+    Attributes:
+        pairs: Paths of image and mask.
+    """
 
     pairs: tuple[tuple[Path, Path], ...]
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def load(self, place: int) -> Still:
-        """Decode a pair. A palette mask holds ids; a grey one is an object where it is above half.
+    def load(self, index: int) -> Still:
+        """Read an image and its labels. A palette mask has ids; a grey mask is one object, thresholded at half.
+
+        Args:
+            index: Index of the pair.
+
+        Returns:
+            Image and labels.
 
         Raises:
-            DataError: missing, damaged, or of different sizes.
+            DataError: If a file is missing or damaged, or the sizes differ.
         """
-        path, mask = self.pairs[place]
+        path, mask = self.pairs[index]
         image = read_image(path)
         labels = read_mask(mask) if _has_palette(mask) else (read_image(mask)[..., 0] > 127).astype(np.int32)
         if labels.shape != image.shape[:2]:
@@ -73,12 +96,19 @@ class PairedStills:
 
 
 def stills(root: Path | str) -> PairedStills:
-    """All pairs below a folder: `name.jpg` with `name.png` beside it (FSS-1000, flat sets), or in one of `PAIRS`.
+    """List all pairs of `name.jpg` and `name.png` below a folder.
 
-    Images without a mask are left out where others in their folder have one.
+    The mask is in the folder of its image (FSS-1000, flat data sets), or in the mask folder of `PAIRS`. Images without
+    a mask are skipped.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        The pairs.
 
     Raises:
-        DataError: no folder, or no pair in it.
+        DataError: If the folder does not exist or has no pair.
     """
     root = Path(root)
     if not root.is_dir():
@@ -95,11 +125,12 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES and path.name[0] != ".")
     if not images:
         return
-    places = [folder, *(folder.parent / masks for name, masks in PAIRS if folder.name == name)]
+    mask_folders = [folder, *(folder.parent / masks for name, masks in PAIRS if folder.name == name)]
     for image in images:
-        found = next((mask for place in places if (mask := place / f"{image.stem}.png").is_file()), None)
-        if found is not None:
-            yield image, found
+        candidates = (mask_folder / f"{image.stem}.png" for mask_folder in mask_folders)
+        mask = next((path for path in candidates if path.is_file()), None)
+        if mask is not None:
+            yield image, mask
 
 
 def _has_palette(path: Path) -> bool:
@@ -107,4 +138,4 @@ def _has_palette(path: Path) -> bool:
         with opened_image(path) as image:
             return image.mode in {"P", "PA"}
     except DataError:
-        return False  # reading it gives the clear error
+        return False  # reading the mask raises the same error

@@ -80,7 +80,13 @@ def pack(segmentation: Any, size: tuple[int, int], source: str) -> bytes:
 
 
 def encode(mask: NDArray[np.bool_]) -> str:
-    """Compress a mask H W for a COCO file.
+    """Compress a mask for a COCO file.
+
+    Args:
+        mask: Mask, H W.
+
+    Returns:
+        Compressed run lengths.
 
     Example:
         >>> encode(np.array([[False, True], [True, False]]))
@@ -120,6 +126,9 @@ def area(counts: bytes, source: str) -> int:
     Args:
         counts: compressed run lengths.
         source: file and location of the annotation, for messages.
+
+    Returns:
+        Area in pixels.
 
     Raises:
         DataError: if the run lengths are malformed.

@@ -29,16 +29,16 @@ class _Parameters:
     version: int = _VERSION
 
     def __post_init__(self) -> None:
-        (least, most), (height, width) = self.objects, self.size
+        (min_objects, max_objects), (height, width) = self.objects, self.size
         if (
-            min(self.train, self.val, self.frames, least) < 1
+            min(self.train, self.val, self.frames, min_objects) < 1
             or min(self.size) < 32
-            or not least <= most < 255
+            or not min_objects <= max_objects < 255
             or height > 2 * width
         ):
             raise ConfigError(
                 f"generated data: {self} needs at least one sequence per split, one frame, 32 x 32 pixels"
-                ", a width of half the height, and objects=(least, most) from 1 to 254"
+                ", a width of half the height, and objects=(minimum, maximum) from 1 to 254"
             )
 
 
@@ -51,17 +51,24 @@ def generate(
     size: tuple[int, int] = (160, 256),
     objects: tuple[int, int] = (1, 3),
 ) -> Path:
-    """Make the data set in `root` unless it is there: `train` and `val` sequences of `frames` frames of `size` H W.
+    """Generate the data set atomically, unless it exists.
 
-    See `made`: it appears whole or not at all.
+    Args:
+        root: Folder of the data set.
+        seed: Seed of all sequences.
+        train: Number of training sequences.
+        val: Number of validation sequences.
+        frames: Number of frames per sequence.
+        size: H, W of the frames in pixels.
+        objects: Minimum and maximum number of objects per sequence.
 
     Returns:
         `root`.
 
     Raises:
-        DataError: `root` holds something else, or data made with other parameters.
-        ConfigError: parameters that make no data.
-        WriteError: it cannot be written.
+        DataError: If `root` holds other files, or data generated with other parameters.
+        ConfigError: If a parameter is out of range.
+        WriteError: If the data set cannot be written.
     """
     height, width = size
     parameters = _Parameters(seed, train, val, frames, (height, width), (objects[0], objects[1]))
@@ -79,7 +86,27 @@ def generated(
     size: tuple[int, int] = (160, 256),
     objects: tuple[int, int] = (1, 3),
 ) -> tuple[VideoSequence, ...]:
-    """A split of the generated data set, made when it is not there; see `generate` and `davis`."""
+    """List the sequences of the generated data set; generate it first if it does not exist.
+
+    Args:
+        root: Folder of the data set.
+        split: `train` or `val`.
+        year: 2016, which merges all objects into one, or 2017.
+        seed: See `generate`, like the following arguments.
+        train: Number of training sequences.
+        val: Number of validation sequences.
+        frames: Number of frames per sequence.
+        size: H, W of the frames in pixels.
+        objects: Minimum and maximum number of objects per sequence.
+
+    Returns:
+        The sequences.
+
+    Raises:
+        DataError: See `generate`.
+        ConfigError: See `generate`.
+        WriteError: See `generate`.
+    """
     return davis(generate(root, seed, train, val, frames, size, objects), year, split)
 
 

@@ -42,7 +42,7 @@ class _Parameters:
         height, width = self.size
         if min(self.videos, self.frames) < 1 or height < 32 or width <= height:
             raise ConfigError(
-                f"look-alikes: {self} needs at least one video, one frame, 32 rows, and pictures wider than high"
+                f"look-alikes: {self} needs at least one video, one frame, 32 rows, and a width above the height"
             )
 
 
@@ -55,24 +55,27 @@ def lookalikes(
     size: tuple[int, int] = (240, 416),
     seed: int = 0,
 ) -> tuple[VideoSequence, ...]:
-    """Videos of an object and its double, one sequence per object, as OVIS is scored by the key adaptation paper.
+    """List videos of two similar objects, with one sequence per object, as in the OVIS protocol of key adaptation.
 
-    Made when they are not there, in the layout of OVIS: `root/train/<video>/` and `root/annotations_train.json`. Of
-    videos with one seed, everything but the amount is the same.
+    The videos are generated on first use in the layout of OVIS, `root/train/<video>/` and
+    `root/annotations_train.json`. Videos of the same seed differ only in the amount.
 
     Args:
-        root: their folder, one for each choice of what follows.
-        amount: see `make_lookalikes`.
-        by: likewise.
-        videos: how many; twice as many sequences.
-        frames: of each.
-        size: H W.
-        seed: of all of them.
+        root: Folder of the data set, a different one for each combination of the other arguments.
+        amount: Difference of the second object, 0 to 1; see `make_lookalikes`.
+        by: Kind of the difference, `hue` or `stripes`.
+        videos: Number of videos; there are two sequences per video.
+        frames: Number of frames per video.
+        size: H, W of the frames in pixels.
+        seed: Seed of all videos.
+
+    Returns:
+        The sequences.
 
     Raises:
-        DataError: `root` holds something else, or data made with other parameters.
-        ConfigError: parameters that make no data.
-        WriteError: it cannot be written.
+        DataError: If `root` holds other files, or data generated with other parameters.
+        ConfigError: If a parameter is out of range.
+        WriteError: If the data set cannot be written.
     """
     parameters = _Parameters(amount, by, videos, frames, (size[0], size[1]), seed)
     return ovis(build_once(Path(root), parameters, partial(_write, parameters=parameters)))
@@ -93,6 +96,9 @@ def make_lookalikes(
             1 + `amount` times as fine.
         by: kind of the difference, `hue` or `stripes`.
 
+    Returns:
+        The scene.
+
     Raises:
         ConfigError: if the amount is out of range or the kind unknown.
     """
@@ -102,13 +108,13 @@ def make_lookalikes(
     height, aspect = size[0], size[1] / size[0]
     background = texture(rng, (2 * height, int(2 * height * aspect)), *rng.uniform(60, 190, (2, 3)).astype(np.float32))
     view = np.concatenate([np.full((frames, 2), 0.2), 1 + 0.05 * wave(rng, frames)[:, None]], 1).astype(np.float32)
-    hue, radius, turn = rng.uniform(), rng.uniform(0.16, 0.2), rng.uniform(0, np.pi)
-    rough = noise(rng, (96, 96), 4, 4)
+    hue, radius, angle = rng.uniform(), rng.uniform(0.16, 0.2), rng.uniform(0, np.pi)
+    smooth_noise = noise(rng, (96, 96), 4, 4)
     layers = []
     for number in range(2):
-        own = amount * number
-        colours = [_colour(hue + 0.5 * own * (by == "hue"), value) for value in (0.9, 0.45)]
-        stripes = _striped(rough, turn, _STRIPES * (1 + own * (by == "stripes")), *colours)
+        difference = amount * number
+        colours = [_colour(hue + 0.5 * difference * (by == "hue"), value) for value in (0.9, 0.45)]
+        stripes = _stripes(smooth_noise, angle, _STRIPES * (1 + difference * (by == "stripes")), *colours)
         layers.append(_make_object(rng, number, stripes, radius, frames, aspect))
     return Scene(background, view, tuple(layers), (*key, "noise"))
 
@@ -117,16 +123,16 @@ def _colour(hue: float, value: float) -> Floats:
     return np.array(colorsys.hsv_to_rgb(hue % 1, 0.75, value), np.float32) * 255
 
 
-def _striped(rough: Floats, turn: float, frequency: float, one: Floats, two: Floats) -> Floats:
-    y, x = np.mgrid[: rough.shape[0], : rough.shape[1]].astype(np.float32) / rough.shape[0]
-    pattern = 0.5 + 0.5 * np.sin(frequency * (x * np.cos(turn) + y * np.sin(turn)) + 3 * rough)
+def _stripes(smooth_noise: Floats, angle: float, frequency: float, one: Floats, two: Floats) -> Floats:
+    y, x = np.mgrid[: smooth_noise.shape[0], : smooth_noise.shape[1]].astype(np.float32) / smooth_noise.shape[0]
+    pattern = 0.5 + 0.5 * np.sin(frequency * (x * np.cos(angle) + y * np.sin(angle)) + 3 * smooth_noise)
     return np.asarray(one + pattern[..., None] * (two - one), np.float32)
 
 
 def _make_object(
     rng: np.random.Generator, number: int, stripes: Floats, radius: float, frames: int, aspect: float
 ) -> SyntheticObject:
-    """On its own half of the picture."""
+    """Create an object that stays on its own side of the image."""
     middle = aspect * (0.25 + 0.5 * number)
     low, high = np.array([middle - 0.2, 0.3]), np.array([middle + 0.2, 0.7])
     centre = random_walk(rng, frames, np.array([middle, 0.5]), 0.15, low, high)

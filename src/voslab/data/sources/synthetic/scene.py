@@ -1,6 +1,6 @@
 """Renders a synthetic scene: textured objects of changing shape on a moving background, with exact masks.
 
-Lengths are in units of the picture's height, times in frames, so every size of picture shows the same world.
+Lengths are fractions of the image height and times are in frames, so that a scene looks the same at every image size.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from voslab.data.sources.synthetic.trajectories import excursion, random_walk, w
 
 _BUMPS = 4
 _ATTEMPTS = 60
-_CLEAR = 0.6  # share of an object that must show in frame 0
+_MIN_VISIBLE = 0.6  # minimum visible fraction of an object in frame 0
 
 
 @dataclass(frozen=True)
 class SyntheticObject:
-    """Something that moves; an object if its label is not 0, else a distractor.
+    """A moving object, or a distractor without label.
 
     Attributes:
-        label: id in the masks.
-        texture: S S 3 in [0, 255].
-        centre: T 2, x and y.
-        size: T, radius.
-        angle: T, radians.
-        stretch: how much wider than high.
-        bumps: amplitude, phase and speed of the waves along the outline, 3 K.
+        label: Id in the masks; 0 for a distractor.
+        texture: RGB texture, S S 3 in [0, 255].
+        centre: Centre (x, y) per frame, T 2.
+        size: Radius per frame, T.
+        angle: Rotation per frame in radians, T.
+        stretch: Horizontal stretch; the vertical one is the inverse.
+        bumps: Amplitude, phase and speed of K waves along the outline, 3 K.
     """
 
     label: int
@@ -46,13 +46,13 @@ class SyntheticObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One video.
+    """A synthetic video.
 
     Attributes:
-        ground: texture behind everything, larger than the picture.
-        view: T 3, where the picture lies on the ground (x, y) and its zoom.
-        things: from back to front.
-        noise: key of the sensor noise.
+        background: RGB texture, larger than the image, H W 3 in [0, 255].
+        view: Position (x, y) of the image on the background and its zoom per frame, T 3.
+        layers: Objects and distractors, from back to front.
+        noise: Key of the random generator of sensor noise.
     """
 
     background: Floats
@@ -62,38 +62,58 @@ class Scene:
 
 
 class _Appearance(NamedTuple):
-    kind: str
-    one: Floats
-    two: Floats
+    pattern: str
+    first: Floats
+    second: Floats
 
 
 def make_scene(key: tuple[int | str, ...], frames: int, size: tuple[int, int], objects: tuple[int, int]) -> Scene:
-    """Make the world of a key: `objects` (least, most) objects, all well visible in frame 0, and up to two distractors.
+    """Create a scene whose objects are all well visible in frame 0, with up to two distractors.
+
+    Args:
+        key: Key of the random generator; it determines the scene.
+        frames: Number of frames T.
+        size: H, W of the frames in pixels.
+        objects: Minimum and maximum number of objects.
+
+    Returns:
+        The scene.
 
     Raises:
-        ConfigError: the image is too small for this number of objects.
+        ConfigError: If the image is too small for this number of objects.
     """
     for attempt in range(_ATTEMPTS):
         scene = _attempt((*key, attempt), frames, size, objects, shrink=0.95**attempt)
         visible = np.bincount(draw(scene, 0, size)[1].ravel(), minlength=objects[1] + 1)
-        alone = [
+        unoccluded = [
             (obj.label, np.count_nonzero(draw(_only(scene, obj), 0, size)[1])) for obj in scene.layers if obj.label
         ]
-        if all(area > 0 and visible[label] >= _CLEAR * area for label, area in alone):
+        if all(area > 0 and visible[label] >= _MIN_VISIBLE * area for label, area in unoccluded):
             return scene
     raise ConfigError(f"{objects[1]} objects do not fit side by side into {size[1]} x {size[0]} pixels")
 
 
 def draw(scene: Scene, frame: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Render a frame: image H W 3 uint8 and labels H W int32."""
+    """Render a frame.
+
+    Args:
+        scene: The scene.
+        frame: Index of the frame.
+        size: H, W in pixels.
+
+    Returns:
+        RGB image H W 3 uint8, and labels H W int32.
+    """
     height, width = size
     x, y, zoom = scene.view[frame]
     step = scene.background.shape[0] / (2 * height) * zoom
-    to_ground = np.array(
+    to_background = np.array(
         [[step, 0, x * scene.background.shape[1]], [0, step, y * scene.background.shape[0]]], np.float32
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    image = cv2.warpAffine(scene.background, to_ground, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    image = cv2.warpAffine(
+        scene.background, to_background, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+    )
     labels = np.zeros(size, np.int32)
     for obj in scene.layers:
         _paint(obj, frame, image, labels)
@@ -103,13 +123,13 @@ def draw(scene: Scene, frame: int, size: tuple[int, int]) -> tuple[NDArray[np.ui
 
 
 def _paint(obj: SyntheticObject, frame: int, image: Floats, labels: NDArray[np.int32]) -> None:
-    """Put a thing over what is there, in place."""
+    """Draw an object over the image and its labels, in place."""
     height, width = labels.shape
     radius = float(obj.size[frame]) * height
     cx, cy = obj.centre[frame] * height
-    reach = radius * max(obj.stretch, 1 / obj.stretch) * (1 + float(np.abs(obj.bumps[0]).sum()))
-    left, top = max(0, int(cx - reach) - 1), max(0, int(cy - reach) - 1)
-    right, bottom = min(width, int(cx + reach) + 2), min(height, int(cy + reach) + 2)
+    extent = radius * max(obj.stretch, 1 / obj.stretch) * (1 + float(np.abs(obj.bumps[0]).sum()))
+    left, top = max(0, int(cx - extent) - 1), max(0, int(cy - extent) - 1)
+    right, bottom = min(width, int(cx + extent) + 2), min(height, int(cy + extent) + 2)
     if left >= right or top >= bottom:
         return
     dx = (np.arange(left, right, dtype=np.float32) - cx)[None] / radius
@@ -127,8 +147,8 @@ def _paint(obj: SyntheticObject, frame: int, image: Floats, labels: NDArray[np.i
         obj.texture, u * scale + centre, v * scale + centre, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
     colour *= (1.08 - 0.3 * np.minimum(distance / edge, 1) ** 3 - 0.08 * (dx + dy))[..., None]
-    part = image[top:bottom, left:right]
-    part += alpha[..., None] * (colour - part)
+    region = image[top:bottom, left:right]
+    region += alpha[..., None] * (colour - region)
     labels[top:bottom, left:right][alpha >= 0.5] = obj.label
 
 
@@ -155,7 +175,7 @@ def _attempt(
     for number in range(count + int(rng.integers(0, 3))):
         if number >= count and rng.random() < 0.6:
             similar = appearances[int(rng.integers(count))]
-            appearance = _Appearance(similar.kind, _near(rng, similar.one), _near(rng, similar.two))
+            appearance = _Appearance(similar.pattern, _near(rng, similar.first), _near(rng, similar.second))
         else:
             appearance = _choose_appearance(rng, mean, (low, high))
         appearances.append(appearance)
@@ -168,10 +188,10 @@ def _attempt(
 
 
 def _choose_appearance(rng: np.random.Generator, background: Floats, colours: tuple[Floats, Floats]) -> _Appearance:
-    """Pattern and two colours: one unlike the mean of the ground, one halfway to a colour of the ground."""
-    one = max(rng.uniform(20, 235, (8, 3)), key=lambda colour: min(70.0, float(np.linalg.norm(colour - background))))
-    two = one + rng.uniform(0.4, 0.7) * (colours[int(rng.integers(2))] - one)
-    return _Appearance(PATTERNS[int(rng.integers(3))], one.astype(np.float32), two.astype(np.float32))
+    """Choose a pattern and two colours: one unlike the background, and one between it and a background colour."""
+    first = max(rng.uniform(20, 235, (8, 3)), key=lambda colour: min(70.0, float(np.linalg.norm(colour - background))))
+    second = first + rng.uniform(0.4, 0.7) * (colours[int(rng.integers(2))] - first)
+    return _Appearance(PATTERNS[int(rng.integers(3))], first.astype(np.float32), second.astype(np.float32))
 
 
 def _near(rng: np.random.Generator, colour: Floats) -> Floats:
@@ -183,11 +203,11 @@ def _make_object(
     label: int,
     appearance: _Appearance,
     frames: int,
-    picture: tuple[int, float],
+    image: tuple[int, float],
     starts: NDArray[np.floating],
     shrink: float,
 ) -> SyntheticObject:
-    height, aspect = picture
+    height, aspect = image
     radius = shrink * rng.uniform(0.14, 0.22)
     low, high = np.array([0.15, 0.15]), np.array([aspect - 0.15, 0.85])
     candidates = rng.uniform(low, high, (24, 2))
@@ -198,7 +218,7 @@ def _make_object(
     side = max(48, int(3 * radius * height))
     return SyntheticObject(
         label=label,
-        texture=texture(rng, (side, side), appearance.one, appearance.two, appearance.kind),
+        texture=texture(rng, (side, side), appearance.first, appearance.second, appearance.pattern),
         centre=centre.astype(np.float32),
         size=(radius * (1 + 0.2 * wave(rng, frames))).astype(np.float32),
         angle=(rng.uniform(0, 2 * np.pi) + rng.uniform(-0.07, 0.07) * np.arange(frames)).astype(np.float32),

@@ -16,7 +16,19 @@ def random_walk(
     low: NDArray[np.floating],
     high: NDArray[np.floating],
 ) -> NDArray[np.float64]:
-    """T 2: a smooth walk with `step` per waypoint that keeps its heading, turning where it would leave the box."""
+    """Sample a smooth trajectory that keeps its direction and turns at the border of a box.
+
+    Args:
+        rng: Random generator.
+        frames: Number of frames T.
+        start: Start point (x, y).
+        step: Distance between waypoints, which are eight frames apart.
+        low: Smallest x and y of the box.
+        high: Largest x and y of the box.
+
+    Returns:
+        Positions (x, y), T 2.
+    """
     points = [np.clip(start, low, high)]
     heading = rng.uniform(0, 2 * np.pi)
     for _ in range(frames // _STEP + 2):
@@ -27,10 +39,10 @@ def random_walk(
         heading = turns[chosen]
         points.append(np.clip(candidates[chosen], low, high))
     # Catmull-Rom spline
-    way = np.stack([2 * points[0] - points[1], *points, 2 * points[-1] - points[-2]])
+    waypoints = np.stack([2 * points[0] - points[1], *points, 2 * points[-1] - points[-2]])
     time = np.arange(frames) / _STEP
-    at, t = time.astype(int), (time % 1)[:, None]
-    a, b, c, d = (way[at + k] for k in range(4))
+    index, t = time.astype(int), (time % 1)[:, None]
+    a, b, c, d = (waypoints[index + k] for k in range(4))
     spline: NDArray[np.float64] = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
     return spline
 
@@ -38,17 +50,35 @@ def random_walk(
 def excursion(
     rng: np.random.Generator, centre: NDArray[np.float64], aspect: float, margin: float
 ) -> NDArray[np.float64]:
-    """Lead a path out of the picture, over the nearest side border, and back."""
+    """Make a trajectory leave the image over the nearest side border and return.
+
+    Args:
+        rng: Random generator.
+        centre: Trajectory (x, y), T 2.
+        aspect: Width of the image divided by its height.
+        margin: Distance from the border at the farthest point.
+
+    Returns:
+        The new trajectory, T 2.
+    """
     frames = len(centre)
     first, last = rng.uniform(0.2, 0.4) * frames, rng.uniform(0.8, 1.0) * frames
     x = centre[int((first + last) / 2), 0]
-    out = -x - margin if x < aspect / 2 else aspect - x + margin
+    distance = -x - margin if x < aspect / 2 else aspect - x + margin
     phase = np.clip((np.arange(frames) - first) / (last - first), 0, 1)
-    away: NDArray[np.float64] = out * np.sin(np.pi * phase) ** 2
-    return centre + np.stack([away, np.zeros(frames)], 1)
+    offset: NDArray[np.float64] = distance * np.sin(np.pi * phase) ** 2
+    return centre + np.stack([offset, np.zeros(frames)], 1)
 
 
 def wave(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
-    """T: slow change in [-1, 1]."""
+    """Sample a slow oscillation.
+
+    Args:
+        rng: Random generator.
+        frames: Number of frames T.
+
+    Returns:
+        Values in [-1, 1], T.
+    """
     slow: NDArray[np.float64] = np.sin(rng.uniform(0, 2 * np.pi) + rng.uniform(0.1, 0.3) * np.arange(frames))
     return slow
