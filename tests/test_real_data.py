@@ -84,7 +84,7 @@ def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
     folder = vos_data / "multi_object"
     video = open_video(folder / "JPEGImages" / "gold-fish")
     masks = read_masks(folder / "Annotations" / "gold-fish" / "00000.png")
-    pictures = (picture for picture, _ in zip(video, range(3), strict=False))
-    predictions = list(run(model.segmenter, pictures, masks, Settings(size=240)))
+    frames = (frame for frame, _ in zip(video, range(3), strict=False))
+    predictions = list(run(model.segmenter, frames, masks, Settings(size=240)))
     assert set(np.unique(predictions[0].ids)) == {0, 1, 2, 3, 4, 5}
     assert len(np.unique(predictions[-1].ids)) >= 4

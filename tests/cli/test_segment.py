@@ -26,17 +26,17 @@ def test_masks_are_written_while_decoding_and_frames_are_decoded_once(
     def opened(path: Path) -> Video:
         video = open_video(path)
 
-        def pictures() -> Iterator[RawFrame]:
-            for picture in video:
-                if picture.index == 2:
+        def frames() -> Iterator[RawFrame]:
+            for frame in video:
+                if frame.index == 2:
                     deadline = time.monotonic() + 60
                     while not first.exists() and time.monotonic() < deadline:
                         time.sleep(0.01)
                     assert first.exists(), "two frames are decoded and there is no mask yet"
-                decoded[picture.index] += 1
-                yield picture
+                decoded[frame.index] += 1
+                yield frame
 
-        return replace(video, decode=pictures)
+        return replace(video, decode=frames)
 
     monkeypatch.setattr("voslab.cli.segment.open_video", opened)
     given = mask(tmp_path / "m.png")

@@ -62,15 +62,15 @@ def video(folder: Path) -> Reader:
 
     def read(path: Path) -> None:
         found = open_video(path)
-        for place, picture in enumerate(found):
-            assert picture.index == place
-            assert picture.image.shape == (*found.size, 3)
+        for place, frame in enumerate(found):
+            assert frame.index == place
+            assert frame.image.shape == (*found.size, 3)
 
     return Reader(_named(samples), read)
 
 
 def coded_video(folder: Path) -> Reader:
-    """Pictures with their side data."""
+    """Frames with their codec data."""
     images = moving_square(8, (32, 48))
     samples = {
         "a.mp4": encode(folder / "a.mp4", images, x264opts="ref=2").read_bytes(),
@@ -78,10 +78,10 @@ def coded_video(folder: Path) -> Reader:
     }
 
     def read(path: Path) -> None:
-        for picture in codec_frames(path):
-            assert picture.codec is not None
-            assert picture.codec.motion is not None
-            assert torch.isfinite(picture.codec.motion).all()
+        for frame in codec_frames(path):
+            assert frame.codec is not None
+            assert frame.codec.motion is not None
+            assert torch.isfinite(frame.codec.motion).all()
 
     return Reader(_named(samples), read)
 
@@ -93,7 +93,7 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def image(folder: Path) -> Reader:
-    """Pictures and masks of every mode and format."""
+    """Images and masks of every mode and format."""
     grey = Image.fromarray((np.arange(24 * 32) % 5).reshape(24, 32).astype(np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 
 class ObjectTable:
-    """User ids (any integers but 0) against slots 1..O. A slot is given once and never moves.
+    """Maps user ids (any integers but 0) to slots 1..O. The slot of an id never changes.
+
+    Args:
+        ids: initial ids, in slot order.
 
     >>> table = ObjectTable()
     >>> table.add([7, 300])
@@ -33,17 +36,24 @@ class ObjectTable:
         return len(self._ids)
 
     def add(self, ids: Iterable[int]) -> list[int]:
-        """Give slots to the ids that have none yet, in the order they come; returns those ids."""
+        """Assign slots to new ids, in order.
+
+        Args:
+            ids: user ids; 0 and known ids are ignored.
+
+        Returns:
+            the new ids.
+        """
         new = [i for i in dict.fromkeys(int(i) for i in ids) if i != 0 and i not in self._ids]
         self._ids += new
         return new
 
     def to_slots(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
-        """User label map -> slot label map; unknown ids become background."""
+        """Convert a label map of user ids to slots 0..O; unknown ids become background."""
         return _translate(labels, np.array(self._ids, np.int64), np.arange(1, len(self) + 1, dtype=np.int64))
 
     def to_ids(self, slots: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Slot label map (0..O) -> user label map."""
+        """Convert a label map of slots 0..O to user ids."""
         ids: NDArray[np.int64] = np.array([0, *self._ids], np.int64)[slots]
         return ids
 
@@ -52,5 +62,5 @@ def _translate(labels: NDArray[np.integer], keys: NDArray[np.int64], values: NDA
     if keys.size == 0:
         return np.zeros(labels.shape, np.int64)
     order = np.argsort(keys)
-    at = np.minimum(np.searchsorted(keys[order], labels), keys.size - 1)
-    return np.where(keys[order][at] == labels, values[order][at], 0)
+    position = np.minimum(np.searchsorted(keys[order], labels), keys.size - 1)
+    return np.where(keys[order][position] == labels, values[order][position], 0)

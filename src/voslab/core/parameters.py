@@ -18,51 +18,65 @@ _PLAIN = (bool, int, float, str, list, dict, type(None))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Suggest the closest choice as `; did you mean 'this'?`; empty if none is close.
+    """Suggest the closest choice for a misspelled name.
+
+    Args:
+        name: the unknown name.
+        choices: known names.
+
+    Returns:
+        the suggestion as `; did you mean 'this'?`; empty if no choice is close.
 
     >>> nearest("backbon", ["backbone", "width"])
     "; did you mean 'backbone'?"
     >>> nearest("colour", ["backbone", "width"])
     ''
     """
-    found = difflib.get_close_matches(name, list(choices), 1, 0.6)
-    return f"; did you mean '{found[0]}'?" if found else ""
+    matches = difflib.get_close_matches(name, list(choices), 1, 0.6)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
 def check_parameters(
     function: Callable[..., Any], values: Mapping[str, Any], where: str, known: Callable[[Any], bool] = lambda _: False
 ) -> None:
-    """Check parameters before they are passed by name.
+    """Check names and types of keyword arguments. Missing arguments are not an error.
 
     Args:
-        function: a function, or the class that is built.
-        values: plain values: numbers, words, lists, dicts.
-        where: what to put before the parameter's name in errors.
-        known: whether a value stands for an object that is built of it, which fits anything.
+        function: function or class that takes the arguments.
+        values: plain values by name: numbers, strings, lists, dicts.
+        where: prefix of the argument's name in errors.
+        known: predicate of values that an object will be built from; they fit any type.
 
     Raises:
-        ConfigError: a name that the function does not take, with the nearest that it does; a value of another type than
-            it declares. What is missing is not looked for.
+        ConfigError: if the function has no such parameter, or a value has another type than declared.
     """
-    takes = inspect.signature(function).parameters
-    open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values())
+    parameters = inspect.signature(function).parameters
+    has_kwargs = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     hints = _hints(function)
-    names = [name for name, one in takes.items() if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
+    names = [name for name, one in parameters.items() if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
     for name, value in values.items():
-        if name not in names and not open_ended:
+        if name not in names and not has_kwargs:
             owner = function.__name__
             raise ConfigError(
                 f"{where}{name}: {owner} takes no '{name}'{nearest(str(name), names)} (it takes {', '.join(names)})"
             )
-        absent = name in takes and value is None and takes[name].default is None
-        if name in hints and not absent and not fits(value, hints[name], known):
-            raise ConfigError(f"{where}{name}={value}: must be {_said(hints[name])}")
+        is_default = name in parameters and value is None and parameters[name].default is None
+        if name in hints and not is_default and not fits(value, hints[name], known):
+            raise ConfigError(f"{where}{name}={value}: must be {_describe(hints[name])}")
 
 
 def fits(value: Any, hint: Any, known: Callable[[Any], bool] = lambda _: False) -> bool:
-    """Whether a plain value is of a declared type; whole numbers are real ones, lists are tuples, text is a path.
+    """Whether a plain value fits a declared type. Integers fit floats, lists fit tuples, strings fit paths.
 
-    Of foreign classes it is only known that text is none; classes of this project are no plain value.
+    Every value but a string fits a class of another package. No plain value fits a class of this package.
+
+    Args:
+        value: number, string, list or dict.
+        hint: type annotation.
+        known: predicate of values that fit any type.
+
+    Returns:
+        True if the value fits, or the type is unknown.
     """
     if hint is Any or known(value) or isinstance(hint, TypeVar | str):
         return True
@@ -90,32 +104,32 @@ def _fits_generic(value: Any, hint: Any, known: Callable[[Any], bool]) -> bool:
     if origin is Literal:
         return any(value == part and type(value) is type(part) for part in parts)
     if origin is tuple and isinstance(value, list | tuple):
-        wanted = parts[:1] * len(value) if parts[-1:] == (...,) else parts
-        return len(wanted) == len(value) and all(map(fits, value, wanted, [known] * len(value)))
+        expected = parts[:1] * len(value) if parts[-1:] == (...,) else parts
+        return len(expected) == len(value) and all(map(fits, value, expected, [known] * len(value)))
     if isinstance(origin, type) and issubclass(dict, origin):
         return isinstance(value, dict)
     if isinstance(origin, type) and issubclass(list, origin):
         return isinstance(value, list | tuple) and all(fits(one, parts[0], known) for one in value)
-    # What can be called, a class, a protocol: nothing plain.
+    # Callables, classes and protocols are not plain values.
     return not isinstance(value, _PLAIN)
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Declared types; none where they cannot be known."""
+    """Return the declared types of a function; empty if they cannot be resolved."""
     try:
         if isinstance(function, type) and not is_dataclass(function):
             return get_type_hints(inspect.getattr_static(function, "__init__"))
         return get_type_hints(function)
-    except Exception:  # whatever a foreign package writes there
+    except Exception:  # annotations of other packages may raise anything
         return {}
 
 
-def _said(hint: Any) -> str:
-    """A type as people say it."""
+def _describe(hint: Any) -> str:
+    """Describe a type in a message."""
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
     if get_origin(hint) in {Union, types.UnionType}:
-        return " or ".join(dict.fromkeys(_said(part) for part in get_args(hint)))
+        return " or ".join(dict.fromkeys(_describe(part) for part in get_args(hint)))
     if hint is type(None):
         return "null"
     if get_origin(hint) is tuple:

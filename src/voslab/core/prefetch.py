@@ -10,32 +10,46 @@ from typing import TypeVar, cast
 
 _END = object()
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 def prefetch_map(
-    make: Callable[[Item], Made], items: Iterable[Item], most: int = 8, threads: int = 2
-) -> Iterator[Made]:
-    """`map(make, items)` with up to `most` results made before they are asked for, in order.
+    function: Callable[[Item], Result], items: Iterable[Item], most: int = 8, threads: int = 2
+) -> Iterator[Result]:
+    """Apply a function to items in background threads, ahead of their use.
 
-    An error comes where its result would have. What decodes images leaves Python's lock alone meanwhile.
+    Args:
+        function: function that releases the GIL most of the time, such as decoding an image.
+        items: its arguments.
+        most: maximum number of results that are computed in advance.
+        threads: number of threads.
+
+    Yields:
+        the results in order. An error of the function is raised in place of its result.
     """
-    coming = iter(items)
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[Made]] = deque()
+    pending: deque[Future[Result]] = deque()
     try:
-        for item in coming:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) == most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) == most:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def prefetch(items: Iterable[Item], most: int = 2) -> Iterator[Item]:
-    """The same items, up to `most` of them made in a thread before they are asked for. An error comes in its place."""
+    """Iterate over items in a background thread, ahead of their use.
+
+    Args:
+        items: the items.
+        most: maximum number of items that are fetched in advance.
+
+    Returns:
+        an iterator over the items. An error of the source is raised after the items before it.
+    """
     source = iter(items)
-    made = prefetch_map(lambda _: next(source, _END), repeat(None), most, threads=1)
-    return cast("Iterator[Item]", takewhile(lambda item: item is not _END, made))
+    fetched = prefetch_map(lambda _: next(source, _END), repeat(None), most, threads=1)
+    return cast("Iterator[Item]", takewhile(lambda item: item is not _END, fetched))

@@ -8,10 +8,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def resource(name: str) -> Path:
-    """A file or folder that an installed package carries inside, and a checkout has at its top level.
+    """Return the path of a file or folder that is inside an installed package, or at the top level of a checkout.
 
     Args:
-        name: path relative to the checkout, as `conf` or `weights/gpu_stcn.safetensors`.
+        name: path relative to the checkout, such as `conf` or `weights/gpu_stcn.safetensors`.
 
     Returns:
         its absolute path.

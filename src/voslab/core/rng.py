@@ -8,9 +8,15 @@ import numpy as np
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """A NumPy generator for a key such as `(seed, epoch, index)` or `(seed, "texture", 3)`.
+    """Create a NumPy generator from a key such as `(seed, epoch, index)` or `(seed, "texture", 3)`.
 
-    Equal keys give equal streams, whatever the process, worker or order of calls.
+    Equal keys give equal streams in every process and worker and for every order of calls.
+
+    Args:
+        key: non-negative integers and strings.
+
+    Returns:
+        a new generator.
 
     >>> bool(generator(1, 2, 3).random() == generator(1, 2, 3).random() != generator(1, 2, 4).random())
     True

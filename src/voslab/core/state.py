@@ -29,19 +29,19 @@ class State:
         return mapped
 
     def clone(self) -> Self:
-        """Fork: the copy and the original can go different ways."""
+        """Copy all tensors, so that the copy and the original can be used independently."""
         return self._map(torch.Tensor.clone)
 
     def detach(self) -> Self:
-        """Truncate back-propagation here."""
+        """Detach all tensors, which truncates back-propagation."""
         return self._map(torch.Tensor.detach)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move every tensor."""
+        """Move all tensors to a device."""
         return self._map(lambda tensor: tensor.to(device))
 
     def nbytes(self) -> int:
-        """Bytes that its tensors hold; what several of them share, or show a part of, counts once and whole."""
+        """Return the size of all tensors in bytes. Storage that several tensors or views share counts once."""
         storages = [leaf.untyped_storage() for leaf in pytree.tree_leaves(self) if isinstance(leaf, Tensor)]
         return sum({(storage.device, storage.data_ptr()): storage.nbytes() for storage in storages}.values())
 

@@ -75,8 +75,8 @@ def build(name: str, parameters: dict[str, Any]) -> Segmenter[Any]:
         built: Segmenter[Any] = network(**parameters)
     # torch raises RuntimeError for negative sizes and for sizes that exceed the memory.
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        said = " ".join(str(error).replace(f"{network.__name__}.__init__()", "its network").split())
-        raise ConfigError(f"model '{name}': {said}") from error
+        reason = " ".join(str(error).replace(f"{network.__name__}.__init__()", "its network").split())
+        raise ConfigError(f"model '{name}': {reason}") from error
     if empty := [key for key, one in built.named_parameters() if not one.numel()]:
         raise ConfigError(f"model '{name}': {empty[0]} has no values; a size in network is 0")
     return built

@@ -76,7 +76,7 @@ def correct(
         reference_probs: Masks of the nearest key frame, B O h w.
         reference_features: V of the nearest key frame, B C h w.
         radius: Dilation of the foreground in cells; 8 equals two 9x9 boxes, as published.
-        clip: sums to at most 1; published ones reach 2.
+        clamp: Clamp sums to [0, 1]; published ones reach 2.
 
     Returns:
         P̄ before aggregation, and the corrected cells.

@@ -216,8 +216,8 @@ class MotionSink(CompositeSink):
 
     def _cells(self, cells: Tensor, mode: str = "nearest-exact") -> NDArray[np.float32]:
         """Resize cells n h w of the padded frame to the panel: n H W."""
-        whole = F.interpolate(cells[None].float(), scale_factor=CELL, mode=mode)
-        return self._fit(crop(whole, self._pads), mode)
+        pixels = F.interpolate(cells[None].float(), scale_factor=CELL, mode=mode)
+        return self._fit(crop(pixels, self._pads), mode)
 
     def _fit(self, pixels: Tensor, mode: str) -> NDArray[Any]:
         return np.asarray(F.interpolate(pixels, self._panel, mode=mode)[0])

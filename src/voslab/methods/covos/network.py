@@ -45,7 +45,7 @@ class CoVOSState(State):
 
 
 class CoVOS(Segmenter[CoVOSState]):
-    """The wrapper; a `Segmenter`. The base and F are frozen: only the decoder trains, and only it changes with `train`.
+    """Segmenter that propagates masks of its base along motion vectors. Base and encoder F are frozen.
 
     Args:
         base: runs on key frames; its memory interval counts them.
@@ -56,7 +56,7 @@ class CoVOS(Segmenter[CoVOSState]):
         bidirectional: average both references; otherwise use the past one where there are two.
         multi_hop: B-frames can be references; otherwise a list that points to one counts as unused.
         bilinear: interpolate between cells when warping; otherwise read the nearest cell.
-        hard: propagate masks of key frames as labels; otherwise as probabilities.
+        hard_labels: propagate masks of key frames as labels; otherwise as probabilities.
         confidence: weight propagated masks by their confidence (Eq. 8).
         correction: match cells with a large residual with the nearest key frame.
         threshold: τ, for a residual in [-1, 1].

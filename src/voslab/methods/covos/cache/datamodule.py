@@ -55,11 +55,14 @@ class CachedBFrameDataModule(VOSDataModule):
         self._crops: CachedBFrameCrops | None = None
 
     def training_videos(self) -> tuple[VideoSequence, ...]:
-        """The videos whose B-frames train.
+        """List the training videos.
+
+        Returns:
+            the videos whose B-frames are cached and trained on.
 
         Raises:
-            ConfigError: the configuration names none.
-            DataError: a video is missing or damaged.
+            ConfigError: if the configuration names none.
+            DataError: if a video is missing or damaged.
         """
         if self._listed is None:
             raise ConfigError("data: training needs `train`")

@@ -122,8 +122,8 @@ def _crop_position(
     cells = (shown | (masks > 0).flatten(0, 1).any(0)).nonzero()
     at = cells[int(rng.integers(len(cells)))].tolist() if len(cells) else [int(rng.integers(n)) for n in grid]
     starts = []
-    for cell, length, whole in zip(at, size, grid, strict=True):
-        least, most = max(0, cell - length + 1), min(cell, max(0, whole - length))
+    for cell, length, extent in zip(at, size, grid, strict=True):
+        least, most = max(0, cell - length + 1), min(cell, max(0, extent - length))
         starts.append(int(rng.integers(min(least, most), most + 1)))
     return slice(starts[0], starts[0] + size[0]), slice(starts[1], starts[1] + size[1])
 

@@ -86,11 +86,11 @@ def precompute(
         DataError, VideoError: the video is damaged, or scaled up.
         WriteError: the folder cannot be written.
     """
-    given = video.given_masks()
+    given_masks = video.given_masks()
     table = ObjectTable()
-    for index in sorted(given):
-        table.add(np.unique(given[index]).tolist())
-    wanted = _evenly_spaced([index for index, mask in enumerate(video.masks) if mask is not None], per_video)
+    for index in sorted(given_masks):
+        table.add(np.unique(given_masks[index]).tolist())
+    to_cache = _evenly_spaced([index for index, mask in enumerate(video.masks) if mask is not None], per_video)
     written: list[int] = []
 
     def write(index: int, propagated: Propagated, size: tuple[int, int]) -> None:
@@ -103,7 +103,7 @@ def precompute(
         write_cached(frame_path(folder, index), b_frame)
         written.append(index)
 
-    for _ in run(Recorder(network, wanted, write), codec_source.frames(video.source), given, settings):
+    for _ in run(Recorder(network, to_cache, write), codec_source.frames(video.source), given_masks, settings):
         pass
     mark_complete(folder, written)
     return tuple(sorted(written))
@@ -114,15 +114,15 @@ class Recorder(Segmenter[CoVOSState]):
 
     Args:
         network: network to run.
-        wanted: presentation indices of the frames to pass to the callback, if they are B-frames.
+        to_cache: presentation indices of the frames to pass to the callback, if they are B-frames.
         on_b_frame: called with the index, the propagated masks and features, and H W of the padded frame.
     """
 
-    def __init__(self, network: CoVOS, wanted: Collection[int], on_b_frame: OnBFrame) -> None:
+    def __init__(self, network: CoVOS, to_cache: Collection[int], on_b_frame: OnBFrame) -> None:
         super().__init__()
         self.network = network
         self.stride, self.padding = network.stride, network.padding
-        self.wanted = wanted
+        self.to_cache = to_cache
         self.on_b_frame = on_b_frame
 
     def begin(self, frame: Frame, masks: Masks) -> CoVOSState:
@@ -135,7 +135,7 @@ class Recorder(Segmenter[CoVOSState]):
             return self.network.step(frame, state)
         propagated, state = self.network.propagate(frame, state)
         size = (frame.image.shape[-2], frame.image.shape[-1])
-        if frame.index in self.wanted:
+        if frame.index in self.to_cache:
             self.on_b_frame(frame.index, propagated, size)
         return frame.image.new_zeros(1, state.slot_mask.shape[1] + 1, *size), state
 
@@ -193,7 +193,7 @@ def _evenly_spaced(frames: list[int], most: int | None) -> frozenset[int]:
 def _labels(video: VideoSequence, index: int, table: ObjectTable, settings: Settings, network: CoVOS) -> Tensor:
     """Return labels by slot, uint8, scaled and padded like given masks in the engine; the padding is void."""
     labels = video.labels(index)
-    assert labels is not None, "wanted frames have masks"
+    assert labels is not None, "cached frames have masks"
     slots = table.to_slots(labels)
     if video.void is not None:
         slots = np.where(labels == VOID, VOID, slots)
