@@ -156,7 +156,7 @@ def evaluated(world: World) -> Path:
     return output
 
 
-def test_a_wrapper_takes_its_base_from_a_checkpoint_and_equals_it_on_plain_pictures(
+def test_a_wrapper_takes_its_base_from_a_checkpoint_and_equals_it_on_plain_frames(
     world: World, evaluated: Path, tmp_path: Path
 ) -> None:
     small = ("model=covos", "model.network.backbone=resnet18", "model.network.width=8", "trainer=cpu")

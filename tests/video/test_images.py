@@ -303,7 +303,7 @@ def test_natural_order_compares_numbers(tmp_path_factory: pytest.TempPathFactory
     assert [path.stem for path in image_files(folder)] == [f"frame {n} of 7" for n in sorted(numbers)]
 
 
-def test_folders_without_a_clear_order_are_refused(tmp_path: Path) -> None:
+def test_invalid_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image in this folder"):
         image_files(tmp_path)
     with pytest.raises(DataError, match=r"gone: cannot be listed \(No such file"):

@@ -79,7 +79,7 @@ def check_submission(path: Path, videos: Sequence[VideoSequence]) -> list[Fault]
     Nothing is unpacked to disk, nothing is read that no mask asks for, and of a file no more than a mask can need.
 
     Raises:
-        DataError: there is no such file, or a picture or given mask of the data set cannot be read.
+        DataError: there is no such file, or an image or given mask of the data set cannot be read.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")

@@ -52,7 +52,7 @@ def to_quarter(frame: Frame) -> Fields:
         VideoError: if a field has another size.
     """
     codec = frame.codec
-    assert codec is not None, "a frame without side data is a key frame"
+    assert codec is not None, "a frame without codec data is a key frame"
     assert codec.motion is not None, "a frame without vectors is a key frame"
     assert codec.references is not None, "a frame without references is a key frame"
     for name in ("motion", "references", "residual"):
