@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
+import lightning as L
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -18,7 +20,8 @@ from tests.data.tree import davis_tree
 from tests.data.youtube_tree import youtube_tree
 from voslab.cli.entry import plain
 from voslab.cli.instantiate import instantiate
-from voslab.core import Segmenter
+from voslab.cli.sweep import register_names
+from voslab.core import ConfigError, Segmenter
 from voslab.methods import registry
 from voslab.training.recipe import Recipe
 
@@ -31,6 +34,7 @@ def names(group: str) -> list[str]:
 
 
 def composed(program: str, *overrides: str) -> DictConfig:
+    register_names()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(program, [*overrides])
 
@@ -61,6 +65,31 @@ def test_every_alternative_composes(group: str) -> None:
         resolved = OmegaConf.to_container(config, resolve=True)
         assert isinstance(resolved, dict)
         assert resolved["trainer"]["_target_"] == "lightning.Trainer"
+
+
+@pytest.mark.parametrize("name", names("callbacks"))
+def test_every_callback_builds_and_adds_to_the_usual_ones(name: str) -> None:
+    usual, chosen = (composed("train", f"callbacks={one}", "paths.output=/tmp/none") for one in ("default", name))
+    built = {key: instantiate(callback) for key, callback in chosen.callbacks.items()}
+    assert all(isinstance(callback, L.Callback) for callback in built.values())
+    if name != "checkpoint":
+        assert list(built)[: len(usual.callbacks)] == list(usual.callbacks)
+        assert (len(built) > len(usual.callbacks)) == (name != "default")
+
+
+def test_several_sets_of_callbacks_combine() -> None:
+    config = composed("train", "callbacks=[ema,early_stopping]")
+    assert {"best", "last", "average", "early_stopping"} <= set(config.callbacks)
+
+
+@pytest.mark.parametrize(("logger", "package"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow")])
+def test_a_logger_without_its_package_is_one_line(logger: str, package: str) -> None:
+    if find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
+    config = composed("train", f"logger={logger}", "paths.output=/tmp/none")
+    with pytest.raises(ConfigError, match=rf"^cannot build lightning.*{package}.*pip install") as raised:
+        instantiate(config.logger[logger])
+    assert "\n" not in str(raised.value)
 
 
 def test_every_trainer_disables_inference_mode_and_distributed_samplers() -> None:

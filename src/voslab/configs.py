@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from voslab.cli.entry import explain
+from voslab.cli.sweep import register_names
 from voslab.core import ConfigError
 from voslab.core.resources import resource
 
@@ -38,6 +39,7 @@ def compose(program: str = "train", overrides: Sequence[str] = ()) -> DictConfig
         >>> config.model.name, config.data.clip.frames, config.paths.output
         ('gam', 10, 'outputs/gam_davis')
     """
+    register_names()
     # A program that itself runs under Hydra has an initialised instance already.
     outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:

@@ -90,7 +90,7 @@ def test_reads_a_run_folder(folder: Path) -> None:
 def test_sweep_jobs_are_named_by_the_overrides_that_differ(folder: Path) -> None:
     [run] = folder.iterdir()
     (run / "job.json").write_text(json.dumps({"number": 1, "choices": ["seed=1", "engine.size=60"]}))
-    assert read_runs(folder)[0].name == "<b>run & 1: seed=1 engine.size=60"
+    assert read_runs(folder)[0].name == "<b>run & 1: seed=1_size=60"
     other = folder / "other"
     other.mkdir()
     (other / "metrics.json").write_text("{}")

@@ -55,6 +55,7 @@ def describe_run_folder(config: DictConfig) -> dict[str, str]:
         "checkpoints/best.ckpt": f"by {callbacks['best'].monitor}" if "best" in callbacks else "",
         "logs/metrics.csv": "curves" if config.logger.get("csv") is not None else "",
         "wandb/": "the same for W&B" if config.logger.get("wandb") is not None else "",
+        "tensorboard/": "the same for TensorBoard" if config.logger.get("tensorboard") is not None else "",
         "gallery/": "masks of the last validation" if "gallery" in callbacks else "",
         "metrics.json": "the result" if config.test is None else f"the result of {config.test}.ckpt, at the end",
     }

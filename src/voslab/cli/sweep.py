@@ -31,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import voslab
 from voslab.core import ConfigError, DataError, atomic_write
+from voslab.core.overrides import describe_overrides
 from voslab.core.parameters import nearest
 
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
@@ -169,8 +170,30 @@ def varying(jobs: Sequence[Job], job: Job) -> list[str]:
 
 
 def register_names() -> None:
-    """Register the resolver of `point: ${names:${points}}`, which sweeps over all points of a sweep's file."""
+    """Register the resolvers of configurations.
+
+    `point: ${names:${points}}` sweeps over all points of a sweep's file; `${run_name:NAME}` is the name of this run.
+    """
     OmegaConf.register_new_resolver("names", lambda points: ",".join(points), replace=True)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def run_name(name: str) -> str:
+    """Return the name of the current run: that of its recipe, and what differs from the recipe or between jobs.
+
+    Args:
+        name: name of the recipe, returned alone outside of a program.
+    """
+    if not HydraConfig.initialized():
+        return name
+    hydra = HydraConfig.get()
+    folder = None if OmegaConf.is_missing(hydra.runtime, "output_dir") else Path(hydra.runtime.output_dir)
+    job = None if folder is None or not (folder / "job.json").is_file() else _read(folder / "job.json")
+    if job is None or folder is None:
+        changes = describe_overrides(hydra.overrides.task)
+    else:
+        changes = describe_overrides(varying(list(read_jobs(folder.parent).values()), job))
+    return f"{name}_{changes}" if changes else name
 
 
 def _read(path: Path) -> Job:

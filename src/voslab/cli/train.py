@@ -54,7 +54,7 @@ def main(config: DictConfig) -> None:
         sys.exit(3)
     except (VOSError, RuntimeError) as error:
         raise with_process(trainer, error) from error
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         if not _by_lightning(error):
             raise
         raise with_process(trainer, ConfigError(f"trainer: {' '.join(str(error).split())}")) from error

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voslab.core import ConfigError, DataError
+from voslab.core.overrides import describe_overrides
 from voslab.reporting.curves import Values, points, read_table
 from voslab.reporting.study import Study, read_study
 from voslab.reporting.summary import sequence_means, sequence_scores, summarise
@@ -120,7 +121,7 @@ def _choices(folder: Path) -> str:
     own = _overrides(folder / JOB)
     others = [_overrides(path) for path in folder.parent.glob(f"*/{JOB}") if path.parent.name != folder.name]
     varied = [choice for choice in own if not others or not all(choice in other for other in others)]
-    return f"{folder.name}: {' '.join(varied)}" if varied else ""
+    return f"{folder.name}: {describe_overrides(varied)}" if varied else ""
 
 
 def _overrides(path: Path) -> list[str]:
