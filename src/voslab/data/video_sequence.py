@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from voslab.core import VOID, ConfigError, DataError
 from voslab.core.parameters import nearest
-from voslab.video.images import image_size, read_image, read_mask
+from voslab.video.images import image_size, read_image
+from voslab.video.mask_formats.label_image import read_mask
 from voslab.video.mask_formats.rle import Runs
 from voslab.video.reader import Video, open_video
 

@@ -1,7 +1,8 @@
 """Reads and writes videos, images and masks."""
 
 from voslab.video.background_writer import BackgroundWriter
-from voslab.video.images import image_files, read_image, read_mask
+from voslab.video.images import image_files, read_image
+from voslab.video.mask_formats.label_image import read_mask
 from voslab.video.masks import read_masks
 from voslab.video.palette import colour, palette
 from voslab.video.reader import Video, open_video

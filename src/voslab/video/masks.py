@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voslab.core import DataError
-from voslab.video.images import image_files, read_mask
+from voslab.video.images import image_files
+from voslab.video.mask_formats.label_image import read_mask
 
 
 class MaskFiles(Mapping[int, NDArray[np.int32]]):

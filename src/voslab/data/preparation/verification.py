@@ -22,7 +22,8 @@ from voslab.data.preparation.layout import (
 )
 from voslab.data.preparation.listing import first_existing, folders, read_annotated, sequence_names, stems
 from voslab.data.sources.stills import stills
-from voslab.video.images import image_size, read_image, read_mask
+from voslab.video.images import image_size, read_image
+from voslab.video.mask_formats.label_image import read_mask
 
 _BATCH = 512
 

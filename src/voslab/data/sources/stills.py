@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voslab.core import DataError
-from voslab.video.images import opened_image, read_image, read_mask
+from voslab.video.images import opened_image, read_image
+from voslab.video.mask_formats.label_image import read_mask
 
 VOID_STILL = -1
 """Label of void pixels of a still image."""

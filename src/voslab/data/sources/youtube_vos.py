@@ -11,7 +11,8 @@ from typing import Any
 from voslab.core import ConfigError, DataError
 from voslab.core.strict_json import read_json
 from voslab.data.video_sequence import VideoSequence, select_names
-from voslab.video.images import image_files, read_mask
+from voslab.video.images import image_files
+from voslab.video.mask_formats.label_image import read_mask
 
 log = logging.getLogger(__name__)
 
