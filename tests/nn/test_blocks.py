@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from voslab.core import Masks
+from voslab.nn.backbone import Pyramid
 from voslab.nn.blocks import CBAM, FeatureFusion, ResBlock, SharedConv2d, SharedResBlock, add_shared
 from voslab.nn.decoders import STMDecoder
 from voslab.nn.encoders import MaskEncoder, masks_with_others
-from voslab.nn.resnet import Pyramid
 
 B, OBJECTS = 2, 3
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
 from voslab.core.errors import CheckpointError
+from voslab.core.method import Convert
 from voslab.core.resources import resource
 
 PREFIX = "segmenter."
@@ -214,16 +215,17 @@ def _is_plain(tensor: Tensor) -> bool:
     return dense and bool(torch.isfinite(tensor).all())
 
 
-def load_encoder(encoder: nn.Module, path: Path | str) -> None:
-    """Load a ResNet from a classification checkpoint or from the frame encoder of a checkpoint of this project.
+def load_encoder(encoder: nn.Module, path: Path | str, convert: Convert | None = None) -> None:
+    """Load an encoder from a classification checkpoint or from the frame encoder of a checkpoint of this project.
 
     The classifier is ignored, as is `layer4` where the encoder has none. Parts that the file lacks keep their values:
     the mask's first convolution, batch counters, and `layer4` if the file is a checkpoint without one. Missing
     convolution biases are set to zero.
 
     Args:
-        encoder: ResNet with torchvision's key names.
+        encoder: ResNet with torchvision's key names, or another network with the same names of its layers.
         path: The file.
+        convert: Renames the keys of a classification checkpoint; None from it: they are those of the encoder.
 
     Raises:
         CheckpointError: If the file cannot be read, does not fit, or is a checkpoint without an encoder.
@@ -237,6 +239,8 @@ def load_encoder(encoder: nn.Module, path: Path | str) -> None:
             raise CheckpointError(f"{path}: a checkpoint without an encoder")
         if not any(key.startswith("layer4.") for key in tensors):
             tensors |= {key: value for key, value in ours.items() if key.startswith("layer4.")}
+    elif convert is not None:
+        tensors = convert(tensors) or tensors
     left_out = ("fc.", *(() if hasattr(encoder, "layer4") else ("layer4.",)))
     kept = {key: value for key, value in tensors.items() if not key.startswith(left_out)}
     # Files saved before PyTorch 0.4.1 have no batch counters.

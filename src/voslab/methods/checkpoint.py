@@ -14,7 +14,10 @@ from voslab.core import CheckpointError, ConfigError, Segmenter, atomic_path
 from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
 from voslab.core.weights import PREFIX, Checkpoint, load_encoder, load_tensors, read_checkpoint
 from voslab.methods import registry
+from voslab.nn.efficientnet_lite import convert, imagenet_weights
 
+IMAGENET = "imagenet"
+"""Value of `encoder_weights` that stands for the ImageNet weights of an installed package."""
 FROM_BASE = "base"
 """Value of `encoder_weights` that stands for the encoder of the wrapped base."""
 
@@ -150,13 +153,17 @@ def load_encoders(segmenter: Segmenter[Any], files: Mapping[str, str]) -> None:
 
     Args:
         segmenter: Network to change.
-        files: Weights file by the name of the submodule; see `voslab.core.weights.load_encoder`.
+        files: Weights file by the name of the submodule; see `voslab.core.weights.load_encoder`. `imagenet` stands for
+            the file of an installed package; see `voslab.nn.efficientnet_lite.imagenet_weights`.
 
     Raises:
         CheckpointError: If a file cannot be read or does not fit.
+        ConfigError: If `imagenet` is given and there is no such package, or it is not installed.
     """
     for part, file in files.items():
-        load_encoder(segmenter.get_submodule(part), Path(file))
+        encoder = segmenter.get_submodule(part)
+        path = imagenet_weights(encoder) if file == IMAGENET else Path(file)
+        load_encoder(encoder, path, convert)
 
 
 def _converted(tensors: dict[str, Tensor], method: str, path: Path) -> dict[str, Tensor]:

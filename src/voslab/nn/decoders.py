@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voslab.nn.backbone import Pyramid
 from voslab.nn.blocks import ResBlock, SharedConv2d, SharedResBlock, add_shared
-from voslab.nn.resnet import Pyramid
 
 
 class STMSharedFeatures(NamedTuple):

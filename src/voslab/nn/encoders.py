@@ -1,15 +1,51 @@
-"""Mask encoder, and key and value projections."""
+"""Frame and mask encoders, and key and value projections."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from voslab.core import Masks, Projection
+from voslab.nn import efficientnet_lite, resnet
+from voslab.nn.backbone import Backbone, Norm, Pyramid
 from voslab.nn.blocks import add_shared
+from voslab.nn.efficientnet_lite import EfficientNetLite
 from voslab.nn.key_projections import project
-from voslab.nn.resnet import Norm, ResNet
+from voslab.nn.resnet import ResNet
+
+
+def frame_encoder(name: str, norm: Norm = "batch", width: int = 64, layers: int = 3, dilated: bool = False) -> Backbone:
+    """Build a frame encoder by name.
+
+    Args:
+        name: a ResNet or an EfficientNet-Lite.
+        norm: see `ResNet`.
+        width: see `ResNet`; EfficientNets have a fixed width.
+        layers: number of layers, 1 to 4.
+        dilated: see `ResNet`.
+
+    Returns:
+        the encoder, with random weights.
+
+    Raises:
+        ValueError: if the name is unknown.
+
+    Example:
+        >>> frame_encoder("efficientnet_lite0").channels, frame_encoder("resnet18", width=48).channels
+        ((24, 40, 112), (48, 96, 192))
+    """
+    if name in efficientnet_lite.SCALES:
+        return EfficientNetLite(name, norm, dilated, layers)
+    if name not in resnet.DEPTHS:
+        known = ", ".join((*resnet.DEPTHS, *efficientnet_lite.SCALES))
+        raise ValueError(f"unknown backbone '{name}', choose from {known}")
+    return ResNet(name, norm, width, dilated, layers)
+
+
+MASK_STRIDE = 4
+"""Stride at which `LightMaskEncoder` sees the masks first."""
 
 
 def masks_with_others(masks: Masks, clamp: bool) -> Float[Tensor, "b o 2 H W"]:
@@ -64,6 +100,47 @@ class MaskEncoder(ResNet):
             features N C H/16 W/16.
         """
         return self.forward_stem(add_shared(self.conv1_mask(masks), stem))[-1]
+
+
+class LightMaskEncoder(nn.Module):
+    """Adds masks to the features of a frame with one convolution per stride, without running an encoder again.
+
+    A convolution of stride 4 sees every pixel of the masks as a channel. It and two convolutions of stride 2 are
+    summed with 1x1 projections of the frame's features, which are computed once per frame.
+
+    Args:
+        features: channels of the frame's features at strides 4, 8 and 16.
+        width: channels at stride 4, doubled at strides 8 and 16.
+    """
+
+    def __init__(self, features: tuple[int, ...], width: int = 64) -> None:
+        super().__init__()
+        self.channels = (width, 2 * width, 4 * width)
+        self.frame = nn.ModuleList(nn.Conv2d(*each, 1) for each in zip(features, self.channels, strict=True))
+        self.masks = nn.Conv2d(2 * MASK_STRIDE**2, width, 3, padding=1, bias=False)
+        self.down8 = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)
+        self.down16 = nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward_shared(self, features: Pyramid) -> Pyramid:
+        """Project the frame's features: B C h w each, to the encoder's channels at the same stride."""
+        return Pyramid(*(project(x) for project, x in zip(self.frame, features, strict=True)))
+
+    def encode(self, shared: Pyramid, masks: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n f h w"]:
+        """Encode the masks of all objects.
+
+        Args:
+            shared: the output of `forward_shared`.
+            masks: N 2 H W, see `masks_with_others`.
+
+        Returns:
+            features N 4*width H/16 W/16.
+        """
+        x = F.relu(add_shared(self.masks(F.pixel_unshuffle(masks, MASK_STRIDE)), shared.f4), inplace=True)
+        x = F.relu(add_shared(self.down8(x), shared.f8), inplace=True)
+        return add_shared(self.down16(x), shared.f16)
 
 
 class KeyValue(nn.Module):

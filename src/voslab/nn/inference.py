@@ -6,20 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from voslab.nn.resnet import BasicBlock, Bottleneck, ResNet
+from voslab.nn.backbone import Backbone
+from voslab.nn.efficientnet_lite import InvertedResidual
+from voslab.nn.resnet import BasicBlock, Bottleneck
 
 
 @torch.no_grad()
 def for_inference(network: nn.Module) -> None:
     """Optimise a network for inference, in place. Its outputs do not change except for rounding.
 
-    The batch norms of its ResNets are folded into the convolutions before them, so its state dict no longer fits the
+    The batch norms of its encoders are folded into the convolutions before them, so its state dict no longer fits the
     network that trains. Weights become channels-last.
 
     Args:
         network: any network; it is in evaluation mode and needs no gradients afterwards.
 
     Example:
+        >>> from voslab.nn.resnet import ResNet
         >>> network = ResNet("resnet18", layers=1)
         >>> for_inference(network)
         >>> network.bn1
@@ -27,13 +30,16 @@ def for_inference(network: nn.Module) -> None:
     """
     network.eval().requires_grad_(False)
     for module in list(network.modules()):
-        if isinstance(module, ResNet):
+        if isinstance(module, Backbone):
             _fold(module, "bn1", *module.stem_convolutions())
         elif isinstance(module, (BasicBlock, Bottleneck)):
             for number in range(1, 4 if isinstance(module, Bottleneck) else 3):
                 _fold(module, f"bn{number}", module.get_submodule(f"conv{number}"))
             if module.downsample is not None:
                 _fold(module.downsample, "1", module.downsample[0])
+        elif isinstance(module, InvertedResidual):
+            for name, convolution in module.normalised():
+                _fold(module, name, module.get_submodule(convolution))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

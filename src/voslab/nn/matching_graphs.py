@@ -12,8 +12,8 @@ from voslab.core import Masks
 from voslab.core.export_graph import CELLS, COLUMNS, MEMORY, OBJECTS, ROWS, Axis, ExportGraph, Shape
 from voslab.nn.affinity import Kernel, attend
 from voslab.nn.aggregation import aggregate_product
+from voslab.nn.backbone import Pyramid
 from voslab.nn.blocks import flatten_hw, unflatten_hw
-from voslab.nn.resnet import Pyramid
 
 IMAGE: dict[str, Shape] = {"image": (1, 3, Axis("rows", 16), Axis("columns", 16))}
 MASKS: dict[str, Shape] = {"masks": (1, OBJECTS, Axis("rows", 16), Axis("columns", 16))}

@@ -1,4 +1,4 @@
-"""ImageNet normalisation as a layer."""
+"""Normalisation of images as a layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from voslab.core.types import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Normalise(nn.Module):
-    """(image - mean) / std with the ImageNet constants, which are not part of the state dict.
+    """(image - mean) / std with constants that are not part of the state dict.
+
+    Args:
+        mean: mean per colour channel; that of ImageNet by default.
+        std: standard deviation per colour channel.
 
     Example:
         >>> Normalise()(torch.zeros(1, 3, 1, 1)).flatten()
@@ -20,10 +24,14 @@ class Normalise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
         """Normalise an image.

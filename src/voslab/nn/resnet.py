@@ -8,21 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from voslab.core import Frame
-
-Norm = Literal["batch", "group"]
-
-
-class Pyramid(NamedTuple):
-    """Features of a frame at strides 4, 8 and 16, each B C h w."""
-
-    f4: Tensor
-    f8: Tensor
-    f16: Tensor
+from voslab.nn.backbone import Backbone, Norm
 
 
 class BasicBlock(nn.Module):
@@ -83,7 +72,7 @@ DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]
 }
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """The convolutional part of a ResNet.
 
     Args:
@@ -138,59 +127,10 @@ class ResNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the outputs of all layers from a normalised image B 3 H W.
-
-        Their strides are 4, 8, 16 and 32, or 16 for the last one if dilated.
-        """
-        return self.forward_stem(self.conv1(x))
-
-    def stem_convolutions(self) -> tuple[nn.Conv2d, ...]:
-        """Return the convolutions whose sum `bn1` normalises."""
-        return (self.conv1,)
-
-    def forward_stem(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the outputs of all layers from the output B width H/2 W/2 of the first convolution."""
-        return self.forward_layers(self.relu(self.bn1(x)))
-
-    def forward_layers(self, c1: Tensor) -> tuple[Tensor, ...]:
-        """Compute the outputs of all layers from the output B width H/2 W/2 of the first ReLU."""
-        x = self.maxpool(c1)
-        outputs = []
-        for i in range(len(self.channels)):
-            x = self.get_submodule(f"layer{i + 1}")(x)
-            outputs.append(x)
-        return tuple(outputs)
-
-
-class HasEncoder(Protocol):
-    """A network with an encoder of normalised frames."""
-
-    encoder: ResNet
-    normalise: nn.Module
-
-
-def low_level_features(network: HasEncoder, frame: Frame) -> Tensor:
-    """Compute `LowLevel.features`: the output of the first layer of a network's encoder.
-
-    Args:
-        network: a network with `encoder` and `normalise`.
-        frame: its image is B 3 H W, in [0, 1].
-
-    Returns:
-        features B C H/4 W/4.
-
-    Example:
-        >>> import torch
-        >>> from types import SimpleNamespace
-        >>> network = SimpleNamespace(encoder=ResNet("resnet18", width=8).eval(), normalise=nn.Identity())
-        >>> low_level_features(network, Frame(0, torch.zeros(1, 3, 32, 48))).shape
-        torch.Size([1, 8, 8, 12])
-    """
-    encoder = network.encoder
-    first = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(network.normalise(frame.image)))))
-    features: Tensor = encoder.get_submodule("layer1")(first)
-    return features
+    def pool_stem(self, c1: Tensor) -> Tensor:
+        """See `Backbone.pool_stem`."""
+        pooled: Tensor = self.maxpool(c1)
+        return pooled
 
 
 def _shortcut(

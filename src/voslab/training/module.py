@@ -23,6 +23,7 @@ from voslab.nn.inference import for_inference
 from voslab.nn.losses import bootstrap_ratio, bootstrapped_nll, dice, nll
 from voslab.training.checkpointing import recompute
 from voslab.training.evaluation import peak_memory_mb, segment_video
+from voslab.training.parameter_groups import parameter_groups
 from voslab.training.recipe import Recipe
 from voslab.training.restore import RestorableModule
 from voslab.training.stopwatch import Stopwatch
@@ -64,7 +65,7 @@ class VOSModule(RestorableModule):
         self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.segmenter.to(memory_format=self.memory_format)
         if pretrained:
-            for module in self._submodules(recipe.freeze):
+            for module in self._frozen():
                 module.requires_grad_(False)
 
     def forward(self, clip: Clip) -> Tensor:
@@ -217,7 +218,7 @@ class VOSModule(RestorableModule):
         """Set training mode; frozen batch norm keeps its statistics."""
         super().train(mode)
         if mode and self.pretrained:
-            for module in [self.segmenter] if self.recipe.freeze_bn else self._submodules(self.recipe.freeze):
+            for module in [self.segmenter] if self.recipe.freeze_bn else self._frozen():
                 for child in module.modules():
                     if isinstance(child, nn.modules.batchnorm._BatchNorm):
                         child.eval()
@@ -246,17 +247,21 @@ class VOSModule(RestorableModule):
         return results
 
     def _optimizer(self) -> torch.optim.Optimizer:
+        split = self.pretrained and self.recipe.encoder_lr_scale != 1
+        groups = parameter_groups(self.segmenter, split, self.recipe.decay_all)
         try:
-            return self.recipe.optimizer([p for p in self.segmenter.parameters() if p.requires_grad])
+            optimizer = self.recipe.optimizer(groups[0]["params"] if len(groups) == 1 else groups)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model.training.optimizer: {error}") from error
+        for group in optimizer.param_groups:
+            if group.get("name", "").startswith("encoder"):
+                group["lr"] *= self.recipe.encoder_lr_scale
+        return optimizer
 
     def _check_optimizer(self, states: list[dict[str, Any]]) -> None:
-        [now] = self._optimizer().param_groups
-        for before in (group for state in states for group in state["param_groups"]):
-            # A scheduler adds its initial learning rate.
-            if set(before) - {"initial_lr"} != set(now) or len(before["params"]) != len(now["params"]):
-                raise CheckpointError("resume: the run was started with another optimizer, or with other frozen parts")
+        now = [_shape(group) for group in self._optimizer().param_groups]
+        if any([_shape(group) for group in state["param_groups"]] != now for state in states):
+            raise CheckpointError("resume: the run was started with another optimizer, or with other frozen parts")
 
     def _predict_with_copy(self) -> None:
         """Predict with a copy prepared for inference as in `src.evaluate`, so that both give identical results."""
@@ -267,9 +272,17 @@ class VOSModule(RestorableModule):
     def _predict_with(self, segmenter: Segmenter[Any]) -> None:
         self.predict_video = partial(segment_video, segmenter, self.settings, codec_source=self.codec_source)
 
-    def _submodules(self, names: tuple[str, ...]) -> list[nn.Module]:
-        found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in names]
+    def _frozen(self) -> list[nn.Module]:
+        stages = [f"layer{number}" for number in range(1, self.recipe.freeze_encoder_stages + 1)]
+        encoder = [f"encoder.{part}" for part in ("conv1", "bn1", *stages)] if stages else []
+        found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in (*self.recipe.freeze, *encoder)]
         return found
+
+
+def _shape(group: dict[str, Any]) -> tuple[set[str], int, str]:
+    """What must not differ between the parameter groups of a run and of its resumption."""
+    # A scheduler adds its initial learning rate.
+    return set(group) - {"initial_lr"}, len(group["params"]), group.get("name", "")
 
 
 class BootstrappedModule(VOSModule):

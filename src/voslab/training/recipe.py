@@ -17,8 +17,11 @@ class Recipe:
         optimizer: factory of the optimiser, called with the parameters to train.
         scheduler: factory of the scheduler, called with the optimiser; None for a constant learning rate.
         schedule: whether the scheduler steps per epoch or per optimiser step.
+        encoder_lr_scale: factor of the learning rate of the submodule `encoder`; used only if weights were loaded.
+        decay_all: whether weight decay also applies to biases, normalisation and other vectors.
         freeze: submodules that are not trained and whose batch norm keeps its statistics; used only if weights were
             loaded.
+        freeze_encoder_stages: number of layers of `encoder` that are frozen like `freeze`, with its stem; 0: none.
         freeze_bn: whether all batch norm keeps its statistics; used only if weights were loaded.
         dice: weight of a soft Dice loss added to the method's loss; 0 (as published) for none.
         checkpoint: whether activations are recomputed in the backward pass (non-reentrant), which saves memory.
@@ -29,7 +32,10 @@ class Recipe:
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[[Optimizer], Any] | None = None
     schedule: Literal["epoch", "step"] = "epoch"
+    encoder_lr_scale: float = 1.0
+    decay_all: bool = True
     freeze: tuple[str, ...] = ()
+    freeze_encoder_stages: int = 0
     freeze_bn: bool = False
     dice: float = 0.0
     checkpoint: bool = False

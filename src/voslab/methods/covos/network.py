@@ -23,8 +23,9 @@ from voslab.methods.covos.decoder import Decoder
 from voslab.methods.covos.propagation import Propagated, aggregate_probs, reference_ids
 from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
 from voslab.nn.aggregation import aggregate_product
+from voslab.nn.backbone import Norm
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, ResNet
+from voslab.nn.resnet import ResNet
 
 Features = Literal["own", "base"]
 

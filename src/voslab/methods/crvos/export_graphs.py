@@ -9,7 +9,7 @@ from voslab.core.export_graph import ExportGraph
 from voslab.methods.crvos.network import CRVOS
 from voslab.nn import matching_graphs as common
 from voslab.nn.aggregation import aggregate_min
-from voslab.nn.resnet import Pyramid
+from voslab.nn.backbone import Pyramid
 
 
 def graphs(network: CRVOS) -> tuple[ExportGraph, ...]:

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from voslab.core import Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
 from voslab.nn.aggregation import aggregate_min, object_probabilities
+from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import add_shared, expand_shared, in_chunks
 from voslab.nn.export_compat import coord_range
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
+from voslab.nn.resnet import ResNet
 
 Specifier = Literal["none", "mask", "clue"]
 Refine = Literal["deconv", "bilinear"]

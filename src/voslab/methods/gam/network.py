@@ -16,13 +16,14 @@ from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.gam.attention import CAM, CAMNorm
 from voslab.methods.gam.embedding import MEM
 from voslab.nn.aggregation import aggregate_product, object_probabilities
+from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, add_shared, expand_shared, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
 from voslab.nn.encoders import KeyValue, MaskEncoder, masks_with_others
 from voslab.nn.key_projections import memory_key, project, query_proj
 from voslab.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
+from voslab.nn.resnet import ResNet
 
 Merge = Literal["concat", "sum"]
 Fuser = Literal["full", "light"]

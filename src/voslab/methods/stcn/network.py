@@ -7,27 +7,43 @@ values depend on the masks and are computed once per object when a frame is memo
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
 from voslab.core.segmenter import Comparison, Padding
 from voslab.nn.aggregation import aggregate_product, object_probabilities
+from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STCNDecoder
-from voslab.nn.encoders import MaskEncoder, masks_with_others
+from voslab.nn.encoders import LightMaskEncoder, MaskEncoder, frame_encoder, masks_with_others
 from voslab.nn.key_projections import memory_key, memory_proj, project, query_proj
 from voslab.nn.memory import DenseMemory, check_policy
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
+
+LIGHT = "light"
+"""`mask_backbone` of a value encoder that reuses the frame's features."""
 
 
 class EncodedFrame(NamedTuple):
-    """Parts of a frame's encoding that are used when it is memorised: memory key B Ck h w, feature B C h w."""
+    """Parts of a frame's encoding that are used when it is memorised.
+
+    Attributes:
+        key: memory key B Ck h w.
+        features: features that the value encoder uses, stride 16 last.
+    """
 
     key: Tensor
-    f16: Tensor
+    features: tuple[Tensor, ...]
+
+    @property
+    def f16(self) -> Tensor:
+        """Feature B C h w at stride 16."""
+        return self.features[-1]
 
 
 @state_dataclass
@@ -65,10 +81,11 @@ class STCN(KeyMatching[STCNState]):
     """STCN as a `KeyMatching` segmenter.
 
     Args:
-        backbone: ResNet of the key encoder, to stride 16; `resnet50` in the paper.
-        mask_backbone: ResNet of the value encoder; `resnet18` in the paper.
+        backbone: ResNet or EfficientNet-Lite of the key encoder, to stride 16; `resnet50` in the paper.
+        mask_backbone: ResNet of the value encoder, `resnet18` in the paper; `light` for a `LightMaskEncoder`, whose
+            features are fused with 1x1 convolutions.
         norm: normalisation of the encoders; use `group` for training from random initialisation.
-        width: width of the encoders; 64 as published.
+        width: width of the ResNets and of a light value encoder; 64 as published.
         key_channels: key channels; 64 as published.
         value_channels: value channels; 512 as published.
         decoder_width: width of the decoder; 256 as published.
@@ -77,6 +94,7 @@ class STCN(KeyMatching[STCNState]):
         memory_previous: whether the previous frame is always in the memory.
         memory_bound: maximum number of retained frames, at least 2: the first and the newest others; None: no maximum.
         top_k: number of memory positions per read outside of training; None: all.
+        previous_mask: whether the decoder also sees the previous frame's masks at stride 16, as CRVOS's does.
         object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
     Raises:
@@ -102,6 +120,7 @@ class STCN(KeyMatching[STCNState]):
         memory_previous: bool = False,
         memory_bound: int | None = None,
         top_k: int | None = 20,
+        previous_mask: bool = False,
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
@@ -111,14 +130,22 @@ class STCN(KeyMatching[STCNState]):
         self.memory_bound = memory_bound
         self.top_k = top_k
         self.object_chunk = object_chunk
-        self.normalise = Normalise()
-        self.encoder = ResNet(backbone, norm, width, layers=3)
-        self.mask_encoder = MaskEncoder(mask_backbone, norm, width, bias=True)
+        self.previous_mask = previous_mask
+        self.encoder = frame_encoder(backbone, norm, width)
+        self.normalise = Normalise(self.encoder.mean, self.encoder.std)
+        self.mask_encoder: LightMaskEncoder | MaskEncoder
+        if mask_backbone == LIGHT:
+            self.mask_encoder = LightMaskEncoder(self.encoder.channels, width)
+        else:
+            self.mask_encoder = MaskEncoder(mask_backbone, norm, width, bias=True)
+            self.mask_normalise = Normalise(self.mask_encoder.mean, self.mask_encoder.std)
         f4, f8, f16 = self.encoder.channels
         self.key = nn.Conv2d(f16, key_channels, 3, padding=1)
         self.thin = nn.Conv2d(f16, value_channels, 3, padding=1)
-        self.fuser = FeatureFusion(self.mask_encoder.channels[-1], f16, value_channels)
-        self.decoder = STCNDecoder(value_channels, value_channels, f8, f4, decoder_width)
+        kernel = 1 if isinstance(self.mask_encoder, LightMaskEncoder) else 3
+        self.fuser = FeatureFusion(self.mask_encoder.channels[-1], f16, value_channels, kernel)
+        readout = value_channels + (2 if previous_mask else 0)
+        self.decoder = STCNDecoder(readout, value_channels, f8, f4, decoder_width)
         nn.init.orthogonal_(self.key.weight)
         assert self.key.bias is not None
         nn.init.zeros_(self.key.bias)
@@ -135,9 +162,9 @@ class STCN(KeyMatching[STCNState]):
             memory = self.memorise(state)
             last = state.index if self._is_memory_frame(state) else last
             query = self.encode(frame.image, state.keys)
-            f16 = query.features.f16
-            encoded = EncodedFrame(memory_key(self.key, f16, query.key, state.keys), f16)
-            log_odds = self.decode(query, self.read(query, memory))
+            key = memory_key(self.key, query.features.f16, query.key, state.keys)
+            encoded = EncodedFrame(key, self._value_inputs(query.features))
+            log_odds = self.decode(query, self.join_masks(self.read(query, memory), masks))
         else:
             log_odds = masks.probs
         logits = aggregate_product(log_odds, masks.slot_mask)
@@ -164,7 +191,7 @@ class STCN(KeyMatching[STCNState]):
         """See `KeyMatching.with_keys`."""
         encoded = state.encoded
         if encoded is not None:
-            encoded = EncodedFrame(project(self.key, encoded.f16, keys.stored), encoded.f16)
+            encoded = encoded._replace(key=project(self.key, encoded.f16, keys.stored))
         return replace(state, keys=keys, encoded=encoded)
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
@@ -177,16 +204,20 @@ class STCN(KeyMatching[STCNState]):
         stay = self._is_memory_frame(state)
         if not state.memory.needs_write(stay):
             return state.memory
-        key, f16 = state.encoded or self._encode_frame(state)
-        return state.memory.write(flatten_hw(key).unsqueeze(1), self.value(state.image, f16, state.masks), stay)
+        key, features = state.encoded or self._encode_frame(state)
+        return state.memory.write(flatten_hw(key).unsqueeze(1), self.value(state.image, features, state.masks), stay)
 
-    def value(self, image: Tensor, f16: Tensor, masks: Masks) -> Tensor:
-        """Compute memory values B O hw Cv of an image B 3 H W, its feature B C h w and its masks."""
-        stem = self.mask_encoder.conv1(self.normalise(image))
-        shared = self.fuser.forward_shared(f16)
+    def value(self, image: Tensor, features: tuple[Tensor, ...], masks: Masks) -> Tensor:
+        """Compute memory values B O hw Cv of an image B 3 H W, features of it (see `EncodedFrame`) and its masks."""
+        encoder = self.mask_encoder
+        shared = self.fuser.forward_shared(features[-1])
+        if isinstance(encoder, LightMaskEncoder):
+            encode = partial(encoder.encode, encoder.forward_shared(Pyramid(*features)))
+        else:
+            encode = partial(encoder.encode, encoder.conv1(self.mask_normalise(image)))
 
         def fuse(masks: Tensor) -> Tensor:
-            return flatten_hw(self.fuser(self.mask_encoder.encode(stem, masks), shared))
+            return flatten_hw(self.fuser(encode(masks), shared))
 
         return in_chunks(fuse, masks_with_others(masks, clamp=False), self.object_chunk)
 
@@ -195,8 +226,15 @@ class STCN(KeyMatching[STCNState]):
         top_k = None if self.training else self.top_k
         return unflatten_hw(memory.read(flatten_hw(query.key), top_k, "l2"), query.key)
 
+    def join_masks(self, readout: Tensor, masks: Masks) -> Tensor:
+        """Append the previous frame's masks to readouts B O Cv h w, if the decoder sees them: B O Cv+2 h w."""
+        if not self.previous_mask:
+            return readout
+        coarse = F.avg_pool2d(masks_with_others(masks, clamp=False).flatten(0, 1), self.stride)
+        return torch.cat([readout, torch.unflatten(coarse, 0, readout.shape[:2])], 2)
+
     def decode(self, query: Query, readout: Tensor) -> Tensor:
-        """Decoder (section 3.2): readouts B O Cv h w -> log-odds B O H W."""
+        """Decoder (section 3.2): the output of `join_masks` -> log-odds B O H W."""
         shared = self.decoder.forward_shared(query.thin, query.features)
         return in_chunks(lambda part: self.decoder(part, shared)[:, 0], readout, self.object_chunk)
 
@@ -204,8 +242,11 @@ class STCN(KeyMatching[STCNState]):
         return self.training or state.last is None or state.index - state.last >= self.memory_every
 
     def _encode_frame(self, state: STCNState) -> EncodedFrame:
-        f16 = self.encoder(self.normalise(state.image))[-1]
-        return EncodedFrame(project(self.key, f16, memory_proj(state.keys)), f16)
+        features = Pyramid(*self.encoder(self.normalise(state.image)))
+        return EncodedFrame(project(self.key, features.f16, memory_proj(state.keys)), self._value_inputs(features))
+
+    def _value_inputs(self, features: Pyramid) -> tuple[Tensor, ...]:
+        return tuple(features) if isinstance(self.mask_encoder, LightMaskEncoder) else (features.f16,)
 
 
 def _aggregated(masks: Masks) -> Masks:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
 from voslab.core.segmenter import Comparison, Padding
 from voslab.nn.aggregation import aggregate_product, object_probabilities
+from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
 from voslab.nn.encoders import KeyValue, MaskEncoder, masks_with_others
 from voslab.nn.key_projections import memory_proj, query_proj
 from voslab.nn.memory import DenseMemory, check_policy
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import Norm, Pyramid, ResNet, low_level_features
+from voslab.nn.resnet import ResNet
 
 
 @state_dataclass

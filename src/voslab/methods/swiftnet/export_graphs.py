@@ -8,9 +8,9 @@ from voslab.core.export_graph import CELLS, MEMORY, OBJECTS, Axis, ExportGraph, 
 from voslab.methods.swiftnet.network import Encoded, Query, SwiftNet
 from voslab.nn import matching_graphs as common
 from voslab.nn.affinity import attend
+from voslab.nn.backbone import Pyramid
 from voslab.nn.blocks import flatten_hw, unflatten_hw
 from voslab.nn.pixel_memory import max_cosine
-from voslab.nn.resnet import Pyramid
 
 
 def graphs(network: SwiftNet) -> tuple[ExportGraph, ...]:

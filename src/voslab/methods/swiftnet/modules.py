@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voslab.nn.backbone import Pyramid
 from voslab.nn.blocks import SharedConv2d, add_shared
-from voslab.nn.resnet import Pyramid
 
 STRIDE = 16
 
