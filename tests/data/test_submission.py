@@ -107,14 +107,14 @@ def test_davis_takes_the_folders_at_the_top(tmp_path: Path) -> None:
     assert list(files)[::5] == ["bear/00000.png", "camel/00000.png"]
     moved = zipped(tmp_path / "moved.zip", {f"my masks/{name}": content for name, content in files.items()})
     assert list(map(str, check_submission(moved, videos))) == [
-        "my masks/: wrong root folder: the folders of the sequences must lie at the top of the zip"
+        "my masks/: wrong root folder: the folders of the sequences must be at the top of the zip"
     ]
     files |= {"readme.txt": b"", "bear/00005.png": b"", "cow/1.png": b"", "cow/2.png": b"", "bear/camel/00000.png": b""}
     assert list(map(str, check_submission(zipped(tmp_path / "more.zip", files), videos))) == [
-        "readme.txt: is not asked for",
-        "bear/00005.png: is not asked for",
+        "readme.txt: is not a frame of the submission",
+        "bear/00005.png: is not a frame of the submission",
         "cow/: is the folder of no sequence",
-        "bear/camel/00000.png: is not asked for",
+        "bear/camel/00000.png: is not a frame of the submission",
     ]
 
 
@@ -132,7 +132,7 @@ def flat(identity: int, size: tuple[int, int] = (24, 40)) -> NDArray[np.uint8]:
 
 FIRST, LATE = f"{ROOT}/{FISH}/00000.png", f"{ROOT}/{APE}/00025.png"
 LOST = f"{ROOT}/{DOG}/: missing, the folder of a sequence"
-MOVED = f"wrong root folder: the folders of the sequences must lie under {ROOT}/"
+MOVED = f"wrong root folder: the folders of the sequences must be under {ROOT}/"
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_misplaced_masks(
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        (f"{ROOT}/{FISH}/00003.png", f"{ROOT}/{FISH}/00003.png: is not asked for"),
-        ("readme.txt", "readme.txt: is not asked for"),
-        ("__MACOSX/._x", "__MACOSX/._x: is not asked for"),
+        (f"{ROOT}/{FISH}/00003.png", f"{ROOT}/{FISH}/00003.png: is not a frame of the submission"),
+        ("readme.txt", "readme.txt: is not a frame of the submission"),
+        ("__MACOSX/._x", "__MACOSX/._x: is not a frame of the submission"),
         ("../evil.png", "../evil.png: unsafe name"),
         ("/etc/evil", "/etc/evil: unsafe name"),
         ("C:\\evil", "C:\\evil: unsafe name"),

@@ -8,7 +8,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import dataclass, field
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from voslab.cli.help import usage
 from voslab.cli.hydra_config import checked_composition
+from voslab.cli.messages import command
 from voslab.cli.renamed import RENAMED, RENAMED_KEYS
 from voslab.cli.sweep import PARENT, register_names, run_job
 from voslab.core.errors import ConfigError, VOSError
@@ -58,7 +60,7 @@ def run(name: str) -> None:
     """Run the program `voslab.cli.<name>`. Its module, and torch with it, is imported once the configuration is valid.
 
     Args:
-        name: of the program; its configuration is `conf/<name>.yaml`.
+        name: Name of the program; its configuration is `conf/<name>.yaml`.
     """
 
     def task(config: DictConfig) -> None:
@@ -83,20 +85,19 @@ def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[Dict
     """
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
-        started = False
         own_module: str = getattr(task.__globals__["__spec__"], "name", "")
         module = own_module if module_name is None else module_name
-        flags: list[str] = []
+        launch = _Launch()
 
         @wraps(task)
         def guarded(config: DictConfig) -> float | None:
-            nonlocal started
-            started = True
+            launch.task_started = True
             try:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    return run_job([module, *flags], config)
+                    return run_job([module, *launch.flags], config)
                 if HydraConfig.get().runtime.choices.get("sweep") is not None:
-                    raise ConfigError(f"sweep=NAME goes with -m: python -m {module} -m sweep=NAME")
+                    program = command(name) if module == f"voslab.cli.{name}" else f"python -m {module}"
+                    raise ConfigError(f"sweep=NAME goes with -m: {program} -m sweep=NAME")
                 check_values(name, config)
                 _prepare_process()
                 task(config)
@@ -105,41 +106,46 @@ def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[Dict
             return None
 
         program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)
-
-        def main() -> None:
-            nonlocal started, flags
-            started = False
-            if sys.argv[1:] in (["--help"], ["-h"]):
-                print(usage(CONFIGS, name), end="")
-                return
-            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-            _silence_lightning()
-            register_names()
-            sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
-            try:
-                sweeps, flags = _flags(sys.argv[1:])
-            except ConfigError as error:
-                fail(error)
-            if sweeps:
-                if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
-                    fail(ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun"))
-                sys.argv += PARENT
-            try:
-                with checked_composition():
-                    program()
-            except ConfigError as error:
-                fail(error)
-            except (HydraException, OmegaConfBaseException) as error:
-                fail(ConfigError(explain(error)))
-            except (ValueError, OSError) as error:
-                # Before the task starts, only Hydra runs: it parses arguments and creates the run folder.
-                if started:
-                    raise
-                fail(ConfigError(explain(error)))
-
-        return main
+        return partial(_start, name, program, launch)
 
     return decorate
+
+
+@dataclass
+class _Launch:
+    """State of one start of a program: flags that select another configuration, and whether the task has started."""
+
+    flags: list[str] = field(default_factory=list)
+    task_started: bool = False
+
+
+def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:
+    """Start Hydra with the arguments of `sys.argv`, and report bad ones in one line."""
+    launch.task_started = False
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(usage(CONFIGS, name), end="")
+        return
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    _silence_lightning()
+    register_names()
+    sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
+    try:
+        sweeps, launch.flags = _flags(sys.argv[1:])
+        if sweeps:
+            if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+                raise ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun")
+            sys.argv += PARENT
+        with checked_composition():
+            program()
+    except ConfigError as error:
+        fail(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(ConfigError(explain(error)))
+    except (ValueError, OSError) as error:
+        # Before the task starts, only Hydra runs: it parses arguments and creates the run folder.
+        if launch.task_started:
+            raise
+        fail(ConfigError(explain(error)))
 
 
 def fail(error: Exception) -> None:
@@ -195,8 +201,8 @@ def check_values(name: str, config: DictConfig) -> None:
     engine = plain(config.get("engine", {}))
     if not isinstance(engine, dict):
         raise ConfigError(f"engine={engine}: must hold size and precision")
-    asked = {key: value for key, value in engine.items() if key != "device" and value is not None}
-    check_parameters(Settings, asked, "engine.")
+    settings = {key: value for key, value in engine.items() if key != "device" and value is not None}
+    check_parameters(Settings, settings, "engine.")
 
 
 def _prepare_process() -> None:

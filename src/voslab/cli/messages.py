@@ -18,7 +18,10 @@ def command(name: str) -> str:
     """Return how the user starts a program: `python -m src.NAME` in the checkout's folder, `voslab NAME` elsewhere.
 
     Args:
-        name: name of the program, such as `train`.
+        name: Name of the program, such as `train`.
+
+    Returns:
+        The command, without arguments.
     """
     return f"python -m src.{name}" if Path.cwd() == resource("").resolve() else f"voslab {name}"
 

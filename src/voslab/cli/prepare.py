@@ -27,6 +27,7 @@ from rich.text import Text
 
 from voslab.cli.entry import CONFIGS, plain, run
 from voslab.cli.instantiate import instantiate
+from voslab.cli.messages import command
 from voslab.core import ConfigError, atomic_path
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.preparation.catalogue import all_data_sets, configured_data_sets
@@ -157,7 +158,7 @@ def _print_row(console: Console, label: str, text: str, style: str = "") -> None
 def _print_table(console: Console, config: DictConfig, data: Path) -> None:
     """Print one line per data set."""
     console.print(
-        Text.assemble(("data sets", "bold"), f" in {data}/; python -m src.prepare data=NAME prints the details")
+        Text.assemble(("data sets", "bold"), f" in {data}/; {command('prepare')} data=NAME prints the details")
     )
     for name, data_set in all_data_sets(data, Path(config.paths.cache)).items():
         found = check(data_set)
@@ -174,9 +175,9 @@ def _command(name: str) -> str:
     paths = [shlex.quote(part) for part in HydraConfig.get().overrides.task if part.startswith("paths.")]
     found = recipes(name)
     if not found:
-        return " ".join(["python -m src.evaluate model=copy_first", f"data={name}", *paths])
+        return " ".join([f"{command('evaluate')} model=copy_first", f"data={name}", *paths])
     others = f"   (or {', '.join(found[1:])})" if len(found) > 1 else ""
-    return " ".join([f"python -m src.train experiment={found[0]}", *paths]) + others
+    return " ".join([f"{command('train')} experiment={found[0]}", *paths]) + others
 
 
 def recipes(name: str) -> list[str]:

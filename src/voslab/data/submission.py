@@ -26,13 +26,13 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a submission.
+    """A fault of a submission.
 
     Attributes:
-        place: file or folder in the zip.
-        reason: what is wrong with it.
-        warning: whether servers take it nevertheless.
-        more: further files of that folder with the same fault.
+        place: File or folder in the zip.
+        reason: Description of the fault.
+        warning: Whether servers accept the submission nevertheless.
+        more: Number of other files in the folder with the same fault.
     """
 
     place: str
@@ -47,18 +47,23 @@ class Fault:
 
 
 def write_submission(target: Path, folder: Path, videos: Sequence[VideoSequence]) -> int:
-    """Put the masks `folder/<sequence>/<frame>.png` into a zip, atomically; equal masks give equal bytes.
+    """Write a zip of masks atomically, as palette PNGs. Equal masks give equal bytes.
 
-    Only frames that are asked for go in, as `Annotations/<sequence>/<frame>.png` where the sequences name them
-    (YouTube-VOS), else as `<sequence>/<frame>.png` (DAVIS); masks of any kind become palette PNGs. A missing mask is
-    left out: that is for `check_submission` to say.
+    Masks are named `Annotations/<sequence>/<frame>.png` if the sequences define output frames (YouTube-VOS), otherwise
+    `<sequence>/<frame>.png` (DAVIS). Frames that are not submitted and missing masks are skipped; `check_submission`
+    reports the latter.
+
+    Args:
+        target: The zip file.
+        folder: Folder of the masks, `<sequence>/<frame>.png`.
+        videos: Sequences of the split.
 
     Returns:
-        number of masks.
+        Number of masks written.
 
     Raises:
-        DataError: a mask is damaged, or has an id that a palette PNG cannot hold.
-        WriteError: the zip cannot be written.
+        DataError: If a mask is damaged, or has an id that a palette PNG cannot represent.
+        WriteError: If the zip cannot be written.
     """
     written = 0
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -66,7 +71,7 @@ def write_submission(target: Path, folder: Path, videos: Sequence[VideoSequence]
             for frame in video.output_frames:
                 path = folder / video.name / f"{video.images[frame].stem}.png"
                 if path.is_file():
-                    entry = zipfile.ZipInfo(_name(video, frame))  # of 1980, whenever it is made
+                    entry = zipfile.ZipInfo(_name(video, frame))  # always dated 1980
                     entry.external_attr = 0o644 << 16
                     archive.writestr(entry, _palette_png(path, video))
                     written += 1
@@ -74,12 +79,17 @@ def write_submission(target: Path, folder: Path, videos: Sequence[VideoSequence]
 
 
 def check_submission(path: Path, videos: Sequence[VideoSequence]) -> list[Fault]:
-    """Everything that is wrong with a zip of masks for these sequences, in order; the same fault once per folder.
+    """Check a zip of masks. Nothing is unpacked to disk, and of each file at most the size of a mask is read.
 
-    Nothing is unpacked to disk, nothing is read that no mask asks for, and of a file no more than a mask can need.
+    Args:
+        path: The zip file.
+        videos: Sequences of the split.
+
+    Returns:
+        The faults, in order; a fault of many files in a folder is listed once.
 
     Raises:
-        DataError: there is no such file, or an image or given mask of the data set cannot be read.
+        DataError: If the file does not exist, or an image or given mask of the data set cannot be read.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
@@ -101,7 +111,7 @@ def check_submission(path: Path, videos: Sequence[VideoSequence]) -> list[Fault]
             else:
                 faults.append(Fault(f"{root}{video.name}/", "missing, the folder of a sequence"))
         faults += dict.fromkeys(_surplus(files, wanted, root))
-    return _together(faults)
+    return _merged(faults)
 
 
 def _root(video: VideoSequence) -> str:
@@ -128,7 +138,7 @@ def _palette_png(path: Path, video: VideoSequence) -> bytes:
 
 
 def _files(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], list[Fault]]:
-    """The files that may be looked into, by name."""
+    """Return the files of the archive with safe names, by name, and the faults of all others."""
     files: dict[str, zipfile.ZipInfo] = {}
     faults = []
     for info in archive.infolist():
@@ -146,14 +156,14 @@ def _files(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], list[F
 def _rebased(
     files: dict[str, zipfile.ZipInfo], wanted: set[str], root: str
 ) -> tuple[dict[str, zipfile.ZipInfo], list[Fault]]:
-    """If all masks lie under another root folder, say so once and go on as though they did not."""
+    """If all masks are in another root folder, return them under the expected names, with one fault."""
     tails = {name.removeprefix(root) for name in wanted}
     roots = {name.removesuffix(tail) for name in files if (tail := "/".join(name.split("/")[-2:])) in tails}
     if len(roots) != 1 or root in roots:
         return files, []
     other = roots.pop()
-    where = f"under {root}" if root else "at the top of the zip"
-    fault = Fault(other or "the zip", f"wrong root folder: the folders of the sequences must lie {where}")
+    expected = f"under {root}" if root else "at the top of the zip"
+    fault = Fault(other or "the zip", f"wrong root folder: the folders of the sequences must be {expected}")
     inside = {name: root + name.removeprefix(other) for name in files if name.startswith(other)}
     return {inside.get(name, name): info for name, info in files.items()}, [fault]
 
@@ -174,8 +184,8 @@ def _check_sequence(
             continue
         ids = [int(i) for i in np.flatnonzero(np.bincount(labels.ravel())) if i]
         if unknown := [i for i in ids if i not in starts]:
-            known = ", ".join(map(str, sorted(starts)))
-            yield Fault(name, f"has an unknown id: {', '.join(map(str, unknown[:5]))} (the sequence has {known})")
+            valid = ", ".join(map(str, sorted(starts)))
+            yield Fault(name, f"has an unknown id: {', '.join(map(str, unknown[:5]))} (the sequence has {valid})")
         for early in (i for i in ids if starts.get(i, 0) > frame):
             given = video.images[starts[early]].stem
             yield Fault(name, f"has id {early} before frame {given}, in which it is given", warning=True)
@@ -188,9 +198,9 @@ def _starts(video: VideoSequence) -> dict[int, int]:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int]) -> NDArray[np.uint8] | str:
-    """The label map of a file in the zip, or what is wrong with it."""
+    """Return the label map of a file in the zip, or the reason why it is invalid."""
     height, width = size
-    # 16-bit RGBA, which is wrong and should be called by its name, takes eight bytes a pixel; deflate may add a little.
+    # The limit admits 16-bit RGBA, eight bytes per pixel, to report its mode. Deflate may add a little.
     limit = 9 * height * width + (1 << 16)
     if info.flag_bits & 1:
         return "is encrypted"
@@ -217,7 +227,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int]
             return np.array(image)
     except UnidentifiedImageError:
         return "is a damaged PNG (Pillow cannot identify it)"
-    except Exception as error:  # whatever it is, Pillow raises it because of these bytes
+    except Exception as error:  # Pillow raises many types of errors for damaged files
         return f"is a damaged PNG ({' '.join(str(error).split()) or type(error).__name__})"
 
 
@@ -229,11 +239,11 @@ def _surplus(files: Iterable[str], wanted: set[str], root: str) -> Iterator[Faul
         if folder not in folders and folder.startswith(root) and folder and "/" not in folder.removeprefix(root):
             yield Fault(f"{folder}/", "is the folder of no sequence")
         elif name not in wanted:
-            yield Fault(name, "is not asked for")
+            yield Fault(name, "is not a frame of the submission")
 
 
-def _together(faults: list[Fault]) -> list[Fault]:
-    """The same fault of more files of a folder than one cares to read, as one."""
+def _merged(faults: list[Fault]) -> list[Fault]:
+    """Merge equal faults of more than ten files in a folder."""
     counts = Counter((_folder(fault.place), fault.reason) for fault in faults)
     out: dict[tuple[str, str] | int, Fault] = {}
     for number, fault in enumerate(faults):

@@ -3,7 +3,6 @@
 from voslab.metrics.boundary import boundary_f, boundary_map
 from voslab.metrics.by_size import SizeScore, score_by_size, standard_areas
 from voslab.metrics.davis import (
-    DAVISScore,
     ObjectScore,
     ScoreTable,
     Statistics,
@@ -12,6 +11,7 @@ from voslab.metrics.davis import (
     scored_frames,
     statistics,
 )
+from voslab.metrics.davis_metric import DAVISScore
 from voslab.metrics.region import jaccard
 from voslab.metrics.youtube_vos import youtube_vos_score
 
