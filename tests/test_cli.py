@@ -48,12 +48,12 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 @dataclass
-class World:
+class TrainedRun:
     """A DAVIS tree of generated videos of odd size, and a network trained on it for two steps."""
 
     data: Path
     run: Path
-    said: str = ""
+    stdout: str = ""
 
     @property
     def checkpoint(self) -> Path:
@@ -71,18 +71,18 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     folder = tmp_path_factory.mktemp("a data folder")
     generate(folder / "DAVIS", train=4, val=2, frames=5, size=(65, 97), objects=(2, 2))
     run = folder / "run (1)"
-    made = World(folder, run)
+    result = TrainedRun(folder, run)
     record = (f"paths.experiments={folder}/experiments", "record=trial")
     short = ("trainer.max_epochs=1", "engine.size=60")
-    done = program("train", *SMALL, *made.davis, *CLIPS, f"hydra.run.dir={run}", *short, *record)
-    return replace(made, said=done.stdout)
+    done = program("train", *SMALL, *result.davis, *CLIPS, f"hydra.run.dir={run}", *short, *record)
+    return replace(result, stdout=done.stdout)
 
 
-def test_a_run_folder_holds_everything(world: World) -> None:
+def test_a_run_folder_is_complete(trained_run: TrainedRun) -> None:
     for name in (
         "checkpoints/last.ckpt",
         "checkpoints/best.ckpt",
@@ -90,30 +90,30 @@ def test_a_run_folder_holds_everything(world: World) -> None:
         "per_sequence.csv",
         ".hydra/config.yaml",
     ):
-        assert (world.run / name).is_file(), name
-    metrics = json.loads((world.run / "metrics.json").read_text())
+        assert (trained_run.run / name).is_file(), name
+    metrics = json.loads((trained_run.run / "metrics.json").read_text())
     names = ["J&F-Mean", *(f"{m}-{s}" for m in "JF" for s in ("Mean", "Recall", "Decay"))]
     speed = {"frames_per_second", "first_frame_seconds", "peak_memory_mb"}
     validated = {f"val/{name}" for name in names if name.endswith("Mean")}
     assert set(metrics) == {*names, *speed, *validated, "params_millions", "training_steps", "training_minutes"}
     assert all(isinstance(value, float) for value in metrics.values())
     assert metrics["frames_per_second"] > 0
-    losses = [row["train/loss"] for row in table(world.run / "logs" / "metrics.csv")]
+    losses = [row["train/loss"] for row in table(trained_run.run / "logs" / "metrics.csv")]
     assert sum(bool(loss) for loss in losses) == 2
-    assert len(list((world.run / "gallery").glob("*.png"))) == 2
-    [record] = (world.data / "experiments" / "trial" / "records").iterdir()
+    assert len(list((trained_run.run / "gallery").glob("*.png"))) == 2
+    [record] = (trained_run.data / "experiments" / "trial" / "records").iterdir()
     content = json.loads(record.read_text())
     assert content["metrics"] == metrics
     assert content["data"]["sequences"] == 2
     assert content["config"]["seed"] == 0
 
 
-def test_a_training_says_what_will_lie_where_how_it_goes_and_what_comes_next(world: World) -> None:
-    before, after = world.said.split("next:\n")
-    _, _, promised = before.partition(f"output: {world.run}\n")
+def test_training_prints_its_outputs_progress_and_next_commands(trained_run: TrainedRun) -> None:
+    before, after = trained_run.stdout.split("next:\n")
+    _, _, promised = before.partition(f"output: {trained_run.run}\n")
     names = [line.split()[0] for line in promised.splitlines() if line.startswith("  ")][:5]
     assert names == ["checkpoints/last.ckpt", "checkpoints/best.ckpt", "logs/metrics.csv", "gallery/", "metrics.json"]
-    assert all((world.run / name).exists() for name in names)
+    assert all((trained_run.run / name).exists() for name in names)
     assert re.search(r"^epoch 1/1  step 2  loss \d+\.\d+  val J&F ", before, re.MULTILINE)
     evaluate, segment, dashboard = (shlex.split(line) for line in after.splitlines())
     for (_, _, name, *arguments), expected in ((evaluate, "evaluate"), (segment, "segment"), (dashboard, "dashboard")):
@@ -121,25 +121,25 @@ def test_a_training_says_what_will_lie_where_how_it_goes_and_what_comes_next(wor
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = compose(expected, [quote_path(argument) for argument in arguments])
         if expected == "dashboard":
-            assert config.runs == str(world.run)
+            assert config.runs == str(trained_run.run)
             continue
-        assert Path(config.checkpoint) == world.run / "checkpoints" / "last.ckpt", "what was tested"
+        assert Path(config.checkpoint) == trained_run.run / "checkpoints" / "last.ckpt", "what was tested"
         if expected == "evaluate":
-            assert (config.paths.data, config.data.test.year) == (str(world.data), 2017)
+            assert (config.paths.data, config.data.test.year) == (str(trained_run.data), 2017)
 
 
 @pytest.mark.slow
-def test_the_configuration_of_a_run_makes_it_again(world: World, tmp_path: Path) -> None:
-    saved = ("--config-path", str(world.run / ".hydra"), "--config-name", "config")
+def test_a_run_can_be_repeated_from_its_saved_configuration(trained_run: TrainedRun, tmp_path: Path) -> None:
+    saved = ("--config-path", str(trained_run.run / ".hydra"), "--config-name", "config")
     program("train", *saved, f"hydra.run.dir={tmp_path}", "test=null", "record=null")
-    first, again = (table(run / "logs" / "metrics.csv") for run in (world.run, tmp_path))
+    first, again = (table(run / "logs" / "metrics.csv") for run in (trained_run.run, tmp_path))
     losses = [[row["train/loss"] for row in rows if row["train/loss"]] for rows in (first, again)]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 2
 
 
-def test_a_checkpoint_holds_plain_types_and_names_no_class(world: World) -> None:
-    content = torch.load(world.checkpoint, weights_only=True)
+def test_a_checkpoint_holds_plain_types_and_names_no_class(trained_run: TrainedRun) -> None:
+    content = torch.load(trained_run.checkpoint, weights_only=True)
     assert content["vos"]["method"] == "crvos"
     assert content["vos"]["network"]["width"] == 8
     assert content["vos"]["engine"] == {"size": 60, "precision": "fp32"}
@@ -147,37 +147,37 @@ def test_a_checkpoint_holds_plain_types_and_names_no_class(world: World) -> None
 
 
 @pytest.fixture(scope="module")
-def evaluated(world: World) -> Path:
-    output = world.data / "evaluated"
+def evaluated(trained_run: TrainedRun) -> Path:
+    output = trained_run.data / "evaluated"
     program(
-        *("evaluate", f"checkpoint={world.checkpoint}", "data=davis2017", f"paths.data={world.data}"),
+        *("evaluate", f"checkpoint={trained_run.checkpoint}", "data=davis2017", f"paths.data={trained_run.data}"),
         f"output={output}",
     )
     return output
 
 
 def test_a_wrapper_takes_its_base_from_a_checkpoint_and_equals_it_on_plain_frames(
-    world: World, evaluated: Path, tmp_path: Path
+    trained_run: TrainedRun, evaluated: Path, tmp_path: Path
 ) -> None:
     small = ("model=covos", "model.network.backbone=resnet18", "model.network.width=8", "trainer=cpu")
-    plain = ("model.encoding=null", f"base_weights={world.checkpoint}", f"output={tmp_path}")
-    program("evaluate", *small, *plain, *world.davis)
+    plain = ("model.encoding=null", f"base_weights={trained_run.checkpoint}", f"output={tmp_path}")
+    program("evaluate", *small, *plain, *trained_run.davis)
     masks = sorted(path.relative_to(evaluated) for path in (evaluated / "masks").rglob("*.png"))
     assert len(masks) == 10
     assert all((evaluated / mask).read_bytes() == (tmp_path / mask).read_bytes() for mask in masks)
-    done = program("evaluate", "model=stm", f"base_weights={world.checkpoint}", *world.davis, code=2)
+    done = program("evaluate", "model=stm", f"base_weights={trained_run.checkpoint}", *trained_run.davis, code=2)
     assert "model 'stm' wraps no base" in done.stderr
 
 
-def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: Path) -> None:
+def test_coded_video_goes_through_evaluate_and_segment(trained_run: TrainedRun, tmp_path: Path) -> None:
     small = ("model=covos", "model.network.refine=false", "model.network.correction=false", "engine.size=60")
-    base = (f"base_weights={world.checkpoint}", f"paths.cache={tmp_path}/cache")
-    program("evaluate", *small, *base, *world.davis, f"output={tmp_path}/scores", "trainer=cpu")
+    base = (f"base_weights={trained_run.checkpoint}", f"paths.cache={tmp_path}/cache")
+    program("evaluate", *small, *base, *trained_run.davis, f"output={tmp_path}/scores", "trainer=cpu")
     assert len(list((tmp_path / "scores" / "masks").rglob("*.png"))) == 10
     codec = sorted((tmp_path / "cache" / "coded").glob("*.mp4"))
     assert len(codec) == 2
-    mask = world.masks("val_000") / "00000.png"
-    video = f"video={world.frames('val_000')}"
+    mask = trained_run.masks("val_000") / "00000.png"
+    video = f"video={trained_run.frames('val_000')}"
     more = (f"output={tmp_path}/out", "engine.device=cpu", "inspect=true")
     done = program("segment", *small, *base, video, f"mask={mask}", *more)
     assert f"inspect: {tmp_path}/out/inspect.mp4" in done.stdout
@@ -188,38 +188,42 @@ def test_coded_video_goes_through_evaluate_and_segment(world: World, tmp_path: P
     assert sorted((tmp_path / "cache" / "coded").glob("*.mp4")) == codec, "encoded once"
 
 
-def test_evaluate_repeats_the_test_of_the_training(world: World, evaluated: Path) -> None:
-    trained, now = (json.loads((folder / "metrics.json").read_text()) for folder in (world.run, evaluated))
+def test_evaluate_repeats_the_test_of_the_training(trained_run: TrainedRun, evaluated: Path) -> None:
+    trained, now = (json.loads((folder / "metrics.json").read_text()) for folder in (trained_run.run, evaluated))
     for key in ("J&F-Mean", "J-Decay", "F-Recall", "params_millions", "training_steps"):
         assert now[key] == trained[key]
     assert now["training_steps"] == 2
     assert 0 < now["training_minutes"] < 2
-    assert (evaluated / "per_sequence.csv").read_text() == (world.run / "per_sequence.csv").read_text()
+    assert (evaluated / "per_sequence.csv").read_text() == (trained_run.run / "per_sequence.csv").read_text()
     rows = table(evaluated / "per_sequence.csv")
     assert [(row["sequence"], row["object"], row["frames"]) for row in rows] == [
         (name, str(i), "3") for name in ("val_000", "val_001") for i in (1, 2)
     ]
 
 
-def test_scoring_the_written_masks_gives_the_same_numbers(world: World, evaluated: Path, tmp_path: Path) -> None:
+def test_scoring_the_written_masks_gives_the_same_numbers(
+    trained_run: TrainedRun, evaluated: Path, tmp_path: Path
+) -> None:
     program(
-        *("evaluate", f"predictions={evaluated}/masks", "data=davis2017", f"paths.data={world.data}"),
+        *("evaluate", f"predictions={evaluated}/masks", "data=davis2017", f"paths.data={trained_run.data}"),
         f"output={tmp_path}",
     )
     again = (tmp_path / "per_sequence.csv").read_text()
     assert again == (evaluated / "per_sequence.csv").read_text()
 
 
-def test_validation_evaluate_and_segment_write_the_same_bytes(world: World, evaluated: Path, tmp_path: Path) -> None:
+def test_validation_evaluate_and_segment_write_the_same_bytes(
+    trained_run: TrainedRun, evaluated: Path, tmp_path: Path
+) -> None:
     program(
-        *("segment", f"video={world.frames('val_001')}", f"mask={world.masks('val_001')}/00000.png"),
-        *(f"checkpoint={world.checkpoint}", f"output={tmp_path / 'segmented'}"),
+        *("segment", f"video={trained_run.frames('val_001')}", f"mask={trained_run.masks('val_001')}/00000.png"),
+        *(f"checkpoint={trained_run.checkpoint}", f"output={tmp_path / 'segmented'}"),
     )
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", [*SMALL, quote_path(f"weights={world.checkpoint}"), "engine.size=60"])
+        config = compose("train", [*SMALL, quote_path(f"weights={trained_run.checkpoint}"), "engine.size=60"])
     module = training_module(config)
     module.sinks = mask_sinks(tmp_path / "validated")
-    videos = davis(world.data / "DAVIS", 2017, "val")
+    videos = davis(trained_run.data / "DAVIS", 2017, "val")
     items = [EvaluationItem(i, videos[i]) for i in EvaluationSampler([len(video) for video in videos])]
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, inference_mode=False)
     trainer.validate(module, torch.utils.data.DataLoader(items, batch_size=None), verbose=False)
@@ -236,12 +240,12 @@ def test_validation_evaluate_and_segment_write_the_same_bytes(world: World, eval
     assert len(np.unique(np.asarray(Image.open(folders[0] / names[0])))) == 3
 
 
-def test_masks_of_numbered_images_have_their_numbers_and_go_back_in(world: World, tmp_path: Path) -> None:
+def test_masks_of_numbered_images_have_their_numbers_and_go_back_in(trained_run: TrainedRun, tmp_path: Path) -> None:
     frames, mask = tmp_path / "frames", np.zeros((65, 97), np.uint8)
     frames.mkdir()
     mask[10:30, 10:40] = 4
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    for index, path in enumerate(sorted(world.frames("val_000").iterdir())):
+    for index, path in enumerate(sorted(trained_run.frames("val_000").iterdir())):
         Image.open(path).resize((97, 65)).save(frames / f"{5 * index:04}.png")
     segment = ("segment", f"video={frames}", "model=copy_first")
     program(*segment, f"mask={tmp_path / 'mask.png'}", f"output={tmp_path / 'one'}")
@@ -251,7 +255,7 @@ def test_masks_of_numbered_images_have_their_numbers_and_go_back_in(world: World
     assert "5 masks of an earlier run are kept" in again.stdout
 
 
-def test_segment_a_video_file_with_late_objects_and_white_masks(world: World, tmp_path: Path) -> None:
+def test_segment_a_video_file_with_late_objects_and_white_masks(trained_run: TrainedRun, tmp_path: Path) -> None:
     clip, masks = tmp_path / "clip (1), new.mp4", tmp_path / "given masks"
     masks.mkdir()
     white = np.zeros((65, 97), np.uint8)
@@ -262,7 +266,7 @@ def test_segment_a_video_file_with_late_objects_and_white_masks(world: World, tm
     Image.fromarray(late).save(masks / "3.png")
     with av.open(str(clip), "w") as container:
         stream = container.add_stream("libx264", rate=30, width=98, height=66, options={"bf": "2"})
-        for path in sorted(world.frames("val_000").iterdir()):
+        for path in sorted(trained_run.frames("val_000").iterdir()):
             frame = av.VideoFrame.from_image(Image.open(path).resize((98, 66)))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -306,42 +310,42 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path: Path, arguments: list
     assert "Traceback" not in done.stderr
 
 
-def test_a_checkpoint_of_another_method_or_a_broken_one_is_refused(world: World, tmp_path: Path) -> None:
-    shutil.copy(world.checkpoint, tmp_path / "cut.ckpt")
-    (tmp_path / "cut.ckpt").write_bytes(world.checkpoint.read_bytes()[:5000])
+def test_a_checkpoint_of_another_method_or_a_broken_one_is_refused(trained_run: TrainedRun, tmp_path: Path) -> None:
+    shutil.copy(trained_run.checkpoint, tmp_path / "cut.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes(trained_run.checkpoint.read_bytes()[:5000])
     for arguments, reason in (
         ([f"checkpoint={tmp_path}/cut.ckpt"], "damaged"),
-        (["model=copy_first", f"weights={world.checkpoint}"], "a checkpoint of 'crvos', not of 'copy_first'"),
-        (["model=crvos", f"weights={world.checkpoint}"], "does not fit this network"),
+        (["model=copy_first", f"weights={trained_run.checkpoint}"], "a checkpoint of 'crvos', not of 'copy_first'"),
+        (["model=crvos", f"weights={trained_run.checkpoint}"], "does not fit this network"),
     ):
-        done = program("evaluate", *arguments, *world.davis, f"output={tmp_path}", code=2)
+        done = program("evaluate", *arguments, *trained_run.davis, f"output={tmp_path}", code=2)
         assert reason in done.stderr
 
 
-def test_stages_chain_and_runs_resume(world: World, tmp_path: Path) -> None:
+def test_stages_chain_and_runs_resume(trained_run: TrainedRun, tmp_path: Path) -> None:
     chained, resumed = tmp_path / "chained", tmp_path / "resumed"
-    small = (*SMALL, *world.davis, *CLIPS, "engine.size=60", "test=null")
-    program("train", *small, f"weights={world.checkpoint}", f"hydra.run.dir={chained}", "trainer.max_epochs=0")
-    program("train", *small, f"resume={world.run}", f"hydra.run.dir={resumed}", "trainer.max_epochs=2")
+    small = (*SMALL, *trained_run.davis, *CLIPS, "engine.size=60", "test=null")
+    program("train", *small, f"weights={trained_run.checkpoint}", f"hydra.run.dir={chained}", "trainer.max_epochs=0")
+    program("train", *small, f"resume={trained_run.run}", f"hydra.run.dir={resumed}", "trainer.max_epochs=2")
     content = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
     assert (content["epoch"], content["global_step"]) == (1, 4)
 
 
-def test_weights_keep_what_was_learned(world: World) -> None:
+def test_training_starts_from_the_given_weights(trained_run: TrainedRun) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", [*SMALL, quote_path(f"weights={world.checkpoint}")])
+        config = compose("train", [*SMALL, quote_path(f"weights={trained_run.checkpoint}")])
     module = training_module(config)
     assert module.pretrained
-    loaded = from_checkpoint(world.checkpoint).segmenter
+    loaded = from_checkpoint(trained_run.checkpoint).segmenter
     assert isinstance(loaded, torch.nn.Module)
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, module.segmenter.state_dict()[key]), key
 
 
-def test_half_precision_weights_are_a_checkpoint_too(world: World, tmp_path: Path) -> None:
-    write_half(world.checkpoint, tmp_path / "half.safetensors")
-    assert (tmp_path / "half.safetensors").stat().st_size < 0.3 * world.checkpoint.stat().st_size
-    whole, half = (from_checkpoint(path) for path in (world.checkpoint, tmp_path / "half.safetensors"))
+def test_half_precision_weights_are_a_checkpoint_too(trained_run: TrainedRun, tmp_path: Path) -> None:
+    write_half(trained_run.checkpoint, tmp_path / "half.safetensors")
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.3 * trained_run.checkpoint.stat().st_size
+    whole, half = (from_checkpoint(path) for path in (trained_run.checkpoint, tmp_path / "half.safetensors"))
     assert half.settings == whole.settings
     assert isinstance(whole.segmenter, torch.nn.Module)
     assert isinstance(half.segmenter, torch.nn.Module)
@@ -350,9 +354,9 @@ def test_half_precision_weights_are_a_checkpoint_too(world: World, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_wandb_works_offline(world: World, tmp_path: Path) -> None:
+def test_wandb_works_offline(trained_run: TrainedRun, tmp_path: Path) -> None:
     short = ("trainer.limit_train_batches=1", "engine.size=60", "logger=wandb")
-    small, first, second = (*SMALL, *world.davis, *CLIPS, *short), tmp_path / "first", tmp_path / "second"
+    small, first, second = (*SMALL, *trained_run.davis, *CLIPS, *short), tmp_path / "first", tmp_path / "second"
     program("train", *small, f"hydra.run.dir={first}", "trainer.max_epochs=1")
     program("train", *small, f"hydra.run.dir={second}", "trainer.max_epochs=2", f"resume={first}", "test=null")
     [id_] = {(folder / "wandb" / "run_id").read_text().strip() for folder in (first, second)}
@@ -365,12 +369,19 @@ def test_wandb_works_offline(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_like_one(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_evaluate_like_one(
+    trained_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The number of threads decides the order of summation, and Lightning divides the cores among its processes.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     one, two = (tmp_path / trainer for trainer in ("cpu", "ddp_cpu"))
     for output in (one, two):
-        arguments = (f"checkpoint={world.checkpoint}", *world.davis, f"output={output}", f"trainer={output.name}")
+        arguments = (
+            f"checkpoint={trained_run.checkpoint}",
+            *trained_run.davis,
+            f"output={output}",
+            f"trainer={output.name}",
+        )
         program("evaluate", *arguments)
     assert (one / "per_sequence.csv").read_text() == (two / "per_sequence.csv").read_text()
     masks = sorted((one / "masks").rglob("*.png"))
@@ -380,13 +391,13 @@ def test_two_processes_evaluate_like_one(world: World, tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
-def test_two_processes_train_on_the_batches_of_one(world: World, tmp_path: Path) -> None:
+def test_two_processes_train_on_the_batches_of_one(trained_run: TrainedRun, tmp_path: Path) -> None:
     weights = []
     for trainer in ("cpu", "ddp_cpu"):
         run = tmp_path / trainer
         # SGD, as Adam turns the smallest difference of summation order into one of the size of its step.
         optimizer = ("model.training.optimizer._target_=torch.optim.SGD", "model.training.optimizer.lr=0.01")
-        common = (*SMALL[:-1], *world.davis, *CLIPS, *optimizer, "engine.size=60", "test=null")
+        common = (*SMALL[:-1], *trained_run.davis, *CLIPS, *optimizer, "engine.size=60", "test=null")
         limits = ("trainer.max_epochs=2", "trainer.limit_val_batches=1")
         program("train", *common, *limits, f"trainer={trainer}", f"hydra.run.dir={run}")
         weights.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])

@@ -191,7 +191,7 @@ def test_what_was_written_before_an_error_is_whole_and_stays(run: Run, tmp_path:
         (["+engine.sise=2"], "engine.sise: Settings takes no 'sise'; did you mean 'size'?"),
     ],
 )
-def test_slips_of_the_pen_end_before_anything_begins(
+def test_mistyped_arguments_are_refused_before_the_program_starts(
     run: Run, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     line = run("train", "trainer=cpu", *SMALL, f"paths.cache={tmp_path}", f"hydra.run.dir={tmp_path}/run", *arguments)

@@ -63,6 +63,6 @@ def test_a_run_that_is_killed_keeps_its_rows(tmp_path: Path) -> None:
     assert row["height"] == "32"
 
 
-def test_without_a_model_it_says_what_to_give() -> None:
+def test_a_missing_model_is_reported() -> None:
     done = program("benchmark", code=2)
     assert done.stderr.strip() == "error: give either checkpoint=FILE or model=NAME"

@@ -112,7 +112,7 @@ def test_a_slip_of_the_pen_gets_the_nearest_name(argument: str, message: str) ->
         ("train", ["record=a/b"], "record=a/b: a study is a plain folder name"),
     ],
 )
-def test_values_of_the_wrong_kind_are_refused_before_anything_starts(
+def test_values_of_the_wrong_type_are_refused_before_the_task_starts(
     program: str, arguments: list[str], message: str
 ) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

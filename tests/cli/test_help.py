@@ -9,7 +9,7 @@ PROGRAMS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_says_how_it_is_called_and_what_it_reads(name: str) -> None:
+def test_help_shows_the_command_and_the_options(name: str) -> None:
     text = usage(CONFIGS, name)
     head = text.partition("\n\n")[0]
     assert "python -m src." in head or "python -m benchmarks." in head
@@ -18,7 +18,7 @@ def test_every_program_says_how_it_is_called_and_what_it_reads(name: str) -> Non
     assert text.endswith(f"{FOOTER}\n")
 
 
-def test_comments_and_choices_are_there() -> None:
+def test_help_shows_comments_and_choices() -> None:
     text = usage(CONFIGS, "segment")
     assert "checkpoint: null        # checkpoint of src.train" in text
     assert "  device: auto          # auto | cpu" in text

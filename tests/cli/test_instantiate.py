@@ -35,7 +35,7 @@ SETTINGS = "voslab.engine.Settings"
     ],
 )
 @pytest.mark.parametrize("partial", [False, True])
-def test_only_listed_targets_are_built_whatever_module_they_are_reached_through(target: str, partial: bool) -> None:
+def test_only_allowed_targets_are_instantiated(target: str, partial: bool) -> None:
     with pytest.raises(ConfigError, match=f"_target_ '{target}' is not allowed"):
         instantiate({"nested": [{"_target_": target, "_partial_": partial}]})
 
@@ -55,7 +55,7 @@ def test_allowed_targets_are_built_with_plain_values() -> None:
 
 
 @pytest.mark.parametrize("partial", [False, True])
-def test_an_unknown_parameter_is_named_with_the_nearest(partial: bool) -> None:
+def test_an_unknown_parameter_is_reported_with_the_nearest_name(partial: bool) -> None:
     config = OmegaConf.create(
         {"data": {"train": {"_target_": "voslab.data.sources.davis.davis", "_partial_": partial, "yeer": 1}}}
     )
@@ -66,7 +66,7 @@ def test_an_unknown_parameter_is_named_with_the_nearest(partial: bool) -> None:
 
 
 @pytest.mark.parametrize("hidden", ["_args_", "_recursive_", "_convert_"])
-def test_what_would_change_how_things_are_built_is_no_parameter(hidden: str) -> None:
+def test_hydra_keys_are_refused_as_parameters(hidden: str) -> None:
     with pytest.raises(ConfigError, match=f"takes no '{hidden}'"):
         instantiate({"_target_": SETTINGS, hidden: False})
 
@@ -87,13 +87,13 @@ def test_what_would_change_how_things_are_built_is_no_parameter(hidden: str) -> 
         ("lightning.Trainer", {"max_steps": "abc"}, r"^max_steps=abc: must be a whole number"),
     ],
 )
-def test_a_value_of_another_type_is_named(target: str, parameters: dict[str, object], message: str) -> None:
+def test_a_value_of_another_type_is_refused(target: str, parameters: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         instantiate({"_target_": target, **parameters})
     assert "\n" not in str(error.value)
 
 
-def test_what_the_target_says_is_one_line() -> None:
+def test_errors_of_targets_are_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^cannot build lightning\.Trainer: .*devices=0") as error:
         instantiate({"_target_": "lightning.Trainer", "accelerator": "cpu", "devices": 0})
     assert "\n" not in str(error.value)

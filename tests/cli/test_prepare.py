@@ -67,7 +67,7 @@ def test_videos_are_encoded_for_a_method_that_reads_them(data: Path, tmp_path: P
     assert done.stderr == "error: model=stcn: looks at no codec data, so nothing is encoded for it\n"
 
 
-def test_what_is_missing_is_code_one_and_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_data_give_exit_code_one_and_the_next_step(tmp_path: Path) -> None:
     lines = prepare(tmp_path, "data=coco", code=1)
     assert lines[0] == f"COCO 2017 in {tmp_path}/COCO/: absent"
     assert "├── ✗ annotations/instances_train2017.json  missing" in lines

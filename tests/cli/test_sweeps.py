@@ -196,7 +196,7 @@ def test_folder_of_another_sweep_is_rejected(
     assert "not a job of a sweep" in capsys.readouterr().err
 
 
-def test_points_are_named_jobs_and_typed_overrides_win(
+def test_points_name_jobs_and_command_line_overrides_take_precedence(
     sweep: Callable[..., int], children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep("sweep=adaptation_ablation", "point=base,mean", "seed=0,1", "model.network.lr=3") == 0

@@ -37,7 +37,7 @@ def names(module: VOSDataModule) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(videos: tuple[VideoSequence, ...], workers: int) -> None:
+def test_batches_do_not_depend_on_the_number_of_workers(videos: tuple[VideoSequence, ...], workers: int) -> None:
     digests = []
     for count in (0, workers):
         module = VOSDataModule(SETTINGS, videos, batch_size=2, num_workers=count, seed=3)
@@ -79,7 +79,7 @@ def test_the_trainers_epoch_reaches_the_clips(videos: tuple[VideoSequence, ...])
 
 
 @pytest.mark.parametrize(("batch", "world"), [(4, 3), (2, 4)])
-def test_a_batch_that_cannot_be_shared_stops_at_once(videos: tuple[VideoSequence, ...], batch: int, world: int) -> None:
+def test_an_indivisible_batch_size_is_refused(videos: tuple[VideoSequence, ...], batch: int, world: int) -> None:
     module = attached(VOSDataModule(SETTINGS, videos, batch_size=batch), world)
     for ask in (lambda: module.batch_per_process(world), lambda: module.setup("fit")):
         with pytest.raises(ConfigError, match=f"batch_size={batch} is the batch of all {world} processes"):
@@ -100,7 +100,7 @@ def test_every_video_is_evaluated_once(videos: tuple[VideoSequence, ...], world:
         assert all(isinstance(item, EvaluationItem) and item.sequence == videos[item.index] for item in items)
 
 
-def test_a_process_without_videos_gets_one_frame_that_nothing_scores(videos: tuple[VideoSequence, ...]) -> None:
+def test_a_process_without_videos_gets_one_unscored_frame(videos: tuple[VideoSequence, ...]) -> None:
     module = VOSDataModule(test=videos[:2])
     module.setup("test")
     assert module.test_videos == videos[:2]
@@ -145,7 +145,7 @@ def test_other_sources_take_part(videos: tuple[VideoSequence, ...]) -> None:
     assert sorted(name.split()[0] for name in batch) == ["ant", "square", "square", "square"]
 
 
-def test_an_epoch_has_the_clips_asked_for(videos: tuple[VideoSequence, ...]) -> None:
+def test_an_epoch_has_the_configured_number_of_clips(videos: tuple[VideoSequence, ...]) -> None:
     parts = [WeightedSource(videos, weight=1), WeightedSource(Squares(), weight=3)]
     module = VOSDataModule(SETTINGS, parts, batch_size=4, num_workers=0, clips_per_epoch=16)
     module.setup("fit")
@@ -154,7 +154,7 @@ def test_an_epoch_has_the_clips_asked_for(videos: tuple[VideoSequence, ...]) -> 
     assert drawn.count("square") == 12
 
 
-def test_what_is_missing_is_said(videos: tuple[VideoSequence, ...]) -> None:
+def test_missing_data_are_reported(videos: tuple[VideoSequence, ...]) -> None:
     for module in (VOSDataModule(train=videos), VOSDataModule(SETTINGS)):
         with pytest.raises(ConfigError, match="has no training data"):
             module.setup("fit")

@@ -37,8 +37,8 @@ def test_video_files_are_decoded_once(
     assert "unmasked.mov: left out, it has no masks" in caplog.text
     assert (first.name, len(first)) == ("a b", 6)
     assert [index for index, mask in enumerate(first.masks) if mask is not None] == [2, 4]
-    for picture, index in zip(open_video(path), range(6), strict=True):
-        np.testing.assert_array_equal(first.image(index), picture.image)
+    for frame, index in zip(open_video(path), range(6), strict=True):
+        np.testing.assert_array_equal(first.image(index), frame.image)
     assert len(list(cache.iterdir())) == 1
 
     def refuse(*_: object) -> None:
@@ -52,7 +52,7 @@ def test_video_files_are_decoded_once(
     assert len(folder(root, cache=cache)[0]) == 7
 
 
-def test_what_stops_halfway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_decoding_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film(tmp_path / "videos/cut.mp4", frames=12)
     save_mask(tmp_path / "masks/cut/0.png", labels(0))
     cache = tmp_path / "cache"
@@ -69,7 +69,9 @@ def test_what_stops_halfway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert len(folder(tmp_path, cache=cache)[0]) == 12
 
 
-def test_a_slower_process_takes_what_the_faster_one_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_finishes_second_uses_the_existing_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     film(tmp_path / "videos/shared.mp4")
     save_mask(tmp_path / "masks/shared/0.png", labels(0))
     cache = tmp_path / "cache"
@@ -85,7 +87,7 @@ def test_a_slower_process_takes_what_the_faster_one_made(tmp_path: Path, monkeyp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a file where a folder should be")
-def test_what_is_wrong_with_video_files(tmp_path: Path) -> None:
+def test_invalid_video_files_are_reported(tmp_path: Path) -> None:
     path = film(tmp_path / "videos/cut.mp4")
     save_mask(tmp_path / "masks/cut/0.png", labels(0))
     (tmp_path / "file").write_text("no folder")

@@ -49,7 +49,7 @@ def test_the_working_size_can_still_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("year", [2016, 2017])
-def test_pictures_and_masks_grow_together(tmp_path: Path, year: int) -> None:
+def test_images_and_masks_are_scaled_to_the_same_size(tmp_path: Path, year: int) -> None:
     (small, _) = davis(davis_tree(tmp_path, year=year), year, "train")
     (bear, _) = davis(tmp_path, year, "train", height=48)
     assert bear.image(0).shape == (48, 80, 3)

@@ -75,7 +75,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE, ids=range(len(DAMAGE)))
-def test_every_kind_of_damage_is_named(
+def test_damaged_annotations_are_reported(
     tmp_path: Path, damage: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     tree = ovis_tree(tmp_path)
@@ -89,7 +89,7 @@ def test_every_kind_of_damage_is_named(
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"\xff\xfe", b"[" * 100000])
-def test_what_is_no_annotation_file(tmp_path: Path, text: bytes) -> None:
+def test_files_without_annotations_are_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "train.json").write_bytes(text)
     with pytest.raises(DataError, match=r"train\.json: (cannot be read as JSON|has no 'videos')"):
         ovis(tmp_path)

@@ -54,12 +54,12 @@ def test_fixed_is_always_epoch_zero() -> None:
 
 
 @given(lengths=st.lists(st.integers(1, 200), max_size=40), world=st.integers(1, 5))
-def test_every_video_exactly_once_and_fairly(lengths: list[int], world: int) -> None:
+def test_every_video_is_assigned_once_and_frames_are_balanced(lengths: list[int], world: int) -> None:
     shares = [list(EvaluationSampler(lengths, rank, world)) for rank in range(world)]
     assert sorted(index for share in shares for index in share) == list(range(len(lengths)))
     assert all(share == sorted(share) for share in shares)
     loads = [sum(lengths[index] for index in share) for share in shares]
-    # Greedy dealing: nobody is ahead of the least by more than the last video it got.
+    # Greedy assignment: loads differ by at most the length of one video.
     assert max(loads) - min(loads) <= max(lengths, default=0)
     assert max(loads) <= sum(lengths) / world + max(lengths, default=0)
 

@@ -78,7 +78,7 @@ def good(videos: tuple[VideoSequence, ...], masks: Path, tmp_path: Path) -> Path
     return tmp_path / "good.zip"
 
 
-def test_what_is_written_is_what_the_server_asks_for(
+def test_submissions_have_the_format_of_the_server(
     videos: tuple[VideoSequence, ...], masks: Path, good: Path, tmp_path: Path
 ) -> None:
     assert check_submission(good, videos) == []
@@ -289,14 +289,14 @@ def test_masks_of_any_kind_become_palette_pngs(videos: tuple[VideoSequence, ...]
     assert list(map(str, check_submission(tmp_path / "some.zip", videos))) == [f"{ROOT}/{APE}/00030.png: missing"]
 
 
-def test_what_does_not_fit_is_refused_and_leaves_the_old_file(
+def test_invalid_masks_are_refused_and_the_old_file_is_kept(
     videos: tuple[VideoSequence, ...], masks: Path, good: Path, tmp_path: Path
 ) -> None:
     other, before = shutil.copytree(masks, tmp_path / "other"), good.read_bytes()
     write_mask(other / DOG / "00036.png", np.full((24, 40), 300))
     with pytest.raises(DataError, match=rf"{DOG}.00036\.png: id 300 does not fit into a palette PNG"):
         write_submission(good, other, videos)
-    (other / DOG / "00036.png").write_bytes(b"no picture")
+    (other / DOG / "00036.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=rf"{DOG}.00036\.png: not an image"):
         write_submission(good, other, videos)
     with pytest.raises(WriteError, match="cannot be written"):

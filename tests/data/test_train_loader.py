@@ -91,7 +91,7 @@ def test_more_workers_than_clips_are_no_matter(tmp_path: Path) -> None:
     assert names(module(tmp_path, clips=2, num_workers=5)) == names(module(tmp_path, clips=2))
 
 
-def test_what_cannot_be_shared_out_is_found_before_any_process_starts(tmp_path: Path) -> None:
+def test_an_indivisible_batch_is_found_before_any_process_starts(tmp_path: Path) -> None:
     build_once = module(tmp_path)
     build_once.check(2)
     with pytest.raises(ConfigError, match="batch_size=2 is the batch of all 3 processes"):

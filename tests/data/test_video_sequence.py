@@ -72,7 +72,7 @@ def test_frames_without_annotation(tmp_path: Path) -> None:
         sequence.given_masks()
 
 
-def test_sizes_that_differ_are_both_named(tmp_path: Path) -> None:
+def test_different_sizes_are_reported(tmp_path: Path) -> None:
     sequence = video(tmp_path / "cow")
     save_mask(tmp_path / "cow/masks/00002.png", labels(2, size=(24, 44)))
     with pytest.raises(DataError, match=r"masks/00002\.png: the mask is 44 x 24 pixels, its image .* is 40 x 24"):
@@ -89,10 +89,10 @@ def test_a_turned_photograph_has_the_size_of_its_upright_image(tmp_path: Path) -
     assert sequence.labels(0) is not None
 
 
-def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_reported(tmp_path: Path) -> None:
     sequence = video(tmp_path / "cow")
     sequence.images[1].unlink()
-    sequence.images[2].write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    sequence.images[2].write_bytes(b"\x89PNG\r\n\x1a\nno image")
     (tmp_path / "cow/masks/00003.png").write_bytes(sequence.images[3].read_bytes()[:40])
     for read, index, name in (
         (sequence.image, 1, "cow/00001.png"),
@@ -125,7 +125,7 @@ def test_jpeg_frames(tmp_path: Path) -> None:
     assert VideoSequence("one", (tmp_path / "0.jpg",), (None,)).image(0).shape == (24, 40, 3)
 
 
-def test_objects_that_come_later_are_given_in_their_own_frame_and_alone_there(tmp_path: Path) -> None:
+def test_later_objects_are_given_alone_in_their_first_frame(tmp_path: Path) -> None:
     sequence = video(tmp_path / "cow", ids=(1, 2, 3), starts={1: 0, 2: 0, 3: 4})
     given = sequence.given_masks()
     assert list(given) == [0, 4]

@@ -50,7 +50,7 @@ FILMS = {
 def youtube_tree(root: Path, films: dict[str, Film] | None = None) -> Path:
     """`train`, `valid` and their twins. `ape` is a category that only `valid` has."""
     films = FILMS if films is None else films
-    known = {name: film for name, film in films.items() if all(thing[1] != "ape" for thing in film.objects)}
+    known = {name: film for name, film in films.items() if all(obj[1] != "ape" for obj in film.objects)}
     for split, these in (("train", known), ("valid", films)):
         for name, film in these.items():
             for number in film.numbers:

@@ -28,7 +28,7 @@ def peak() -> float:
 
 
 def feed(name: str, folder: Path, examples: int, same: bool) -> Counter[str]:
-    """Give a reader so many damaged files; counts how it ended."""
+    """Read a number of damaged files and count the outcomes."""
     (folder / "samples").mkdir()
     reader, counts, before = READERS[name](folder / "samples"), Counter[str](), peak()
     lines: list[str] = []

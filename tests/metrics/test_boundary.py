@@ -66,7 +66,7 @@ def test_radius_at_480p_is_8_pixels(shift: int, expected: float) -> None:
 
 
 @given(pairs())
-def test_memory_layout_does_not_matter_and_nothing_is_written(pair: tuple[Mask, Mask]) -> None:
+def test_memory_layout_does_not_matter_and_inputs_are_not_modified(pair: tuple[Mask, Mask]) -> None:
     expected = boundary_f(*pair, 0.05)
     views = [np.repeat(np.asfortranarray(mask), 2, axis=1)[:, ::2] for mask in pair]
     for view in views:

@@ -33,12 +33,12 @@ def rows_of(*objects: tuple[int, int, int]) -> NDArray[np.float64]:
         np.column_stack(
             [
                 np.full(n, sequence),
-                np.full(n, thing),
+                np.full(n, object_id),
                 np.arange(1, n + 1),
-                generator("rows", sequence, thing).random((n, 2)),
+                generator("rows", sequence, object_id).random((n, 2)),
             ]
         )
-        for sequence, thing, n in objects
+        for sequence, object_id, n in objects
     ]
     return np.concatenate(parts)
 
@@ -98,10 +98,10 @@ def test_score_frame_scores_each_object_and_no_other() -> None:
     prediction[:30][prediction[:30] == 0] = 77
     scores = score_frame(prediction, truth, [300, 3, 9])
     assert scores.dtype == np.float64
-    for row, thing in zip(scores, [300, 3, 9], strict=True):
+    for row, object_id in zip(scores, [300, 3, 9], strict=True):
         assert tuple(row) == (
-            jaccard(prediction == thing, truth == thing),
-            boundary_f(prediction == thing, truth == thing),
+            jaccard(prediction == object_id, truth == object_id),
+            boundary_f(prediction == object_id, truth == object_id),
         )
     assert scores[2].tolist() == [1.0, 1.0]
     assert score_frame(prediction, truth, []).shape == (0, 2)

@@ -174,7 +174,7 @@ def test_metrics_of_old_records_have_their_present_names(study: Path) -> None:
     assert (found.metric("first_frame_seconds"), found.metric("params_millions")) == (2.0, 3.5)
 
 
-def test_broken_record_is_named(study: Path) -> None:
+def test_a_broken_record_is_reported(study: Path) -> None:
     path = study / "records" / "a.json"
     path.write_text('{"command": []}')
     with pytest.raises(DataError, match=r"a\.json: not a record: it lacks commit, config, hardware, metrics"):

@@ -45,7 +45,7 @@ def test_switched_off_is_byte_exact(fit: Any) -> None:
 @pytest.mark.parametrize("fit", ["resize", "crop"])
 @given(seed=st.integers(0, 2**40))
 @settings(max_examples=25, deadline=None)
-def test_ids_are_exact_and_all_frames_alike(fit: Any, seed: int) -> None:
+def test_ids_are_preserved_and_frames_are_transformed_equally(fit: Any, seed: int) -> None:
     images, labels = clip()
     out_images, out_labels = build_transform(Augmentation((32, 48), fit=fit, **STRONG, jitter=0.2))(
         images, labels, seed
@@ -77,7 +77,7 @@ def test_border_has_the_mean_colour_in_every_frame() -> None:
     assert not padded_labels[:, :10].any()
 
 
-def test_same_seed_same_result_whatever_came_before() -> None:
+def test_results_depend_on_the_seed_only() -> None:
     images, labels = clip()
     augmentation = Augmentation((32, 32), fit="crop", **STRONG, jitter=0.3)
     used, fresh = build_transform(augmentation), pickle.loads(pickle.dumps(build_transform(augmentation)))
@@ -91,7 +91,7 @@ def test_same_seed_same_result_whatever_came_before() -> None:
 
 
 def test_flips_do_not_decide_angles() -> None:
-    # albumentations seeds all transforms of a composition alike: then small numbers flip and also turn one way.
+    # albumentations seeds all transforms of a composition equally, so that flips and angles would be correlated.
     labels = np.zeros((65, 65), np.uint8)
     labels[4:32, 32] = 1
     labels[32, 32:44] = 2

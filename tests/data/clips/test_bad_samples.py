@@ -101,7 +101,7 @@ def test_too_many_end_the_training_with_the_list(videos: tuple[VideoSequence, ..
         drawn(opened(videos, skip_limit=1))
 
 
-def test_each_process_has_its_share_of_what_may_be_skipped(videos: tuple[VideoSequence, ...]) -> None:
+def test_the_skip_limit_is_divided_between_processes(videos: tuple[VideoSequence, ...]) -> None:
     damage(videos, "image")
     assert len(drawn(opened(videos, skip_limit=1 / 12))) == 4
     shares = [attached(opened(videos, skip_limit=1 / 12), 3, rank) for rank in range(3)]

@@ -132,7 +132,7 @@ def test_void_is_void_only_where_declared(tmp_path: Path) -> None:
 
 
 def corner(folder: Path, empty: tuple[int, ...], area: int = 2) -> VideoSequence:
-    """A large picture with one small object, which some frames lack."""
+    """A large image with one small object, which some frames lack."""
     for t in range(6):
         mask = np.zeros((48, 80), np.uint8)
         if t not in empty:
@@ -179,7 +179,7 @@ def test_rare_objects_may_be_missed_but_are_no_error(tmp_path: Path) -> None:
     assert not data[0, 0].slot_mask.any()
 
 
-def test_bad_videos_are_named(tmp_path: Path) -> None:
+def test_invalid_videos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="sequence cow: 2 frames, too short for clips of 3"):
         dataset((video(tmp_path / "cow", frames=2),))
     sequence = video(tmp_path / "ox", frames=3)

@@ -67,7 +67,7 @@ def test_every_source_has_its_own_say(videos: tuple[VideoSequence, ...]) -> None
     assert [data[0, i].slot_mask.tolist() for i in (0, 1)] == [[True, True], [True, False]]
 
 
-def test_addresses_decide_whatever_was_asked_before(videos: tuple[VideoSequence, ...]) -> None:
+def test_clips_depend_on_their_address_only(videos: tuple[VideoSequence, ...]) -> None:
     one, two = (
         clips(WeightedSource(videos, weight=1), WeightedSource(videos[:3], weight=2), epoch=8) for _ in range(2)
     )
@@ -76,7 +76,7 @@ def test_addresses_decide_whatever_was_asked_before(videos: tuple[VideoSequence,
     assert forth == back[::-1]
 
 
-def test_what_does_not_mix_is_said(videos: tuple[VideoSequence, ...]) -> None:
+def test_invalid_mixtures_are_refused(videos: tuple[VideoSequence, ...]) -> None:
     with pytest.raises(ConfigError, match="weights need clips_per_epoch"):
         clips(WeightedSource(videos, weight=1))
     with pytest.raises(ConfigError, match="one for every source"):
@@ -93,6 +93,6 @@ def test_what_does_not_mix_is_said(videos: tuple[VideoSequence, ...]) -> None:
         clips(videos, ())
 
 
-def test_a_short_video_is_named(tmp_path: Path) -> None:
+def test_a_short_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="sequence cow: 1 frames, too short"):
         clips((video(tmp_path / "cow", frames=1),))

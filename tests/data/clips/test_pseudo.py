@@ -51,7 +51,7 @@ def core(mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_masks_follow_their_pixels_whatever_moves(seed: int) -> None:
+def test_masks_move_with_their_pixels(seed: int) -> None:
     clip = source(motion=LIVELY, paste_motion=LIVELY, paste=(2, 2)).draw(seed % 3, 0, generator(seed))
     assert len(clip.images) == len(clip.labels) == 4
     colours = {0: 40, 1: 100, 2: 160}
@@ -78,7 +78,7 @@ def test_ids_are_the_same_in_all_frames_and_pasted_ones_new() -> None:
     assert clip.name.count("+") == 3
 
 
-def test_what_lies_in_front_hides_what_lies_behind() -> None:
+def test_front_objects_occlude_objects_behind_them() -> None:
     plain = source(paste=(0, 0), motion=REST).draw(0, 0, generator(3)).labels[0]
     hidden = 0
     for seed in range(8):
@@ -143,7 +143,7 @@ def test_clips_come_out_relabelled_by_their_first_frame() -> None:
         assert int(item.slot_mask.sum()) == len(first)
 
 
-def test_a_set_without_objects_is_named() -> None:
+def test_a_still_without_objects_is_refused() -> None:
     with pytest.raises(DataError, match="still still0: no object"):
         ClipDataset((source(Painted(objects=0), paste=(0, 0)),), build_transform(SETTINGS.augmentation))[0, 0]
 

@@ -22,7 +22,7 @@ def test_a_walk_begins_where_it_is_and_stays_within_its_steps() -> None:
     assert (np.abs(steps).max(0) > [10, 5]).all()
 
 
-def test_nothing_moves_without_steps() -> None:
+def test_motion_without_steps_is_the_identity() -> None:
     np.testing.assert_allclose(STILL.maps(generator(0), 5, (48, 64)), [np.eye(3)] * 5, atol=1e-12)
 
 

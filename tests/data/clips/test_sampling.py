@@ -52,7 +52,7 @@ def test_a_short_video_shrinks_only_the_large_gaps() -> None:
     assert sorted(np.diff(taken)) == [1] * 7 or sorted(np.diff(taken)) == [1] * 6 + [2]
 
 
-def test_reversal_happens_as_often_as_asked() -> None:
+def test_clips_are_reversed_with_the_given_probability() -> None:
     backwards = sum(clip[0] > clip[1] for clip in (sample_frames(9, 2, generator(i), (1, 1), 0.3) for i in range(1000)))
     assert 240 < backwards < 360
 

@@ -32,7 +32,7 @@ def test_every_configuration_is_understood(name: str) -> None:
         ("generated", ["generated videos"]),
     ],
 )
-def test_what_a_configuration_reads(name: str, expected: list[str]) -> None:
+def test_data_sets_of_a_configuration(name: str, expected: list[str]) -> None:
     assert titles(name) == expected
 
 
@@ -113,7 +113,7 @@ def test_youtube_vos_of_a_year(split: str, tmp_path: Path) -> None:
     assert configured_data_sets({**source, "year": None})[0].root == tmp_path
 
 
-def test_a_subset_of_coco_may_be_asked_for() -> None:
+def test_a_subset_of_coco_can_be_configured() -> None:
     [data_set] = configured_data_sets(
         {"_target_": "voslab.data.sources.coco.coco", "root": "COCO", "split": "val2017", "subset": True}
     )

@@ -47,7 +47,7 @@ def test_official_archives_are_found_and_unpacked_once(place: str, tmp_path: Pat
     assert run(data_set, data) == (1, [f"{archive}: 1 files unpacked into {data_set.root}, 20 existed already"])
 
 
-def test_what_is_all_there_and_yet_incomplete_is_not_unpacked_again(tmp_path: Path) -> None:
+def test_an_archive_whose_files_all_exist_is_not_unpacked_again(tmp_path: Path) -> None:
     source, data = davis_tree(tmp_path / "source"), tmp_path / "data"
     (source / "Annotations/480p/bear/00001.png").unlink()
     archive = packed(source, data / "DAVIS-2017-trainval-480p.zip", "DAVIS/")
@@ -68,7 +68,7 @@ def test_files_that_differ_are_counted_and_kept(tmp_path: Path) -> None:
     assert "as in DAVIS 2016" in check(davis(old, ("train",))).faults[0]
 
 
-def test_train_zip_is_told_by_its_content(tmp_path: Path) -> None:
+def test_train_zip_is_identified_by_its_content(tmp_path: Path) -> None:
     data = tmp_path / "data"
     youtube, occluded = youtube_vos(data / "YouTube-VOS", ("train",)), ovis(data / "OVIS", ("train",))
     archive = packed(youtube_tree(tmp_path / "source") / "train", data / "downloads/train.zip", "train/")
@@ -98,12 +98,12 @@ def test_releases_of_youtube_vos_do_not_mix(tmp_path: Path) -> None:
     assert check(youtube_vos(data / "YouTube-VOS", ("valid",), year=2019)).complete
 
 
-def test_a_named_archive_goes_by_its_content(tmp_path: Path) -> None:
+def test_an_archive_of_unknown_name_is_identified_by_its_content(tmp_path: Path) -> None:
     data_set = coco(tmp_path / "COCO", ("train2017",))
-    pictures = coco_tree(tmp_path / "source") / "train2017"
-    assert run(data_set, tmp_path, packed(pictures, tmp_path / "mine.zip", "x/train2017/"))[0] == 3
+    images = coco_tree(tmp_path / "source") / "train2017"
+    assert run(data_set, tmp_path, packed(images, tmp_path / "mine.zip", "x/train2017/"))[0] == 3
     assert run(data_set, tmp_path, tmp_path / "mine.zip")[0] == 0
-    assert run(data_set, tmp_path, packed(pictures.parent / "annotations", tmp_path / "a.zip"))[0] == 1
+    assert run(data_set, tmp_path, packed(images.parent / "annotations", tmp_path / "a.zip"))[0] == 1
     assert check(data_set).complete
     other = packed(davis_tree(tmp_path / "davis"), tmp_path / "davis.zip")
     with pytest.raises(DataError, match=r"davis\.zip: has no file of COCO 2017; its first member is 'Anno"):

@@ -39,7 +39,7 @@ def test_official_numbers_are_those_of_all_sequences(tmp_path: Path) -> None:
     assert not found.complete
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_an_empty_folder_is_absent(tmp_path: Path) -> None:
     found = check(davis(tmp_path / "none", ("train", "val")))
     assert found.absent
     assert {line.state for line in found.entries} == {State.MISSING}
@@ -49,7 +49,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     )
 
 
-def test_gaps_are_named(tmp_path: Path) -> None:
+def test_missing_frames_and_masks_are_listed(tmp_path: Path) -> None:
     root = davis_tree(tmp_path, names=("ant", "bee", "cow"))
     for name in ("JPEGImages/480p/ant/00001.jpg", "Annotations/480p/bee/00002.png", "Annotations/480p/bee/00003.png"):
         (root / name).unlink()
@@ -95,7 +95,7 @@ def test_damaged_lists(text: str, fault: str, tmp_path: Path) -> None:
     assert texts(found)["ImageSets/2017/train.txt"][0] == "partial"
 
 
-def test_without_lists_nobody_knows_what_is_needed(tmp_path: Path) -> None:
+def test_a_data_set_without_lists_is_incomplete(tmp_path: Path) -> None:
     root = davis_tree(tmp_path)
     found = check(davis(root, ("val",)))
     assert texts(found)[FRAMES] == ("partial", "2 sequences found; the lists of required sequences are missing")
@@ -136,7 +136,7 @@ def test_a_part_of_coco_with_annotations_of_its_own(tmp_path: Path) -> None:
     }
 
 
-def test_coco_with_pictures_missing(tmp_path: Path) -> None:
+def test_coco_with_missing_images(tmp_path: Path) -> None:
     root = coco_tree(tmp_path, listed=5, there=2)
     found = check(coco(root, ("train2017",)))
     assert texts(found)["train2017/*.jpg"] == ("partial", "2 of 5 images")

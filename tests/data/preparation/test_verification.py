@@ -22,7 +22,7 @@ def test_a_whole_data_set(tmp_path: Path) -> None:
 def test_wrong_sizes_and_headers_are_found_without_decoding(tmp_path: Path) -> None:
     root = davis_tree(tmp_path)
     save_mask(root / "Annotations/480p/bear/00001.png", labels(0, (20, 40)))
-    (root / "JPEGImages/480p/bear/00003.jpg").write_bytes(b"not a picture")
+    (root / "JPEGImages/480p/bear/00003.jpg").write_bytes(b"not a image")
     (root / "Annotations/480p/camel/00000.png").write_bytes(b"")
     size, damaged, empty = verify(davis(root, ("train",)), decode=False)
     assert size == f"{root}/Annotations/480p/bear/00001.png: 40 x 20 pixels, its frame 40 x 24"
@@ -30,7 +30,7 @@ def test_wrong_sizes_and_headers_are_found_without_decoding(tmp_path: Path) -> N
     assert empty.startswith(f"{root}/Annotations/480p/camel/00000.png: not an image")
 
 
-def test_decoding_finds_what_is_cut_short(tmp_path: Path) -> None:
+def test_decoding_finds_truncated_images(tmp_path: Path) -> None:
     root = davis_tree(tmp_path)
     for name in ("JPEGImages/480p/bear/00002.jpg", "Annotations/480p/camel/00004.png"):
         content = (root / name).read_bytes()
@@ -68,7 +68,7 @@ def test_masks_of_other_layouts_must_fit_too(make: object, tmp_path: Path) -> No
     assert fault.endswith("0.png: 40 x 8 pixels, its frame 40 x 24")
 
 
-def test_where_nothing_is_there_nothing_is_wrong(tmp_path: Path) -> None:
+def test_an_empty_data_set_has_no_faults(tmp_path: Path) -> None:
     for data_set in (davis(tmp_path, ("train",)), coco(tmp_path, ("train2017",)), stills(tmp_path, ("",))):
         assert verify(data_set, decode=True) == ()
     assert verify(generated(tmp_path, ()), decode=True) == ()

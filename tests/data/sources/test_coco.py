@@ -67,7 +67,7 @@ def test_three_hundred_objects_in_one_image(tmp_path: Path) -> None:
     assert (labels > 0).sum() == 1200
 
 
-def test_missing_images_are_named_and_may_be_left_out(tmp_path: Path) -> None:
+def test_missing_images_are_reported_or_skipped(tmp_path: Path) -> None:
     root = coco_tree(tmp_path)
     (root / "train2017" / "000000000011.jpg").unlink()
     with pytest.raises(DataError, match=r"000000000011\.jpg: missing, and 0 more of the 2 images"):
@@ -78,7 +78,7 @@ def test_missing_images_are_named_and_may_be_left_out(tmp_path: Path) -> None:
         coco(root, min_area=100, subset=True).load(0)
 
 
-def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
     root = coco_tree(tmp_path)
     content = json.loads((root / "annotations" / "instances_train2017.json").read_text())
     content["images"][0]["width"], content["annotations"] = 61, content["annotations"][:1]
@@ -107,7 +107,7 @@ IMAGE = {"id": 10, "file_name": "a.jpg", "height": 40, "width": 60}
         ),
     ],
 )
-def test_damaged_annotations_are_named(tmp_path: Path, content: object, message: str) -> None:
+def test_damaged_annotations_are_refused(tmp_path: Path, content: object, message: str) -> None:
     write(tmp_path, content)
     with pytest.raises(DataError, match=message) as caught:
         build_index(tmp_path / "annotations" / "instances_train2017.json")
@@ -115,7 +115,7 @@ def test_damaged_annotations_are_named(tmp_path: Path, content: object, message:
     assert "\n" not in str(caught.value)
 
 
-def test_absent_folders_and_empty_sets_are_said(tmp_path: Path) -> None:
+def test_missing_folders_and_empty_data_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         coco(tmp_path)
     root = coco_tree(tmp_path)

@@ -48,7 +48,7 @@ def test_test_dev_has_first_masks_only(tmp_path: Path) -> None:
         davis(tmp_path, 2017, "train")
 
 
-def test_opening_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_decodes_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     davis_tree(tmp_path)
 
     def refuse(*_: object, **__: object) -> None:
@@ -66,14 +66,14 @@ def test_opening_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("Annotations/480p/bear/00000.png", r"Annotations/480p/bear/00000\.png: missing"),
     ],
 )
-def test_one_missing_file_is_named(tmp_path: Path, lost: str, message: str) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, lost: str, message: str) -> None:
     davis_tree(tmp_path)
     (tmp_path / lost).unlink()
     with pytest.raises(DataError, match=message):
         davis(tmp_path)
 
 
-def test_what_is_missing_and_what_is_there(tmp_path: Path) -> None:
+def test_missing_folders_and_lists_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder; DAVIS is expected there"):
         davis(tmp_path / "nowhere")
     davis_tree(tmp_path)

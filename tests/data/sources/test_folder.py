@@ -160,7 +160,7 @@ def add(path: str, content: Any = b"anything") -> Callable[[Path], None]:
         (lambda r: (r / "JPEGImages").mkdir(), "holds both frames/ and JPEGImages/"),
     ],
 )
-def test_everything_wrong_is_named(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+def test_malformed_annotations_are_reported(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
     change(tree(tmp_path))
     with pytest.raises(DataError, match=message) as error:
         folder(tmp_path)
@@ -172,7 +172,7 @@ def test_a_missing_root(tmp_path: Path) -> None:
         folder(tmp_path / "nowhere")
 
 
-def test_masks_that_show_nothing(tmp_path: Path) -> None:
+def test_empty_masks(tmp_path: Path) -> None:
     tree(tmp_path, names=("ant",), frames=2)
     for t in range(2):
         save_mask(tmp_path / f"masks/ant/{t:05}.png", labels(t, ids=()))
@@ -180,7 +180,7 @@ def test_masks_that_show_nothing(tmp_path: Path) -> None:
         folder(tmp_path)[0].given_masks()
 
 
-def test_opening_reads_no_picture_and_sequences_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_reads_no_image_and_sequences_can_be_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("read")
 

@@ -50,7 +50,7 @@ def test_all_objects_together_with_late_ones(tmp_path: Path) -> None:
     np.testing.assert_array_equal(given[3], 3 * square(16, 8))
 
 
-def test_an_object_without_a_pixel_is_not_there_yet(tmp_path: Path) -> None:
+def test_an_object_without_pixels_is_not_visible(tmp_path: Path) -> None:
     empty = np.zeros(SIZE, np.uint8)
     for kind in ("string", "numbers"):
         masks = [empty, *moving(0, 5)[1:]]
@@ -119,7 +119,7 @@ def test_the_draw_depends_on_names_alone(tmp_path: Path) -> None:
     gone = drawn[0].partition("_")[0]
     assert set(drawn[2:]) < set(names(ovis(forwards, videos=4, without=[gone])))
     assert len({tuple(names(ovis(forwards, videos=4, seed=seed))) for seed in range(8)}) > 4
-    # Video 5 has nobody in frame 0.
+    # Video 5 has no object in frame 0.
     assert "clip05" not in {name.partition("_")[0] for name in names(ovis(forwards, videos=11))}
     with pytest.raises(DataError, match="11 videos have an object in frame 0, 12 cannot be drawn"):
         ovis(forwards, videos=12)
@@ -145,7 +145,7 @@ def test_picked_and_repeated_videos(tmp_path: Path) -> None:
             ovis(tree, **{option: ["clip01", "clip99"]})
 
 
-def test_opening_reads_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_reads_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("read")
 
@@ -165,11 +165,11 @@ def test_missing_files(tmp_path: Path) -> None:
     (tree / "train/clip02/img_0000004.jpg").unlink()
     with pytest.raises(DataError, match=r"clip02/img_0000004\.jpg: missing, frame 3 of video clip02 .*4 of 5 frames"):
         ovis(tree)
-    # The frames of what is not listed are nobody's business.
+    # Frames of unlisted videos are not checked.
     assert len(ovis(tree, without=["clip02"])) == 4
 
 
-def test_the_config_trains_on_what_it_does_not_test(tmp_path: Path) -> None:
+def test_the_config_trains_on_videos_that_it_does_not_test(tmp_path: Path) -> None:
     ovis_tree(tmp_path / "OVIS", content(6))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         places = [f"paths.data={tmp_path}", "data.train.held_out=2"]

@@ -11,13 +11,13 @@ from voslab.core import DataError
 from voslab.data.sources.stills import stills
 
 
-def pair(picture: Path, mask: Path, values: np.ndarray | None = None, mode: str = "L") -> None:
-    save_image(picture, image(0))
+def pair(image_path: Path, mask: Path, values: np.ndarray | None = None, mode: str = "L") -> None:
+    save_image(image_path, image(0))
     save_mask(mask, labels(0, ids=(255,)) if values is None else values, mode)
 
 
 @pytest.mark.parametrize(
-    ("picture", "mask"),
+    ("image_path", "mask"),
     [
         ("DUTS-TR/DUTS-TR-Image/a.jpg", "DUTS-TR/DUTS-TR-Mask/a.png"),
         ("ecssd/images/0001.jpg", "ecssd/ground_truth_mask/0001.png"),
@@ -25,8 +25,8 @@ def pair(picture: Path, mask: Path, values: np.ndarray | None = None, mode: str 
         ("flat.jpg", "flat.png"),
     ],
 )
-def test_published_layouts_are_found(tmp_path: Path, picture: str, mask: str) -> None:
-    pair(tmp_path / picture, tmp_path / mask)
+def test_published_layouts_are_found(tmp_path: Path, image_path: str, mask: str) -> None:
+    pair(tmp_path / image_path, tmp_path / mask)
     found = stills(tmp_path)
     assert len(found) == 1
     still = found.load(0)
@@ -52,7 +52,7 @@ def test_grey_masks_are_cut_at_half_and_palettes_hold_ids(tmp_path: Path) -> Non
     np.testing.assert_array_equal(soft, ramp > 127)
 
 
-def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+def test_invalid_pairs_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         stills(tmp_path / "none")
     save_image(tmp_path / "a.jpg", image(0))

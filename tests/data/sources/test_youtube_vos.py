@@ -47,7 +47,7 @@ def test_training_videos_are_annotated_wherever_objects_are(root: Path) -> None:
             np.testing.assert_array_equal(video.labels(index), FILMS[video.name].labels(int(image.stem)))
 
 
-def test_training_at_30_fps_has_every_fifth_frame_annotated_and_asked_for(root: Path) -> None:
+def test_training_at_30_fps_outputs_every_fifth_frame(root: Path) -> None:
     fish = youtube_vos(root, "train_all_frames", min_frames=2)[0]
     assert len(fish) == 16
     assert [i for i, mask in enumerate(fish.masks) if mask is not None] == [0, 5, 10, 15]
@@ -72,7 +72,7 @@ def test_validation_at_6_fps(root: Path) -> None:
     assert (dict(ape.starts or {}), ape.outputs) == ({2: 1, 5: 2}, (1, 2))
 
 
-def test_without_the_6_fps_frames_every_fifth_number_is_asked_for(root: Path) -> None:
+def test_without_the_6_fps_frames_every_fifth_frame_is_output(root: Path) -> None:
     expected = {video.name: stems(video, video.outputs) for video in youtube_vos(root, "valid_all_frames")}
     shutil.rmtree(root / "valid" / "JPEGImages")
     # Numbers have gaps: the grid is one of numbers, not of places.
@@ -123,7 +123,7 @@ def test_an_object_starts_where_it_shows_even_if_it_is_listed_earlier(root: Path
         fish.given_masks()
 
 
-def test_nothing_is_decoded_and_everything_can_be_sent_to_workers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_decodes_no_image_and_sequences_can_be_pickled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("decoded")
 
@@ -133,7 +133,7 @@ def test_nothing_is_decoded_and_everything_can_be_sent_to_workers(root: Path, mo
     assert pickle.loads(pickle.dumps(videos)) == videos
 
 
-def test_short_training_videos_are_left_out_and_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_short_training_videos_are_skipped_with_a_message(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         assert [video.name for video in youtube_vos(root)] == [FISH]
     [line] = [record.getMessage() for record in caplog.records]
@@ -154,7 +154,7 @@ def test_picked_repeated_and_held_out(root: Path) -> None:
         names(without=["none"])
 
 
-def test_whoever_has_the_truth_may_say_so(root: Path) -> None:
+def test_masks_can_be_declared_ground_truth(root: Path) -> None:
     ape = youtube_vos(root, "valid", only=[APE], truth=False)[0]
     assert not ape.truth
     with pytest.raises(DataError, match=rf"valid.Annotations.{FISH}.00010\.png: missing, the mask of"):
@@ -209,14 +209,14 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
         ),
     ],
 )
-def test_whatever_is_damaged_or_missing_is_named(root: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_damaged_and_missing_files_are_reported(root: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(root)
     with pytest.raises(DataError, match=message) as error:
         [video.given_masks() for video in youtube_vos(root, "valid")]
     assert "\n" not in str(error.value)
 
 
-def test_missing_frames_at_30_fps_are_named(root: Path) -> None:
+def test_missing_frames_at_30_fps_are_reported(root: Path) -> None:
     (root / f"valid_all_frames/JPEGImages/{APE}/00020.jpg").unlink()
     with pytest.raises(DataError, match=rf"valid_all_frames.JPEGImages.{APE}.00020\.jpg: missing"):
         youtube_vos(root, "valid_all_frames")
@@ -232,7 +232,7 @@ def test_a_crowd_of_objects_with_gaps_in_their_ids(tmp_path: Path) -> None:
     first.ravel()[: 254 * 3] = np.repeat(np.arange(254), 3)
     for number in film.annotated:
         Image.new("RGB", (40, 24)).save(place / f"{number:05}.jpg")
-        now = np.isin(first, [thing for thing, _, start in film.objects if start == number])
+        now = np.isin(first, [obj for obj, _, start in film.objects if start == number])
         write_mask(tmp_path / f"valid/Annotations/ants/{number:05}.png", np.where(now, first, 0))
     write_meta(tmp_path / "valid/meta.json", {"ants": film})
     (ants,) = youtube_vos(tmp_path, "valid")

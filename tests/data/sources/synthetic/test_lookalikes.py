@@ -37,7 +37,7 @@ def test_both_show_all_the_time_and_apart() -> None:
         assert min((labels == label).sum() for label in (1, 2)) > 200
 
 
-def test_a_key_gives_one_world_and_another_another() -> None:
+def test_scenes_depend_on_their_key() -> None:
     a, b, c = (draw(make_lookalikes((key,), 3, SIZE, 0.5), 2, SIZE)[0] for key in (1, 1, 2))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
@@ -59,7 +59,7 @@ def test_every_object_of_a_data_set_is_a_sequence_of_its_own(tmp_path: Path) -> 
     assert ovis(tmp_path / "a", single=False)[0].starts == {1: 0, 2: 0}
 
 
-def test_a_data_set_is_made_once_and_is_what_was_asked_for(tmp_path: Path) -> None:
+def test_a_data_set_is_generated_once_with_the_given_parameters(tmp_path: Path) -> None:
     first = lookalikes(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert lookalikes(tmp_path / "a", 0.1, videos=1, frames=2, size=SIZE) == first

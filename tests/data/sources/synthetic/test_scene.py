@@ -9,7 +9,7 @@ from voslab.data.sources.synthetic.textures import PATTERNS, noise, texture
 from voslab.data.sources.synthetic.trajectories import excursion, random_walk, wave
 
 
-def test_equal_keys_make_equal_worlds_frame_by_frame() -> None:
+def test_equal_keys_give_equal_frames() -> None:
     a, b = (make_scene((3, "x"), 6, (48, 80), (2, 2)) for _ in range(2))
     draw(a, 1, (48, 80))
     for frame in (5, 0):
@@ -19,7 +19,7 @@ def test_equal_keys_make_equal_worlds_frame_by_frame() -> None:
     assert (draw(other, 0, (48, 80))[0] != draw(a, 0, (48, 80))[0]).any()
 
 
-def test_the_world_is_the_same_at_another_size() -> None:
+def test_a_scene_is_the_same_at_another_size() -> None:
     small, large = (1.0 * (draw(make_scene((1,), 4, s, (1, 2)), 3, s)[1] > 0) for s in ((48, 80), (96, 160)))
     assert abs(small.mean() - large.mean()) < 0.02
     assert (large[::2, ::2] != small).mean() < 0.05
@@ -37,7 +37,7 @@ def test_objects_are_numbered_distractors_are_not(seed: int) -> None:
     assert np.unique(labels).tolist() == [0, *objects]
 
 
-def test_nearer_things_cover_farther_ones() -> None:
+def test_front_layers_cover_back_layers() -> None:
     covered = 0
     for seed in range(10):
         scene = make_scene((seed,), 24, (48, 80), (3, 3))
