@@ -15,6 +15,7 @@ from voslab.core import ConfigError, DataError, RawFrame
 from voslab.core.parameters import nearest
 from voslab.core.resources import resource
 from voslab.engine.device import find_device
+from voslab.engine.mask_scope import MaskScope, find_mask_scope
 from voslab.engine.runner import Prediction, run
 from voslab.engine.settings import Precision
 from voslab.methods.builder import CACHE, LoadedModel, ModelSpec, build_model
@@ -109,7 +110,14 @@ class Predictor:
         loaded.warn_if_random()
         return cls(loaded, target)
 
-    def segment(self, source: Source, masks: MaskSource, *, probabilities: bool = False) -> Iterator[Prediction]:
+    def segment(
+        self,
+        source: Source,
+        masks: MaskSource,
+        *,
+        probabilities: bool = False,
+        mask_scope: MaskScope | None = None,
+    ) -> Iterator[Prediction]:
         """Segment a video; frames are read, segmented and returned one at a time.
 
         Args:
@@ -118,9 +126,12 @@ class Predictor:
                 data, such as `covos`, need files.
             masks: H W integer label maps by frame index, counted from 0; 0 is background, other values are object
                 ids. Or the path of a mask PNG for frame 0, or of a folder of masks named like the images or by frame
-                number. Segmentation starts at the first mask; later masks add objects.
+                number. Segmentation starts at the first mask; later masks add objects and correct known ones.
             probabilities: Whether predictions have `probabilities` (O H W float32 at source size, one map per object)
                 and `object_ids` (the id of each map). The background's probability is 1 minus the sum of the maps.
+            mask_scope: `full`: a mask is the whole truth of its frame, so that a known object that is absent from it is
+                removed until a later mask holds it again. `partial`: absent objects keep their prediction. None:
+                `partial` if all masks after the first hold new objects only, otherwise `full`.
 
         Returns:
             An iterator over one `Prediction` per frame, in presentation order. `ids` (H W int64) holds the object ids
@@ -161,7 +172,8 @@ class Predictor:
         else:
             frames = source  # type: ignore[assignment]  # an iterable of arrays
         labels = _labels(masks, names, size)
-        return run(self.model.segmenter, frames, labels, self.model.settings, probabilities=probabilities)
+        scope = mask_scope or find_mask_scope(labels)
+        return run(self.model.segmenter, frames, labels, self.model.settings, probabilities, scope)
 
 
 def default_checkpoint() -> Path:

@@ -235,6 +235,55 @@ def test_every_state_moves_between_devices(segmenter: Segmenter) -> None:
     assert {leaf.device.type for leaf in moved} == {"meta"}
 
 
+@torch.no_grad()
+def test_corrected_masks_replace_the_prediction_in_every_method(segmenter: Segmenter) -> None:
+    """The state goes on from the corrected masks: with others, the next frame comes out otherwise."""
+    first, second, third = frames(3)
+    nothing = Masks(torch.zeros(1, 0, 32, 48), torch.zeros(1, 0, dtype=torch.bool))
+    _, state = segmenter.step(second, segmenter.begin(first, probs(2)))
+    mirrored = Masks(probs(2).probs.flip(-1), probs(2).slot_mask)
+    plain, _ = segmenter.step(third, state.clone())
+    corrected, _ = segmenter.step(third, segmenter.add(second, nothing, state.clone(), mirrored))
+    again, _ = segmenter.step(third, segmenter.add(second, nothing, state.clone(), mirrored))
+    assert corrected.shape == plain.shape
+    assert not torch.allclose(corrected, plain, atol=1e-4)
+    assert torch.equal(corrected, again)
+
+
+@torch.no_grad()
+def test_a_slot_out_of_use_is_not_segmented_until_it_is_used_again(segmenter: Segmenter) -> None:
+    first, *others = frames(6)
+    nothing = Masks(torch.zeros(1, 0, 32, 48), torch.zeros(1, 0, dtype=torch.bool))
+    removed = Masks(probs(2).probs * torch.tensor([1.0, 0]).view(1, 2, 1, 1), torch.tensor([[True, False]]))
+    state = segmenter.begin(first, probs(2))
+    for frame in others:
+        logits, state = segmenter.step(frame, state)
+        if frame.index == 1:
+            state = segmenter.add(frame, nothing, state, removed)
+        if frame.index == 4:
+            state = segmenter.add(frame, nothing, state, probs(2))
+        chance = logits.softmax(1)[:, 2].max()
+        assert (chance < 1e-6) == (frame.index in (2, 3, 4)), frame.index
+
+
+@torch.no_grad()
+def test_corrections_do_not_depend_on_the_order_of_objects(segmenter: Segmenter) -> None:
+    if "adaptation" in type(segmenter).__module__:
+        pytest.skip("tuned keys depend on rounding")
+    first, second, third = frames(3)
+    order = [1, 0]
+
+    def corrected(permuted: bool) -> torch.Tensor:
+        slots = order if permuted else [0, 1]
+        given = Masks(probs(2).probs[:, slots], probs(2).slot_mask)
+        known = Masks(probs(2).probs.flip(-2).roll(3, -1)[:, slots], probs(2).slot_mask)
+        _, state = segmenter.step(second, segmenter.begin(first, given))
+        state = segmenter.add(second, Masks(known.probs[:, :0], known.slot_mask[:, :0]), state, known)
+        return segmenter.step(third, state)[0]
+
+    assert torch.allclose(corrected(False)[:, [0, 2, 1]], corrected(True), atol=1e-4)
+
+
 @pytest.mark.parametrize("name", registry.names())
 @torch.no_grad()
 def test_every_method_is_restored_from_a_checkpoint(name: str, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ class Looks(Segmenter[LooksState]):
             self.head["look"](grey * part.view(-1, 1, 1, 1))
         return aggregate_min(state.masks.probs, state.masks.slot_mask), state
 
-    def add(self, frame: Frame, masks: Masks, state: LooksState) -> LooksState:
-        return LooksState(state.masks.append(masks))
+    def add(self, frame: Frame, masks: Masks, state: LooksState, known: Masks | None = None) -> LooksState:
+        return LooksState((known or state.masks).append(masks))
 
     def hooks(self) -> int:
         return len(self.head["look"]._forward_hooks)

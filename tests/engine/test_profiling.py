@@ -51,7 +51,7 @@ class Clocked(Segmenter[FramesState]):
         self.decode()
         return aggregate_min(state.masks.probs, state.masks.slot_mask), state
 
-    def add(self, frame: Frame, masks: Masks, state: FramesState) -> FramesState:
+    def add(self, frame: Frame, masks: Masks, state: FramesState, known: Masks | None = None) -> FramesState:
         raise NotImplementedError
 
     def encode(self) -> None:

@@ -48,8 +48,8 @@ class Bright(Segmenter[SeenState]):
             state.masks, state.frames + 1
         )
 
-    def add(self, frame: Frame, masks: Masks, state: SeenState) -> SeenState:
-        return SeenState(state.masks.append(masks), state.frames)
+    def add(self, frame: Frame, masks: Masks, state: SeenState, known: Masks | None = None) -> SeenState:
+        return SeenState((known or state.masks).append(masks), state.frames)
 
 
 def video(count: int, height: int, width: int, seed: int = 0) -> list[np.ndarray]:

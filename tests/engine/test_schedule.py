@@ -30,13 +30,8 @@ PYRAMID = [
 ]
 
 
-def object_starts(*indices: int) -> dict[int, np.ndarray]:
-    """In each of these frames another object appears."""
-    return {index: np.array([[0, index + 1]]) for index in indices}
-
-
 def order(frames: list[RawFrame], born: set[int]) -> list[tuple[int, bool]]:
-    return [(one.frame.index, one.key) for one in schedule_frames(frames, object_starts(*born))]
+    return [(one.frame.index, one.key) for one in schedule_frames(frames, born)]
 
 
 def test_frames_without_codec_data_are_key_frames() -> None:
@@ -55,14 +50,6 @@ def test_object_on_a_b_frame_makes_key_frames_up_to_the_next_anchor() -> None:
     assert order(PYRAMID, {0, 2})[5:] == [(8, True), (6, False), (5, False), (7, False)]
 
 
-def test_masks_without_new_objects_do_not_change_the_order() -> None:
-    one, both = np.array([[0, 1]]), np.array([[1, 2]])
-    masks = {0: one, 1: one, 2: one * 0, 3: both, 6: both, 7: both * 0}
-    found = [(turn.frame.index, turn.key) for turn in schedule_frames(PYRAMID, masks)]
-    assert found == order(PYRAMID, {0, 3})
-    assert found != order(PYRAMID, {0})
-
-
 def test_mask_on_an_anchor_does_not_change_the_order() -> None:
     assert order(PYRAMID, {0, 4}) == order(PYRAMID, {0})
 
@@ -78,12 +65,12 @@ def test_scheduled_frames_list_live_references() -> None:
         for one in PYRAMID
         if one.codec is not None
     ]
-    assert {one.frame.index: one.live_refs for one in schedule_frames(frames, object_starts(0))} == live_refs
+    assert {one.frame.index: one.live_refs for one in schedule_frames(frames, {0})} == live_refs
     # Frames 1 and 2 wait until frame 3, which is decoded last, and frame 4 were there.
-    turns = {one.frame.index: one.live_refs for one in schedule_frames(frames, object_starts(0, 3))}
+    turns = {one.frame.index: one.live_refs for one in schedule_frames(frames, {0, 3})}
     assert list(turns)[:5] == [0, 3, 4, 2, 1]
     assert turns[3] == turns[4] == {0, 2, 4}
-    assert {one.live_refs for one in schedule_frames(PYRAMID, object_starts(0))} == {None}
+    assert {one.live_refs for one in schedule_frames(PYRAMID, {0})} == {None}
 
 
 def test_frames_are_read_lazily() -> None:
@@ -94,7 +81,7 @@ def test_frames_are_read_lazily() -> None:
             taken.append(one.index)
             yield one
 
-    turns = schedule_frames(source(), object_starts(0))
+    turns = schedule_frames(source(), {0})
     assert (next(turns).frame.index, taken) == (0, [0])
     assert [next(turns).frame.index for _ in range(4)] == [4, 2, 1, 3]
     assert taken == [0, 4, 2, 1, 3]

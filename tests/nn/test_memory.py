@@ -46,6 +46,38 @@ def test_the_policy_is_first_and_newest_and_perhaps_the_previous(
             assert held(memory.banks[0]) == sorted(expected)
 
 
+@given(
+    kinds=st.lists(st.sampled_from(["temporary", "retained", "given"]), min_size=1, max_size=25),
+    bound=st.none() | st.integers(2, 4),
+    most=st.integers(1, 3),
+    gradient=st.booleans(),
+)
+def test_given_frames_stay_beside_the_bound(kinds: list[str], bound: int | None, most: int, gradient: bool) -> None:
+    memory = DenseMemory([], bound, True, most).extend(1)
+    first, recent = [0], []
+    with torch.set_grad_enabled(gradient):
+        for index, kind in enumerate(kinds):
+            temporary = []
+            if kind == "given" and index and most > 1:
+                first = [*first, index] if len(first) < most else [first[0], *first[2:], index]
+            elif kind != "temporary" and index:
+                recent = [*recent, index][1 - bound if bound else 0 :]
+            elif index:
+                temporary = [index]
+            memory = memory.write(*frame(index), kind != "temporary", kind == "given")
+            assert held(memory.banks[0]) == sorted([*first, *recent, *temporary])
+
+
+def test_a_dropped_given_frame_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    memory = DenseMemory([], max_given=2).extend(1)
+    for index in range(3):
+        memory = memory.write(*frame(index), retain=True, given=True)
+    assert held(memory.banks[0]) == [0, 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the memory holds 2 frames with given masks: the oldest except the first is dropped (memory_given)"
+    ]
+
+
 def test_each_object_looks_back_to_its_own_first_frame() -> None:
     memory = DenseMemory([], previous=False).extend(2)
     memory = memory.write(*frame(0, 2), retain=True).extend(1)

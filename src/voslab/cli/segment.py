@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from voslab.cli.entry import run
 from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model
-from voslab.core import DataError
-from voslab.engine import OverlaySink, Prediction, Sink, Throughput, consume, mask_sink
+from voslab.core import ConfigError, DataError
+from voslab.engine import MaskScope, OverlaySink, Prediction, Sink, Throughput, consume, mask_sink
 from voslab.engine.device import find_device
 from voslab.engine.feature_maps import MapSink
 from voslab.methods.covos.inspection import MotionSink
@@ -53,14 +53,27 @@ def main(config: DictConfig) -> None:
         def show(prediction: Prediction, throughput: Throughput) -> None:
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
 
-        throughput = consume(predictor.segment(video, masks), sinks, show)
+        throughput = consume(predictor.segment(video, masks, mask_scope=mask_scope(config)), sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
     print(f"masks: {output / 'masks'}")
     if config.overlay:
         print(f"overlay: {output / 'overlay.mp4'}")
     if config.inspect:
         print(f"{inspection.stem}: {inspection}")
-    print("next: to add objects in later frames, mask=FOLDER with one mask per such frame, named by frame number")
+    print("next: to correct masks or add objects, mask=FOLDER with one mask per such frame, named by frame number")
+
+
+def mask_scope(config: DictConfig) -> MaskScope | None:
+    """Return the scope of given masks; None: it is found from the masks.
+
+    Raises:
+        ConfigError: if it is unknown.
+    """
+    value = config.mask_scope
+    if value not in (None, "full", "partial"):
+        raise ConfigError(f"mask_scope={value}: choose from full, partial, null")
+    scope: MaskScope | None = value
+    return scope
 
 
 def _numbers(names: Sequence[str] | None) -> dict[int, str] | None:

@@ -78,13 +78,16 @@ class Segmenter(nn.Module, ABC, Generic[S]):
         """
 
     @abstractmethod
-    def add(self, frame: Frame, masks: Masks, state: S) -> S:
-        """Add objects whose first mask is on `frame`. Called after `step` on the same frame.
+    def add(self, frame: Frame, masks: Masks, state: S, known: Masks | None = None) -> S:
+        """Add objects whose first mask is on `frame`, and correct known ones. Called after `step` on the same frame.
 
         Args:
             frame: the frame that `step` has just segmented.
-            masks: masks of the new objects only.
+            masks: masks B O H W of the new objects only; O = 0 is legal.
             state: state that `step` returned; consumed.
+            known: masks B O H W of all slots of the state, which replace the predicted ones; the frame is then
+                memorised as one with given masks. A slot that is not in use is not segmented any more, until a later
+                `known` uses it again. None: nothing is corrected.
 
         Returns:
             the state with the new slots after the existing ones.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from voslab.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from voslab.engine.mask_scope import MaskScope as MaskScope
+    from voslab.engine.mask_scope import find_mask_scope as find_mask_scope
     from voslab.engine.padding import Pads as Pads
     from voslab.engine.padding import crop as crop
     from voslab.engine.padding import pad as pad
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
+        "mask_scope": ["MaskScope", "find_mask_scope"],
         "padding": ["Pads", "crop", "pad"],
         "runner": ["Prediction", "Throughput", "run"],
         "settings": ["Settings"],

@@ -34,7 +34,7 @@ def working_image(image: NDArray[np.uint8], settings: Settings, device: torch.de
 
 
 def working_masks(labels: NDArray[np.integer], ids: Sequence[int], settings: Settings, device: torch.device) -> Masks:
-    """Convert a label map to masks at the working size. Every object keeps at least one pixel.
+    """Convert a label map to masks at the working size. Every object in it keeps at least one pixel.
 
     Args:
         labels: H W, object ids.
@@ -52,7 +52,7 @@ def working_masks(labels: NDArray[np.integer], ids: Sequence[int], settings: Set
         source, tensor = tensor, F.interpolate(tensor, size, mode="nearest-exact")
         flat = tensor[0].flatten(1)
         # An object without a pixel gets the pixel that it covers most, unless it is the only one of another object.
-        for slot in torch.nonzero(~flat.any(1)).flatten().tolist():
+        for slot in torch.nonzero(~flat.any(1) & source[0].flatten(1).any(1)).flatten().tolist():
             pixel = F.interpolate(source[:, slot : slot + 1], size, mode="area").argmax()
             flat[flat.sum(1) > 1, pixel] = 0
             flat[slot, pixel] = 1

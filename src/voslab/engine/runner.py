@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import DataError, Frame, ObjectTable, RawFrame, ReferenceBuffered, Segmenter
+from voslab.core import DataError, Frame, Masks, ObjectTable, RawFrame, ReferenceBuffered, Segmenter
 from voslab.core.prefetch import prefetch
 from voslab.engine.codec_resize import fit_codec
+from voslab.engine.mask_scope import MaskScope
 from voslab.engine.padding import Pads, crop, pad
 from voslab.engine.preprocessing import working_image, working_masks
 from voslab.engine.schedule import ScheduledFrame, presentation_order, schedule_frames
 from voslab.engine.settings import Settings
 
 Labels = NDArray[np.integer]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ def run(
     masks: Mapping[int, Labels],
     settings: Settings | None = None,
     probabilities: bool = False,
+    mask_scope: MaskScope = "full",
 ) -> Iterator[Prediction]:
     """Propagate masks through a video, one frame at a time. Only the state of the segmenter is stored.
 
@@ -87,10 +91,11 @@ def run(
             presentation order, frames with codec data in decode order. The next frame is read during segmentation if a
             CPU core is free.
         masks: label maps (H W, any integer ids, 0 for background) by presentation index. Segmentation starts at the
-            first one. Later masks add objects with new ids, which replace older objects inside their masks. Known ids
-            in later masks are ignored.
+            first one. Later masks add objects with new ids and correct known ones.
         settings: working size and precision.
         probabilities: whether predictions have `probabilities` and `object_ids`.
+        mask_scope: `full`: a known object that is absent from a later mask is removed, until a later mask holds it
+            again. `partial`: absent objects keep their prediction outside the given masks. See `find_mask_scope`.
 
     Yields:
         one `Prediction` per frame, in presentation order. Frames before the first mask are background.
@@ -99,7 +104,7 @@ def run(
         DataError: if a mask has another size than its frame, the size of the frames changes, or a mask belongs to a
             frame after the last one.
     """
-    session = _Session(segmenter, settings or Settings(), probabilities)
+    session = _Session(segmenter, settings or Settings(), probabilities, mask_scope)
     raw = (item if isinstance(item, RawFrame) else _copy(index, item) for index, item in enumerate(frames))
     scheduled = schedule_frames(prefetch(raw) if _has_free_core(session.device) else raw, masks)
     last = -1
@@ -123,13 +128,43 @@ def _copy(index: int, image: Any) -> RawFrame:
     return RawFrame(index, array)
 
 
+class Given(NamedTuple):
+    """A mask that is given for a frame.
+
+    Attributes:
+        labels: H W, the user's ids.
+        new: ids that appear in it for the first time, in the order of their slots.
+        known: ids that appeared earlier, in the order of their slots.
+        exact: ids whose whole mask in the frame it states.
+    """
+
+    labels: Labels
+    new: list[int]
+    known: Sequence[int]
+    exact: frozenset[int]
+
+    @property
+    def corrects(self) -> bool:
+        """Whether it states the mask of a known object."""
+        return not self.exact.isdisjoint(self.known)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it states anything."""
+        return bool(self.new) or self.corrects
+
+
 class _Session:
     """State of the engine for one video."""
 
-    def __init__(self, segmenter: Segmenter[Any], settings: Settings, probabilities: bool = False) -> None:
+    def __init__(
+        self, segmenter: Segmenter[Any], settings: Settings, probabilities: bool, mask_scope: MaskScope
+    ) -> None:
         self.segmenter = segmenter
         self.settings = settings
         self.keep_probabilities = probabilities
+        self.mask_scope = mask_scope
+        self.removed: set[int] = set()
         self.probabilities: NDArray[np.float32] | None = None
         self.device = device_of(segmenter)
         self.table = ObjectTable()
@@ -149,23 +184,39 @@ class _Session:
         if labels is not None and labels.shape != self.size:
             mask_size = "x".join(map(str, labels.shape))
             raise DataError(f"the mask of frame {raw.index} is {mask_size}, the frame is {height}x{width}")
-        new = [] if labels is None else self.table.add(np.unique(labels).tolist())
-        self.starts += [raw.index] * len(new)
+        given = None if labels is None else self._given(raw.index, labels)
         started = now(self.device)
-        slots = self._segment(raw, key, labels, new) if len(self.table) else np.zeros(self.size, np.uint8)
+        slots = self._segment(raw, key, given) if len(self.table) else np.zeros(self.size, np.uint8)
         if live_refs is not None and self.state is not None and isinstance(self.segmenter, ReferenceBuffered):
             self.state = self.segmenter.retain(self.state, live_refs)
         ids = self.table.to_ids(slots)
-        probabilities, object_ids = self._take_probabilities(slots, new)
+        probabilities, object_ids = self._take_probabilities(slots, given)
         return Prediction(raw.index, raw.image, ids, now(self.device) - started, key, probabilities, object_ids)
+
+    def _given(self, index: int, labels: Labels) -> Given:
+        """Compare a given mask with the known objects, and log which of them it removes."""
+        present = [int(i) for i in np.unique(labels) if i != 0]
+        known = self.table.ids
+        new = self.table.add(present)
+        self.starts += [index] * len(new)
+        self.removed -= set(present)
+        if self.mask_scope == "full":
+            for i in known:
+                if i not in present and i not in self.removed:
+                    _log.warning("frame %d: object %d is not in the given mask and is removed", index, i)
+                    self.removed.add(i)
+        exact = [*known, *new] if self.mask_scope == "full" else present
+        return Given(labels, new, known, frozenset(exact))
 
     # Not inference mode: methods that adapt in `begin` need gradients, which inference tensors do not support.
     @torch.no_grad()
-    def _segment(self, raw: RawFrame, key: bool, labels: Labels | None, new: list[int]) -> NDArray[np.integer]:
+    def _segment(self, raw: RawFrame, key: bool, given: Given | None) -> NDArray[np.integer]:
         with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
             image = working_image(raw.image, self.settings, self.device)
             source, size = (raw.image.shape[0], raw.image.shape[1]), (image.shape[-2], image.shape[-1])
-            masks = working_masks(labels, new, self.settings, self.device) if labels is not None and new else None
+            masks = None
+            if given is not None and given.changes:
+                masks = working_masks(given.labels, [*given.known, *given.new], self.settings, self.device)
             frame = Frame(raw.index, image, key=key)
             frame, masks, pads = pad(frame, masks, self.segmenter.stride, self.segmenter.padding)
             if raw.codec is not None:
@@ -177,13 +228,43 @@ class _Session:
                 slots: NDArray[np.integer] = np.zeros(raw.image.shape[:2], np.int64)
             else:
                 logits, self.state = self.segmenter.step(frame, self.state)
-                slots = self._slots(self._suppress_later_objects(logits, raw.index), pads)
-                if masks is not None:
-                    self.state = self.segmenter.add(frame, masks, self.state)
-        if labels is None or not new:
+                logits = self._suppress_later_objects(logits, raw.index)
+                slots = self._slots(logits if given is None else self._without(logits, given), pads)
+                if masks is not None and given is not None:
+                    new, known = self._split(masks, logits, given)
+                    self.state = self.segmenter.add(frame, new, self.state, known)
+        if given is None:
             return slots
-        new_slots = self.table.to_slots(np.where(np.isin(labels, new), labels, 0))
-        return np.where(new_slots > 0, new_slots, slots)
+        labels = self.table.to_slots(given.labels)
+        return labels if self.mask_scope == "full" else np.where(labels > 0, labels, slots)
+
+    def _split(self, masks: Masks, logits: Tensor, given: Given) -> tuple[Masks, Masks | None]:
+        """Split given masks of all objects into those of new ones and those of known ones, as `add` takes them.
+
+        Args:
+            masks: given masks B O H W of all slots, with new ones at the end; empty where an object has none.
+            logits: prediction B (K+1) H W for the K known slots.
+            given: the given mask.
+
+        Returns:
+            masks of the new objects, and of the known ones; None if the given mask says nothing of these.
+        """
+        count = len(given.known)
+        new = Masks(masks.probs[:, count:], masks.slot_mask[:, count:])
+        if not given.corrects:
+            return new, None
+        probs = masks.probs[:, :count]
+        if self.mask_scope == "partial":
+            exact = torch.tensor([i in given.exact for i in given.known], device=probs.device).view(1, -1, 1, 1)
+            predicted = logits.float().softmax(1)[:, 1:] * (1 - (probs * exact).amax(1, keepdim=True))
+            probs = torch.where(exact, probs, predicted)
+        in_use = torch.tensor([[i not in self.removed for i in given.known]], device=probs.device)
+        return new, Masks(probs, in_use)
+
+    def _without(self, logits: Tensor, given: Given) -> Tensor:
+        """Exclude objects whose whole mask is given."""
+        slots = [slot for slot, i in enumerate(given.known, 1) if i in given.exact]
+        return logits.index_fill(1, torch.tensor(slots, device=logits.device), -torch.inf) if slots else logits
 
     def _suppress_later_objects(self, logits: Tensor, index: int) -> Tensor:
         """Remove objects that start after frame `index`, which may be decoded after their first frame."""
@@ -202,9 +283,9 @@ class _Session:
         return slots
 
     def _take_probabilities(
-        self, slots: NDArray[np.integer], new: list[int]
+        self, slots: NDArray[np.integer], given: Given | None
     ) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
-        """Return the probabilities O H W of the last frame, 0 or 1 for new objects, and the ids of the objects."""
+        """Return the probabilities O H W of the last frame, 0 or 1 for given masks, and the ids of the objects."""
         if not self.keep_probabilities:
             return None, ()
         count, predicted = len(self.table), self.probabilities
@@ -213,9 +294,10 @@ class _Session:
             maps[: 0 if predicted is None else len(predicted)] = 0 if predicted is None else predicted
         else:
             maps = predicted
-        for slot in range(count - len(new) + 1, count + 1):
-            maps[:, slots == slot] = 0
-            maps[slot - 1, slots == slot] = 1
+        for slot, i in enumerate(self.table.ids, 1):
+            if given is not None and i in given.exact:
+                maps[:, slots == slot] = 0
+                maps[slot - 1] = slots == slot
         self.probabilities = None
         return maps, tuple(self.table.ids)
 

@@ -6,11 +6,11 @@ The base model segments key frames in presentation order. Every other frame foll
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from voslab.core import RawFrame
 
@@ -50,36 +50,17 @@ class _WaitingFrame(NamedTuple):
     references: frozenset[int]
 
 
-class _ObjectStarts:
-    """Finds the frames in which objects appear; masks are read lazily."""
-
-    def __init__(self, masks: Mapping[int, NDArray[np.integer]]) -> None:
-        self._masks = masks
-        self._unread = sorted(masks, reverse=True)
-        self._known_ids = {0}
-        self._starts: list[int] = []
-
-    def first(self, before: int, index: int) -> int | None:
-        """Return the first frame after `before` and up to `index` in which an object appears."""
-        while self._unread and self._unread[-1] <= index:
-            frame = self._unread.pop()
-            new = set(np.unique(self._masks[frame]).tolist()) - self._known_ids
-            self._known_ids |= new
-            self._starts += [frame] if new else []
-        return next((frame for frame in self._starts if before < frame <= index), None)
-
-
-def schedule_frames(frames: Iterable[RawFrame], masks: Mapping[int, NDArray[np.integer]]) -> Iterator[ScheduledFrame]:
+def schedule_frames(frames: Iterable[RawFrame], given: Collection[int]) -> Iterator[ScheduledFrame]:
     """Compute the order in which frames can be segmented. Video without B-frames keeps its order.
 
-    Key frames are I- and P-frames and frames without codec data. If an object appears on a B-frame, this frame and all
-    following ones up to the next I- or P-frame are key frames too, because none of their references has a mask of the
-    object. Key frames come in presentation order, other frames as soon as their references are segmented. At most one
+    Key frames are I- and P-frames and frames without codec data. If a mask is given for a B-frame, this frame and
+    all following ones up to the next I- or P-frame are key frames too, because none of their references has that mask.
+    Key frames come in presentation order, other frames as soon as their references are segmented. At most one
     group of B-frames is in memory.
 
     Args:
         frames: frames in decode order: each follows its references.
-        masks: label maps by presentation index.
+        given: presentation indices of the frames with given masks.
 
     Yields:
         the frames, each after the frames that its segmentation depends on.
@@ -87,13 +68,13 @@ def schedule_frames(frames: Iterable[RawFrame], masks: Mapping[int, NDArray[np.i
     waiting: list[_WaitingFrame] = []
     done: set[int] = set()
     anchors: list[int] = []
-    object_starts = _ObjectStarts(masks)
+    starts = sorted(given)
     for frame in frames:
         live_refs = None if frame.codec is None else frame.codec.live_refs
         waiting.append(_WaitingFrame(frame, _references(frame)))
         if frame.codec is None or frame.codec.type != "B":
             anchors = [*anchors[-_MAX_REFERENCE_DISTANCE:], frame.index]
-        while (ready := _ready(waiting, done, anchors, object_starts)) is not None:
+        while (ready := _ready(waiting, done, anchors, starts)) is not None:
             index = ready.frame.index
             waiting = [one for one in waiting if one.frame is not ready.frame]
             done = {other for other in done if other > index - _MAX_REFERENCE_DISTANCE} | {index}
@@ -128,16 +109,17 @@ def presentation_order(results: Iterable[T]) -> Iterator[T]:
 
 
 def _ready(
-    waiting: list[_WaitingFrame], done: set[int], anchors: list[int], object_starts: _ObjectStarts
+    waiting: list[_WaitingFrame], done: set[int], anchors: list[int], starts: list[int]
 ) -> ScheduledFrame | None:
     """Return the next waiting frame that can be segmented."""
     key_is_waiting = False
     for frame, references in sorted(waiting, key=lambda one: one.frame.index):
         index = frame.index
         before = max((anchor for anchor in anchors if anchor < index), default=-1)
-        start = object_starts.first(before, index)
-        if index in anchors or start is not None:
-            if not key_is_waiting and done.issuperset(range(index if start is None else start, index)):
+        place = bisect_right(starts, before)
+        start = starts[place] if place < len(starts) else index + 1
+        if index in anchors or start <= index:
+            if not key_is_waiting and done.issuperset(range(start, index)):
                 return ScheduledFrame(frame, True)
             key_is_waiting = True
         elif done.issuperset(references):

@@ -6,6 +6,7 @@ and Q are positions. `write` consumes the memory: without gradients its buffers 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from voslab.core import State, state_dataclass
 from voslab.nn.affinity import Kernel, Similarity, attend
 
+_log = logging.getLogger(__name__)
 KeyNorm = Literal["softmax", "mean", "none"]
 QueryNorm = Literal["softmax", "scale", "none"]
 
@@ -28,18 +30,25 @@ class Bank(State):
         keys: key buffer B G N C; the first `readable` frames of it are read.
         values: value buffer B O N V.
         frame_positions: number of positions of one frame.
-        retained: number of frames that are retained. A temporary frame may follow them until the next write.
+        given: number of frames with given masks, which are at the start of the buffers and are never overwritten.
+        recent: number of other retained frames, after them. A temporary frame may follow until the next write.
         readable: number of frames that are read.
-        total_retained: number of retained frames ever written, including those that were overwritten.
+        total_recent: number of `recent` frames ever written, including those that were overwritten.
     """
 
     objects: int
     keys: Tensor | None = None
     values: Tensor | None = None
     frame_positions: int = 0
-    retained: int = 0
+    given: int = 0
+    recent: int = 0
     readable: int = 0
-    total_retained: int = 0
+    total_recent: int = 0
+
+    @property
+    def retained(self) -> int:
+        """Number of retained frames."""
+        return self.given + self.recent
 
     def write(self, key: Tensor, value: Tensor, retain: bool, bound: int | None) -> Bank:
         """Write a frame.
@@ -48,23 +57,46 @@ class Bank(State):
             key: B G N C of the frame.
             value: B O N V of the frame.
             retain: retain the frame; otherwise the next write overwrites it. The first frame is always retained.
-            bound: maximum number of retained frames; then the oldest except the first is overwritten. None: no maximum.
+            bound: maximum number of retained frames, the first one included and further given ones not; then the oldest
+                one without given masks is overwritten. None: no maximum.
         """
+        if not self.given:
+            return self.insert(key, value, most=1)
         frame_positions = key.shape[2]
-        retain = retain or self.retained == 0
-        full = retain and bound is not None and self.retained == bound
-        slot = 1 + (self.total_retained - self.retained) % (self.retained - 1) if full else self.retained
-        retained = self.retained + (retain and not full)
-        capacity = slot + 1 + slot // 2 if bound is None else min(slot + 1 + slot // 2, bound + 1)
-        return Bank(
-            objects=self.objects,
+        slot = self.given + (self.recent if not retain or bound is None else self.total_recent % (bound - 1))
+        recent = max(self.recent, slot - self.given + retain)
+        wanted = slot + 1 + slot // 2
+        capacity = wanted if bound is None else min(wanted, self.given + bound)
+        return replace(
+            self,
             keys=write_positions(self.keys, key, slot * frame_positions, capacity * frame_positions),
             values=write_positions(self.values, value, slot * frame_positions, capacity * frame_positions),
-            frame_positions=frame_positions,
-            retained=retained,
-            readable=retained if retain else retained + 1,
-            total_retained=self.total_retained + retain,
+            recent=recent,
+            readable=self.given + recent + (not retain),
+            total_recent=self.total_recent + retain,
         )
+
+    def insert(self, key: Tensor, value: Tensor, most: int) -> Bank:
+        """Write a frame with given masks; if there are `most` such frames, the oldest except the first is dropped.
+
+        Args:
+            key: B G N C of the frame.
+            value: B O N V of the frame.
+            most: maximum number of frames with given masks.
+        """
+        if self.keys is None or self.values is None:
+            new, positions = (key.contiguous(), value.contiguous()), key.shape[2]
+            return Bank(self.objects, *new, frame_positions=positions, given=1, readable=1)
+        dropped = int(self.given == most)
+        parts = [(0, 1), (1 + dropped, self.given), None, (self.given, self.given + self.recent)]
+
+        def joined(buffer: Tensor, new: Tensor) -> Tensor:
+            spans = [part and (part[0] * self.frame_positions, part[1] * self.frame_positions) for part in parts]
+            return torch.cat([new if span is None else buffer[:, :, span[0] : span[1]] for span in spans], 2)
+
+        given = self.given + 1 - dropped
+        keys, values = joined(self.keys, key), joined(self.values, value)
+        return replace(self, keys=keys, values=values, given=given, readable=given + self.recent)
 
     def read(self, query: Tensor, top_k: int | None, similarity: Similarity, kernel: Kernel | None) -> Tensor:
         """Read all frames. See `attend`."""
@@ -78,7 +110,7 @@ class Bank(State):
         if self.keys is None or self.values is None:
             return self
         keys, values = (x[:, :, : self.frame_positions].repeat(1, 1, frames, 1) for x in (self.keys, self.values))
-        return Bank(self.objects, keys, values, self.frame_positions, frames, frames, frames)
+        return Bank(self.objects, keys, values, self.frame_positions, 1, frames - 1, frames, frames - 1)
 
 
 @state_dataclass
@@ -87,8 +119,10 @@ class DenseMemory(State):
 
     Attributes:
         banks: one per frame in which objects appeared. An object reads no frame before its first one.
-        bound: maximum number of retained frames per object, at least 2; None: no maximum.
+        bound: maximum number of retained frames per object, at least 2; None: no maximum. Of the frames with given
+            masks, only the first one is counted.
         previous: also write frames that are not retained; each is read until the next write.
+        max_given: maximum number of frames per object on which masks were given, the object's first one included.
 
     Example:
         >>> memory = DenseMemory([]).extend(2)
@@ -100,18 +134,26 @@ class DenseMemory(State):
     banks: list[Bank]
     bound: int | None = None
     previous: bool = True
+    max_given: int = 8
 
     def needs_write(self, retain: bool) -> bool:
         """Whether `write` changes the memory. The first frame of an object is always written and retained."""
         return any(self._needs_write(bank, retain) for bank in self.banks)
 
-    def write(self, key: Tensor, value: Tensor, retain: bool) -> DenseMemory:
-        """Write a frame. See `Bank.write`."""
+    def write(self, key: Tensor, value: Tensor, retain: bool, given: bool = False) -> DenseMemory:
+        """Write a frame, on which masks of known objects may be given. See `Bank.write` and `Bank.insert`."""
+        given = given and self.max_given > 1
+        if given and any(bank.given == self.max_given for bank in self.banks):
+            warn_dropped(self.max_given)
         counts = [bank.objects for bank in self.banks]
         shared = key.shape[1] == 1
         keys = [key] * len(counts) if shared else torch.split(key, counts, 1)
         banks = [
-            bank.write(k, v, retain, self.bound) if self._needs_write(bank, retain) else bank
+            bank.insert(k, v, self.max_given)
+            if given
+            else bank.write(k, v, retain, self.bound)
+            if self._needs_write(bank, retain)
+            else bank
             for bank, k, v in zip(self.banks, keys, torch.split(value, counts, 1), strict=True)
         ]
         return replace(self, banks=banks)
@@ -132,7 +174,7 @@ class DenseMemory(State):
         return replace(self, banks=[bank.repeat(frames) for bank in self.banks])
 
     def _needs_write(self, bank: Bank, retain: bool) -> bool:
-        return retain or self.previous or bank.retained == 0
+        return retain or self.previous or not bank.given
 
 
 @state_dataclass
@@ -187,13 +229,20 @@ class GlobalMemory(State):
         return replace(self, frames=[frames] * len(self.frames))
 
 
-def check_policy(every: int, bound: int | None, top_k: int | None) -> None:
+def warn_dropped(max_given: int) -> None:
+    """Log that a frame with given masks leaves the memory for a new one."""
+    message = "the memory holds %d frames with given masks: the oldest except the first is dropped (memory_given)"
+    _log.warning(message, max_given)
+
+
+def check_policy(every: int, bound: int | None, top_k: int | None = None, given: int = 8) -> None:
     """Check the parameters of a dense memory.
 
     Args:
         every: interval of retained frames, at least 1.
         bound: maximum number of retained frames, at least 2; None: no maximum.
         top_k: number of positions per read, at least 1; None: all.
+        given: maximum number of frames with given masks, at least 1.
 
     Raises:
         ValueError: if a number is too small.
@@ -201,9 +250,9 @@ def check_policy(every: int, bound: int | None, top_k: int | None) -> None:
     Example:
         >>> check_policy(every=5, bound=None, top_k=20)
     """
-    if every < 1 or (top_k is not None and top_k < 1) or (bound is not None and bound < 2):
-        given = f"memory_every={every}, top_k={top_k}, memory_bound={bound}"
-        raise ValueError(f"{given}: must be at least 1, 1 and 2")
+    if every < 1 or given < 1 or (top_k is not None and top_k < 1) or (bound is not None and bound < 2):
+        values = f"memory_every={every}, memory_given={given}, top_k={top_k}, memory_bound={bound}"
+        raise ValueError(f"{values}: must be at least 1, 1, 1 and 2")
 
 
 def normalise_key(key: Tensor, norm: KeyNorm) -> Tensor:

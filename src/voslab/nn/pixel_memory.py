@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from voslab.core import State, state_dataclass
 from voslab.nn.affinity import attend, query_chunk_size
 from voslab.nn.export_compat import split_unless_exporting
-from voslab.nn.memory import write_positions
+from voslab.nn.memory import warn_dropped, write_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,14 @@ class Policy:
         bound: maximum number of retained positions per object in units of a frame, at least 2: the object's first frame
             and the newest updates; None: no maximum.
         previous: whether all positions of the newest frame are read.
+        max_given: maximum number of frames per object on which masks were given, the first one included. All positions
+            of these are retained, and `bound` does not count them.
     """
 
     ratio: float = 0.1
     bound: int | None = None
     previous: bool = True
+    max_given: int = 8
 
     def update_size(self, frame_positions: int) -> int:
         """Number of retained positions per update."""
@@ -54,6 +57,7 @@ class PixelBank(State):
         newest: number of positions of the newest frame in the buffer: 0 or `frame_positions`.
         due: whether positions of the newest frame will be retained, per clip.
         updates: number of updates ever made, per clip, including those that were overwritten.
+        given: number of frames with given masks, whose positions are at the start of the buffers.
     """
 
     objects: int
@@ -63,12 +67,14 @@ class PixelBank(State):
     newest: int = 0
     due: list[bool] | None = None
     updates: list[int] | None = None
+    given: int = 1
 
     def num_retained(self, policy: Policy) -> list[int]:
         """Number of retained positions, per clip."""
         maximum = policy.max_updates(self.frame_positions)
         counts = [count if maximum is None else min(count, maximum) for count in self.updates or [0]]
-        return [self.frame_positions + count * policy.update_size(self.frame_positions) for count in counts]
+        start = self.given * self.frame_positions
+        return [start + count * policy.update_size(self.frame_positions) for count in counts]
 
     def write(self, key: Tensor, value: Tensor, due: list[bool], policy: Policy) -> PixelBank:
         """Write a frame. All positions of an object's first frame are retained."""
@@ -89,6 +95,21 @@ class PixelBank(State):
         written = replace(committed, keys=keys, values=values, newest=self.frame_positions, due=due)
         return written if policy.previous else written.commit(policy)
 
+    def insert(self, key: Tensor, value: Tensor, policy: Policy) -> PixelBank:
+        """Write a frame with given masks; the oldest such frame except the first is dropped if there are too many."""
+        if self.keys is None or self.values is None:
+            return self.write(key, value, [True] * len(key), policy)
+        bank, size = self.commit(policy), self.frame_positions
+        assert bank.keys is not None, "the memory is not empty"
+        assert bank.values is not None, "the memory is not empty"
+        dropped = int(self.given == policy.max_given)
+        start, end = self.given * size, max(bank.num_retained(policy))
+        keys, values = (
+            torch.cat([x[:, :, :size], x[:, :, (1 + dropped) * size : start], new, x[:, :, start:end]], 2)
+            for x, new in ((bank.keys, key), (bank.values, value))
+        )
+        return replace(bank, keys=keys, values=values, due=None, given=self.given + 1 - dropped)
+
     def commit(self, policy: Policy) -> PixelBank:
         """Retain the selected positions of the newest frame and drop the others."""
         if self.newest == 0 or self.due is None or not any(self.due):
@@ -102,7 +123,9 @@ class PixelBank(State):
         # Clips that retain nothing write to the positions of the newest frame, which are no longer read.
         maximum = policy.max_updates(self.frame_positions)
         starts = [
-            self.frame_positions + (count if maximum is None else count % maximum) * index.shape[2] if due else end
+            self.given * self.frame_positions + (count if maximum is None else count % maximum) * index.shape[2]
+            if due
+            else end
             for count, due in zip(self.updates, self.due, strict=True)
         ]
         keys, values = (
@@ -170,16 +193,22 @@ class PixelMemory(State):
         """Whether `write` changes the memory."""
         return any(due) or self.policy.previous or any(bank.keys is None for bank in self.banks)
 
-    def write(self, key: Tensor, value: Tensor, due: list[bool]) -> PixelMemory:
+    def write(self, key: Tensor, value: Tensor, due: list[bool], given: bool = False) -> PixelMemory:
         """Write a frame. The next write drops it except for the retained positions.
 
         Args:
             key: B O N C.
             value: B O N V.
             due: whether positions of the frame will be retained, per clip.
+            given: whether masks of known objects are given on the frame; then all of its positions are retained.
         """
+        given = given and self.policy.max_given > 1
+        if given and any(bank.given == self.policy.max_given for bank in self.banks):
+            warn_dropped(self.policy.max_given)
         counts = [bank.objects for bank in self.banks]
         parts = zip(self.banks, torch.split(key, counts, 1), torch.split(value, counts, 1), strict=True)
+        if given:
+            return replace(self, banks=[bank.insert(k, v, self.policy) for bank, k, v in parts])
         return replace(self, banks=[bank.write(k, v, due, self.policy) for bank, k, v in parts])
 
     def read(self, query: Tensor) -> Tensor:

@@ -42,9 +42,9 @@ def segment_video(
     Raises:
         DataError: if codec side data is requested for a sequence that is scaled up.
     """
-    if codec_source is None:
-        return run(segmenter, (video.image(i) for i in range(len(video))), video.given_masks(), settings)
-    return run(segmenter, codec_source.frames(video.source), video.given_masks(), settings)
+    images = (video.image(i) for i in range(len(video)))
+    frames = images if codec_source is None else codec_source.frames(video.source)
+    return run(segmenter, frames, video.given_masks(), settings, mask_scope="partial")
 
 
 def read_predictions(folder: Path, video: VideoSequence) -> Iterator[Prediction]:

@@ -48,8 +48,8 @@ class Carries(Segmenter[CarriesState]):
         selected = torch.zeros_like(probs[:, :1], dtype=torch.bool)
         return SimpleNamespace(probs=probs, corrected=probs.flip(-1), selected=selected), state
 
-    def add(self, frame: Frame, masks: Masks, state: CarriesState) -> CarriesState:
-        return CarriesState(state.masks.append(masks))
+    def add(self, frame: Frame, masks: Masks, state: CarriesState, known: Masks | None = None) -> CarriesState:
+        return CarriesState((known or state.masks).append(masks))
 
 
 def raw_frame(index: int, kind: str, past: int = -1, future: int = -1) -> RawFrame:

@@ -43,7 +43,7 @@ class Knows(Segmenter[Nothing]):
         probs = nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
         return aggregate_product((2 * probs - 1) * LIMIT, torch.ones(1, 1, dtype=torch.bool)), state
 
-    def add(self, frame: Frame, masks: Masks, state: Nothing) -> Nothing:
+    def add(self, frame: Frame, masks: Masks, state: Nothing, known: Masks | None = None) -> Nothing:
         return state
 
 

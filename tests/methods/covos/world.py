@@ -80,7 +80,7 @@ class Oracle(Segmenter[SeenState]):
         probs = given(state.slot_mask.shape[1], frame.index).probs
         return aggregate_product(probs.logit(), state.slot_mask), SeenState([*state.seen, frame.index], state.slot_mask)
 
-    def add(self, frame: Frame, masks: Masks, state: SeenState) -> SeenState:
+    def add(self, frame: Frame, masks: Masks, state: SeenState, known: Masks | None = None) -> SeenState:
         return SeenState(state.seen, torch.cat([state.slot_mask, masks.slot_mask], 1))
 
     def features(self, frame: Frame) -> Tensor:

@@ -93,15 +93,16 @@ class Adapted(Segmenter[AdaptedState]):
         logits, base = self.base.step(frame, state.base)
         return logits, replace(state, base=base)
 
-    def add(self, frame: Frame, masks: Masks, state: AdaptedState) -> AdaptedState:
-        """See `Segmenter.add`."""
-        added = replace(state, base=self.base.add(frame, masks, state.base))
+    def add(self, frame: Frame, masks: Masks, state: AdaptedState, known: Masks | None = None) -> AdaptedState:
+        """See `Segmenter.add`. Given masks tune the keys again if `readapt` is set."""
+        given = masks if known is None else known.append(masks)
+        added = replace(state, base=self.base.add(frame, masks, state.base, known))
         if not state.adaptations:
-            return self._adapt(frame, added, masks, self.tuning)
+            return self._adapt(frame, added, given, self.tuning)
         if not self.readapt:
             return added
         # Keys in the memory are final, so only the query projection is tuned.
-        return self._adapt(frame, added, masks, replace(self.tuning, projections="query"))
+        return self._adapt(frame, added, given, replace(self.tuning, projections="query"))
 
     def _adapt(self, frame: Frame, state: AdaptedState, masks: Masks, tuning: Tuning) -> AdaptedState:
         if self.training or tuning.steps == 0 or not masks.slot_mask.any():

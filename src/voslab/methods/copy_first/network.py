@@ -30,6 +30,6 @@ class CopyFirst(Segmenter[CopyFirstState]):
         """See `Segmenter.step`."""
         return aggregate_min((2 * state.masks.probs - 1) * LIMIT, state.masks.slot_mask), state
 
-    def add(self, frame: Frame, masks: Masks, state: CopyFirstState) -> CopyFirstState:
+    def add(self, frame: Frame, masks: Masks, state: CopyFirstState, known: Masks | None = None) -> CopyFirstState:
         """See `Segmenter.add`."""
-        return CopyFirstState(state.masks.append(masks))
+        return CopyFirstState((known or state.masks).append(masks))

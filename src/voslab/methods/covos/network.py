@@ -139,7 +139,7 @@ class CoVOS(Segmenter[CoVOSState]):
         propagated, state = self.propagate(frame, state)
         return self.decode(propagated, state.slot_mask), state
 
-    def add(self, frame: Frame, masks: Masks, state: CoVOSState) -> CoVOSState:
+    def add(self, frame: Frame, masks: Masks, state: CoVOSState, known: Masks | None = None) -> CoVOSState:
         """See `Segmenter.add`. Masks can be added on key frames only; the engine makes their frames key frames.
 
         Raises:
@@ -148,10 +148,12 @@ class CoVOS(Segmenter[CoVOSState]):
         last = state.buffered[-1]
         if last.index != frame.index or not last.key:
             raise ValueError(f"frame {frame.index}: objects can be added on key frames only")
-        base = self.base.add(frame, masks, state.base)
-        new = Masks(reduce(with_background(masks), self.hard_labels), masks.slot_mask)
-        joined = Masks(last.probs, state.slot_mask).append(new)
-        return CoVOSState(base, joined.slot_mask, [*state.buffered[:-1], replace(last, probs=joined.probs)])
+        base = self.base.add(frame, masks, state.base, known)
+        old, earlier = Masks(last.probs, state.slot_mask), state.buffered[:-1]
+        if known is not None:
+            old, earlier = self._reduced(known), [entry.without_unused(known.slot_mask) for entry in earlier]
+        joined = old.append(self._reduced(masks))
+        return CoVOSState(base, joined.slot_mask, [*earlier, replace(last, probs=joined.probs)])
 
     def retain(self, state: CoVOSState, indices: Collection[int]) -> CoVOSState:
         """Drop the frames that no later one refers to; the two newest key frames always stay.
@@ -239,6 +241,9 @@ class CoVOS(Segmenter[CoVOSState]):
 
     def _key(self, frame: Frame, probabilities: Tensor) -> BufferedFrame:
         return BufferedFrame(frame.index, True, reduce(probabilities, self.hard_labels), image=frame.image)
+
+    def _reduced(self, masks: Masks) -> Masks:
+        return masks.with_probs(reduce(with_background(masks), self.hard_labels))
 
     def _warp(self, values: dict[int, Tensor], fields: Fields) -> Tensor:
         rounding: Rounding = "bilinear" if self.bilinear else "half_up"

@@ -6,6 +6,7 @@ Shapes: B clips, O objects, C channels, h w cells of a grid at a quarter of the 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -37,6 +38,10 @@ class BufferedFrame(State):
     def pad_objects(self, objects: int) -> Tensor:
         """Return the probs for `objects` objects, 0 for those that were added later."""
         return F.pad(self.probs, (0, 0, 0, 0, 0, objects - self.probs.shape[1]))
+
+    def without_unused(self, slot_mask: Tensor) -> BufferedFrame:
+        """Return the frame without objects whose slot (B O) is not in use."""
+        return replace(self, probs=self.probs * slot_mask[:, : self.probs.shape[1], None, None])
 
 
 def remember(frames: list[BufferedFrame], new: BufferedFrame, most: int) -> list[BufferedFrame]:

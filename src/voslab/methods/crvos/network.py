@@ -152,9 +152,9 @@ class CRVOS(Segmenter[CRVOSState]):
         logits = aggregate_min(log_odds, state.masks.slot_mask)
         return logits, CRVOSState(state.masks.with_probs(object_probabilities(logits)))
 
-    def add(self, frame: Frame, masks: Masks, state: CRVOSState) -> CRVOSState:
+    def add(self, frame: Frame, masks: Masks, state: CRVOSState, known: Masks | None = None) -> CRVOSState:
         """See `Segmenter.add`."""
-        return CRVOSState(state.masks.append(masks))
+        return CRVOSState((known or state.masks).append(masks))
 
     def encode(self, image: Tensor) -> Pyramid:
         """Encode an image B 3 H W to the outputs of layers 1, 2 and 4, which the decoder uses."""

@@ -42,6 +42,7 @@ class GAMState(State):
         masks: masks of `image`: the given ones, or the aggregated probabilities.
         older: masks of the frames before `image`, newest first, B O n H W.
         index: index of `image`, counted from the first frame of the state.
+        given: whether masks of known objects were given for `image`.
         keys: key projections of the video; None: the network's own.
     """
 
@@ -52,6 +53,7 @@ class GAMState(State):
     masks: Masks
     older: Tensor
     index: int
+    given: bool = False
     keys: Keys | None = None
 
 
@@ -167,13 +169,14 @@ class GAM(KeyMatching[GAMState]):
         masks = masks.with_probs(object_probabilities(logits))
         f16 = encoded.features.f16
         key = memory_key(self.project.key, self.project.key_input(f16), encoded.key, state.keys)
-        return logits, GAMState(memory, frame.image, f16, key, masks, older, state.index + 1, state.keys)
+        return logits, GAMState(memory, frame.image, f16, key, masks, older, state.index + 1, keys=state.keys)
 
-    def add(self, frame: Frame, masks: Masks, state: GAMState) -> GAMState:
+    def add(self, frame: Frame, masks: Masks, state: GAMState, known: Masks | None = None) -> GAMState:
         """See `Segmenter.add`. The memory and the past masks of a new object begin with this frame."""
         memory = state.memory.extend(masks.probs.shape[1])
         older = torch.cat([state.older, self._repeat(masks.probs)], 1)
-        return replace(state, memory=memory, masks=state.masks.append(masks), older=older)
+        masks = (known or state.masks).append(masks)
+        return replace(state, memory=memory, masks=masks, older=older, given=known is not None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
         """See `KeyMatching.key_layers`: one projection for both."""
@@ -195,7 +198,7 @@ class GAM(KeyMatching[GAMState]):
 
     def memorise(self, state: GAMState) -> GlobalMemory:
         """Mask encoder, aggregation and update (Eq. 1-2): write the newest frame and its masks to the memory."""
-        stay = state.index % self.update_every == 0
+        stay = state.given or state.index % self.update_every == 0
         if not state.memory.needs_write(stay):
             return state.memory
         return state.memory.write(*self.encode_memory(state.image, state.f16, state.key, state.masks), stay)

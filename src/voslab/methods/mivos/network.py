@@ -36,6 +36,7 @@ class MiVOSState(State):
         image: newest frame, B 3 H W.
         masks: masks of `image`: the given ones, or the aggregated probabilities.
         index: index of `image`, counted from the first frame of the state.
+        given: whether masks of known objects were given for `image`.
         last: index of the last frame that was retained in the memory; None: retain `image`.
         keys: key projections of the video; None: the network's own.
     """
@@ -45,6 +46,7 @@ class MiVOSState(State):
     masks: Masks
     index: int = 0
     last: int | None = None
+    given: bool = False
     keys: Keys | None = None
 
 
@@ -69,6 +71,7 @@ class MiVOS(KeyMatching[MiVOSState]):
         memory_every: interval of retained frames; frames with given masks are always retained.
         memory_previous: whether the previous frame is always in the memory.
         memory_bound: maximum number of retained frames, at least 2: the first and the newest others; None: no maximum.
+        memory_given: maximum number of frames with given masks; of these `memory_bound` counts the first one only.
         top_k: number of memory positions per read outside of training; None: all.
         kernel: standard deviation, in feature map positions, of the Gaussian kernel (KMN) outside of training; None: no
             kernel, as published for DAVIS; 5.6 as published for YouTube-VOS.
@@ -95,17 +98,19 @@ class MiVOS(KeyMatching[MiVOSState]):
         memory_every: int = 5,
         memory_previous: bool = True,
         memory_bound: int | None = None,
+        memory_given: int = 8,
         top_k: int | None = 50,
         kernel: float | None = None,
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
-        check_policy(memory_every, memory_bound, top_k)
+        check_policy(memory_every, memory_bound, top_k, memory_given)
         if kernel is not None and kernel <= 0:
             raise ValueError(f"kernel={kernel}: must be positive")
         self.memory_every = memory_every
         self.memory_previous = memory_previous
         self.memory_bound = memory_bound
+        self.memory_given = memory_given
         self.top_k = top_k
         self.kernel = kernel
         self.object_chunk = object_chunk
@@ -122,7 +127,9 @@ class MiVOS(KeyMatching[MiVOSState]):
 
     def begin(self, frame: Frame, masks: Masks) -> MiVOSState:
         """See `Segmenter.begin`."""
-        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.probs.shape[1])
+        memory = DenseMemory([], self.memory_bound, self.memory_previous, self.memory_given).extend(
+            masks.probs.shape[1]
+        )
         return MiVOSState(memory, frame.image, masks)
 
     def step(self, frame: Frame, state: MiVOSState) -> tuple[Tensor, MiVOSState]:
@@ -137,12 +144,13 @@ class MiVOS(KeyMatching[MiVOSState]):
             log_odds = masks.probs
         logits = aggregate_product(log_odds, masks.slot_mask)
         masks = masks.with_probs(object_probabilities(logits))
-        return logits, MiVOSState(memory, frame.image, masks, state.index + 1, last, state.keys)
+        return logits, MiVOSState(memory, frame.image, masks, state.index + 1, last, keys=state.keys)
 
-    def add(self, frame: Frame, masks: Masks, state: MiVOSState) -> MiVOSState:
+    def add(self, frame: Frame, masks: Masks, state: MiVOSState, known: Masks | None = None) -> MiVOSState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.probs.shape[1])
-        return replace(state, memory=memory, masks=state.masks.append(masks), last=None)
+        masks = (known or state.masks).append(masks)
+        return replace(state, memory=memory, masks=masks, last=None, given=known is not None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
         """See `KeyMatching.key_layers`."""
@@ -167,7 +175,7 @@ class MiVOS(KeyMatching[MiVOSState]):
         stay = self._is_memory_frame(state)
         if not state.memory.needs_write(stay):
             return state.memory
-        return state.memory.write(*self.encode_memory(state.image, state.masks, state.keys), stay)
+        return state.memory.write(*self.encode_memory(state.image, state.masks, state.keys), stay, state.given)
 
     def encode_memory(self, image: Tensor, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
         """Compute memory keys B O hw Ck and values B O hw Cv of an image B 3 H W and its masks."""

@@ -56,6 +56,7 @@ class STCNState(State):
         encoded: encoding of `image`; None for the first frame.
         masks: masks of `image`, after aggregation.
         index: index of `image`, counted from the first frame of the state.
+        given: whether masks of known objects were given for `image`.
         last: index of the last frame that was retained in the memory; None: retain `image`.
         keys: key projections of the video; None: the network's own.
     """
@@ -66,6 +67,7 @@ class STCNState(State):
     masks: Masks
     index: int = 0
     last: int | None = None
+    given: bool = False
     keys: Keys | None = None
 
 
@@ -93,6 +95,7 @@ class STCN(KeyMatching[STCNState]):
             are retained.
         memory_previous: whether the previous frame is always in the memory.
         memory_bound: maximum number of retained frames, at least 2: the first and the newest others; None: no maximum.
+        memory_given: maximum number of frames with given masks; of these `memory_bound` counts the first one only.
         top_k: number of memory positions per read outside of training; None: all.
         previous_mask: whether the decoder also sees the previous frame's masks at stride 16, as CRVOS's does.
         object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
@@ -119,15 +122,17 @@ class STCN(KeyMatching[STCNState]):
         memory_every: int = 5,
         memory_previous: bool = False,
         memory_bound: int | None = None,
+        memory_given: int = 8,
         top_k: int | None = 20,
         previous_mask: bool = False,
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
-        check_policy(memory_every, memory_bound, top_k)
+        check_policy(memory_every, memory_bound, top_k, memory_given)
         self.memory_every = memory_every
         self.memory_previous = memory_previous
         self.memory_bound = memory_bound
+        self.memory_given = memory_given
         self.top_k = top_k
         self.object_chunk = object_chunk
         self.previous_mask = previous_mask
@@ -152,7 +157,9 @@ class STCN(KeyMatching[STCNState]):
 
     def begin(self, frame: Frame, masks: Masks) -> STCNState:
         """See `Segmenter.begin`."""
-        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.probs.shape[1])
+        memory = DenseMemory([], self.memory_bound, self.memory_previous, self.memory_given).extend(
+            masks.probs.shape[1]
+        )
         return STCNState(memory, frame.image, None, _aggregated(masks))
 
     def step(self, frame: Frame, state: STCNState) -> tuple[Tensor, STCNState]:
@@ -169,12 +176,13 @@ class STCN(KeyMatching[STCNState]):
             log_odds = masks.probs
         logits = aggregate_product(log_odds, masks.slot_mask)
         masks = masks.with_probs(object_probabilities(logits))
-        return logits, STCNState(memory, frame.image, encoded, masks, state.index + 1, last, state.keys)
+        return logits, STCNState(memory, frame.image, encoded, masks, state.index + 1, last, keys=state.keys)
 
-    def add(self, frame: Frame, masks: Masks, state: STCNState) -> STCNState:
+    def add(self, frame: Frame, masks: Masks, state: STCNState, known: Masks | None = None) -> STCNState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.probs.shape[1])
-        return replace(state, memory=memory, masks=_aggregated(state.masks.append(masks)), last=None)
+        masks = _aggregated((known or state.masks).append(masks))
+        return replace(state, memory=memory, masks=masks, last=None, given=known is not None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
         """See `KeyMatching.key_layers`: one projection for both."""
@@ -205,7 +213,8 @@ class STCN(KeyMatching[STCNState]):
         if not state.memory.needs_write(stay):
             return state.memory
         key, features = state.encoded or self._encode_frame(state)
-        return state.memory.write(flatten_hw(key).unsqueeze(1), self.value(state.image, features, state.masks), stay)
+        value = self.value(state.image, features, state.masks)
+        return state.memory.write(flatten_hw(key).unsqueeze(1), value, stay, state.given)
 
     def value(self, image: Tensor, features: tuple[Tensor, ...], masks: Masks) -> Tensor:
         """Compute memory values B O hw Cv of an image B 3 H W, features of it (see `EncodedFrame`) and its masks."""

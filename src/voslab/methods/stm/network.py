@@ -35,6 +35,7 @@ class STMState(State):
         image: newest frame, B 3 H W.
         masks: masks of `image`: the given ones, or the aggregated probabilities.
         index: index of `image`, counted from the first frame of the state.
+        given: whether masks of known objects were given for `image`.
         keys: key projections of the video; None: the network's own.
     """
 
@@ -42,6 +43,7 @@ class STMState(State):
     image: Tensor
     masks: Masks
     index: int
+    given: bool = False
     keys: Keys | None = None
 
 
@@ -67,6 +69,7 @@ class STM(KeyMatching[STMState]):
         memory_every: k; frames 0, k, 2k, … are retained in the memory.
         memory_previous: whether the previous frame is always in the memory.
         memory_bound: maximum number of retained frames, at least 2: the first and the newest others; None: no maximum.
+        memory_given: maximum number of frames with given masks; of these `memory_bound` counts the first one only.
         top_k: number of memory positions per read; None: all, as published.
         object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
@@ -92,14 +95,16 @@ class STM(KeyMatching[STMState]):
         memory_every: int = 5,
         memory_previous: bool = True,
         memory_bound: int | None = None,
+        memory_given: int = 8,
         top_k: int | None = None,
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
-        check_policy(memory_every, memory_bound, top_k)
+        check_policy(memory_every, memory_bound, top_k, memory_given)
         self.memory_every = memory_every
         self.memory_previous = memory_previous
         self.memory_bound = memory_bound
+        self.memory_given = memory_given
         self.top_k = top_k
         self.object_chunk = object_chunk
         self.normalise = Normalise()
@@ -115,7 +120,9 @@ class STM(KeyMatching[STMState]):
 
     def begin(self, frame: Frame, masks: Masks) -> STMState:
         """See `Segmenter.begin`."""
-        memory = DenseMemory([], self.memory_bound, self.memory_previous).extend(masks.probs.shape[1])
+        memory = DenseMemory([], self.memory_bound, self.memory_previous, self.memory_given).extend(
+            masks.probs.shape[1]
+        )
         return STMState(memory, frame.image, masks, 0)
 
     def step(self, frame: Frame, state: STMState) -> tuple[Tensor, STMState]:
@@ -129,12 +136,13 @@ class STM(KeyMatching[STMState]):
             log_odds = masks.probs
         logits = aggregate_product(log_odds, masks.slot_mask)
         masks = masks.with_probs(object_probabilities(logits))
-        return logits, STMState(memory, frame.image, masks, state.index + 1, state.keys)
+        return logits, STMState(memory, frame.image, masks, state.index + 1, keys=state.keys)
 
-    def add(self, frame: Frame, masks: Masks, state: STMState) -> STMState:
+    def add(self, frame: Frame, masks: Masks, state: STMState, known: Masks | None = None) -> STMState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.probs.shape[1])
-        return replace(state, memory=memory, masks=state.masks.append(masks))
+        masks = (known or state.masks).append(masks)
+        return replace(state, memory=memory, masks=masks, given=known is not None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
         """See `KeyMatching.key_layers`."""
@@ -157,10 +165,10 @@ class STM(KeyMatching[STMState]):
 
     def memorise(self, state: STMState) -> DenseMemory:
         """Memory encoder (section 3.1): write the newest frame and its masks to the memory."""
-        stay = state.index % self.memory_every == 0
+        stay = state.given or state.index % self.memory_every == 0
         if not state.memory.needs_write(stay):
             return state.memory
-        return state.memory.write(*self.encode_memory(state.image, state.masks, state.keys), stay)
+        return state.memory.write(*self.encode_memory(state.image, state.masks, state.keys), stay, state.given)
 
     def encode_memory(self, image: Tensor, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
         """Compute memory keys B O hw Ck and values B O hw Cv of an image B 3 H W and its masks."""

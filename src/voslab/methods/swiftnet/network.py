@@ -47,6 +47,7 @@ class SwiftNetState(State):
         masks: masks of `image`: the given ones, or the aggregated probabilities.
         index: index of `image`, counted from the first frame of the state.
         due: whether positions of `image` will be retained in the memory, per clip.
+        given: whether masks of known objects were given for `image`; then all of its positions will be retained.
         variation: B, variation since the last update; used by the `variation` trigger.
         keys: key projections of the video; None: the network's own.
     """
@@ -58,6 +59,7 @@ class SwiftNetState(State):
     index: int
     due: list[bool]
     variation: Tensor
+    given: bool = False
     keys: Keys | None = None
 
 
@@ -88,6 +90,8 @@ class SwiftNet(KeyMatching[SwiftNetState]):
         memory_share: ratio of the positions that an update retains: those least similar to the memory.
         memory_previous: whether all positions of the previous frame are in the memory.
         memory_bound: maximum number of retained positions per object in units of a frame, at least 2; None: none.
+        memory_given: maximum number of frames with given masks, of which all positions are retained; of these
+            `memory_bound` counts the first one only.
         dropout: dropout rate before the decoder.
         object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
@@ -118,15 +122,16 @@ class SwiftNet(KeyMatching[SwiftNetState]):
         memory_share: float = 0.1,
         memory_previous: bool = True,
         memory_bound: int | None = None,
+        memory_given: int = 8,
         dropout: float = 0.5,
         object_chunk: int = 4,
     ) -> None:
         super().__init__()
-        _check(trigger, memory_every, memory_share, memory_bound)
+        _check(trigger, memory_every, memory_share, memory_bound, memory_given)
         self.trigger = trigger
         self.memory_every = memory_every
         self.thresholds = (variation_threshold, image_threshold, mask_threshold)
-        self.policy = Policy(memory_share, memory_bound, memory_previous)
+        self.policy = Policy(memory_share, memory_bound, memory_previous, memory_given)
         self.object_chunk = object_chunk
         self.normalise = Normalise()
         self.encoder = ResNet(backbone, norm, width, layers=3)
@@ -165,12 +170,15 @@ class SwiftNet(KeyMatching[SwiftNetState]):
         logits = aggregate_product(log_odds, masks.slot_mask)
         masks = masks.with_probs(object_probabilities(logits))
         due, variation = self._due(state, frame.image, masks)
-        return logits, SwiftNetState(memory, frame.image, encoded, masks, state.index + 1, due, variation, state.keys)
+        return logits, SwiftNetState(
+            memory, frame.image, encoded, masks, state.index + 1, due, variation, keys=state.keys
+        )
 
-    def add(self, frame: Frame, masks: Masks, state: SwiftNetState) -> SwiftNetState:
+    def add(self, frame: Frame, masks: Masks, state: SwiftNetState, known: Masks | None = None) -> SwiftNetState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.probs.shape[1])
-        return replace(state, memory=memory, masks=state.masks.append(masks))
+        masks = (known or state.masks).append(masks)
+        return replace(state, memory=memory, masks=masks, given=known is not None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
         """See `KeyMatching.key_layers`."""
@@ -194,10 +202,10 @@ class SwiftNet(KeyMatching[SwiftNetState]):
 
     def memorise(self, state: SwiftNetState) -> PixelMemory:
         """Light aggregation encoder: write the newest frame and its masks to the memory."""
-        if not state.memory.needs_write(state.due):
+        if not state.given and not state.memory.needs_write(state.due):
             return state.memory
         encoded = state.encoded or self._features(state.image)
-        return state.memory.write(*self.encode_memory(encoded, state.masks, state.keys), state.due)
+        return state.memory.write(*self.encode_memory(encoded, state.masks, state.keys), state.due, state.given)
 
     def encode_memory(self, encoded: Encoded, masks: Masks, keys: Keys | None = None) -> tuple[Tensor, Tensor]:
         """Compute memory keys B O hw Ck and values B O hw Cv of an encoded frame and its masks."""
@@ -239,10 +247,12 @@ class SwiftNet(KeyMatching[SwiftNetState]):
         return due.tolist(), total.masked_fill(due, 0)
 
 
-def _check(trigger: str, every: int, share: float, bound: int | None) -> None:
+def _check(trigger: str, every: int, share: float, bound: int | None, given: int) -> None:
     if trigger not in ("every_k", "variation"):
         raise ValueError(f"unknown trigger '{trigger}', choose from every_k, variation")
-    if every < 1 or (bound is not None and bound < 2):
-        raise ValueError(f"memory_every={every} must be at least 1, memory_bound={bound} at least 2")
+    if min(every, given) < 1 or (bound is not None and bound < 2):
+        raise ValueError(
+            f"memory_every={every}, memory_given={given}, memory_bound={bound}: must be at least 1, 1 and 2"
+        )
     if not 0 < share <= 1:
         raise ValueError(f"memory_share={share} must be in (0, 1]")

@@ -78,12 +78,13 @@ class Vectors(Segmenter[VectorsState]):
         kept = {*indices, state.buffered[-1].index, max(entry.index for entry in state.buffered)}
         return VectorsState([entry for entry in state.buffered if entry.index in kept], state.slot_mask)
 
-    def add(self, frame: Frame, masks: Masks, state: VectorsState) -> VectorsState:
+    def add(self, frame: Frame, masks: Masks, state: VectorsState, known: Masks | None = None) -> VectorsState:
         """See `Segmenter.add`."""
         last = state.buffered[-1]
-        joined = Masks(last.probs, state.slot_mask).append(masks)
-        padding = (0, 0, 0, 0, 0, masks.probs.shape[1])
-        before = [BufferedMasks(entry.index, F.pad(entry.probs, padding)) for entry in state.buffered[:-1]]
+        old = known or Masks(last.probs, state.slot_mask)
+        joined = old.append(masks)
+        padding, in_use = (0, 0, 0, 0, 0, masks.probs.shape[1]), old.slot_mask[:, :, None, None]
+        before = [BufferedMasks(entry.index, F.pad(entry.probs * in_use, padding)) for entry in state.buffered[:-1]]
         return VectorsState([*before, BufferedMasks(last.index, joined.probs)], joined.slot_mask)
 
 

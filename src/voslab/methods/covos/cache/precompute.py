@@ -103,7 +103,8 @@ def precompute(
         write_cached(frame_path(folder, index), b_frame)
         written.append(index)
 
-    for _ in run(Recorder(network, to_cache, write), codec_source.frames(video.source), given_masks, settings):
+    recorder = Recorder(network, to_cache, write)
+    for _ in run(recorder, codec_source.frames(video.source), given_masks, settings, mask_scope="partial"):
         pass
     mark_complete(folder, written)
     return tuple(sorted(written))
@@ -117,6 +118,8 @@ class Recorder(Segmenter[CoVOSState]):
         to_cache: presentation indices of the frames to pass to the callback, if they are B-frames.
         on_b_frame: called with the index, the propagated masks and features, and H W of the padded frame.
     """
+
+    codec_stride = CoVOS.codec_stride
 
     def __init__(self, network: CoVOS, to_cache: Collection[int], on_b_frame: OnBFrame) -> None:
         super().__init__()
@@ -139,9 +142,9 @@ class Recorder(Segmenter[CoVOSState]):
             self.on_b_frame(frame.index, propagated, size)
         return frame.image.new_zeros(1, state.slot_mask.shape[1] + 1, *size), state
 
-    def add(self, frame: Frame, masks: Masks, state: CoVOSState) -> CoVOSState:
+    def add(self, frame: Frame, masks: Masks, state: CoVOSState, known: Masks | None = None) -> CoVOSState:
         """See `Segmenter.add`."""
-        return self.network.add(frame, masks, state)
+        return self.network.add(frame, masks, state, known)
 
 
 def settings_key(network: CoVOS, metadata: CheckpointMetadata, settings: Settings) -> str:
