@@ -46,7 +46,7 @@ def test_a_long_description_ends_at_a_whole_part() -> None:
 
 
 def test_a_run_folder_is_named_by_what_differs(run: Run, training: list[str], tmp_path: Path) -> None:
-    short = ("debug=profiler", "trainer.max_steps=1", "callbacks=[ema,early_stopping]", "seed=3")
+    short = ("debug=profiler", "trainer.max_steps=2", "callbacks=[ema,early_stopping]", "seed=3")
     said = run("train", *training, *short, "name=tiny", f"paths.outputs={tmp_path}")
     assert said == ""
     [folder] = tmp_path.glob("*/*")
@@ -59,7 +59,7 @@ def test_runs_of_a_sweep_are_named_by_what_differs_between_them(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     for number in (0, 1):
-        choices = ["model.network.specifier=mask", "name=tiny", f"seed={number}", "trainer.max_steps=1"]
+        choices = ["model.network.specifier=mask", "name=tiny", f"seed={number}", "trainer.max_steps=2"]
         job = {"number": number, "choices": choices, "command": choices, "state": "running"}
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "job.json").write_text(json.dumps(job))

@@ -85,7 +85,7 @@ def test_every_job_of_every_sweep_composes_and_differs(path: Path, tmp_path: Pat
         choices, params = config.hydra.runtime.choices, config.hydra.sweeper.params
         for group in {"experiment", "model", "data"} & set(params):
             assert params[group] == choices[group], "the sweep is composed with another choice than its jobs"
-        alone = set(OmegaConf.load(path)) - {"defaults", "points", "point", "hydra"}
+        alone = set(OmegaConf.load(path)) - {"defaults", "points", "point", "stages", "hydra"}
         assert not alone, f"jobs get the sweeper's params only, not {alone}"
         jobs = grid(config, tmp_path)
         assert len(jobs) > 1

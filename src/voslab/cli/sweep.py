@@ -30,6 +30,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import voslab
+from voslab.cli.stages import FOLDER as STAGES
+from voslab.cli.stages import stage_commands
 from voslab.core import ConfigError, DataError, atomic_write
 from voslab.core.overrides import describe_overrides
 from voslab.core.parameters import nearest
@@ -143,19 +145,46 @@ def run_job(program: Sequence[str], config: DictConfig) -> float | None:
     replace(job, state="running").write(sweep)
     print(f"{_title(sweep, job)}{_remaining_time(sweep)}", flush=True)
     started = time.monotonic()
-    code, received = _run([sys.executable, "-m", *program, *job.command, *_job_overrides(config, folder)], folder / LOG)
+    code, received, log = _run_stages(program, job, config, folder)
     state: State = "finished" if code == 0 else "failed" if received is None else "stopped"
     job = replace(job, state=state, code=code, seconds=round(time.monotonic() - started, 1))
     job.write(sweep)
     objective = _objective(folder, config) if state == "finished" else None
     if state == "failed":
-        print(f"    failed with exit code {code}: {_last_line(folder / LOG)} ({folder / LOG})", flush=True)
+        print(f"    failed with exit code {code}: {_last_line(log)} ({log})", flush=True)
     elif objective is not None:
         print(f"    {config.objective} {objective:.4f}, {job.seconds:.0f} s", flush=True)
     if received is not None:
         print(f"stopped by {signal.Signals(received).name}; continue with the same command and hydra.sweep.dir={sweep}")
         raise SystemExit(128 + received)
     return objective
+
+
+def _run_stages(program: Sequence[str], job: Job, config: DictConfig, folder: Path) -> tuple[int, int | None, Path]:
+    """Run the stages of a job that are not finished. The last stage, or the only run, has the job's own folder.
+
+    Returns:
+        Exit code, the signal that was passed on to the process, if any, and the log of the last run.
+    """
+    commands = stage_commands(job.command, config.get("stages"), folder)
+    for number, command in enumerate(commands[:-1]):
+        stage, place = plan_job(number, command, {}, folder / STAGES), folder / STAGES / str(number)
+        title = f"    stage {number + 1}/{len(commands)} {command[0].partition('=')[2]}"
+        if stage.state == "finished":
+            print(f"{title}: already finished", flush=True)
+            continue
+        replace(stage, state="running").write(folder / STAGES)
+        print(title, flush=True)
+        started = time.monotonic()
+        code, received = _run([sys.executable, "-m", *program, *command, *_job_overrides(config, place)], place / LOG)
+        state: State = "finished" if code == 0 else "failed" if received is None else "stopped"
+        replace(stage, state=state, code=code, seconds=round(time.monotonic() - started, 1)).write(folder / STAGES)
+        if code != 0 or received is not None:
+            return code or 128 + (received or 0), received, place / LOG
+    if len(commands) > 1:
+        print(f"    stage {len(commands)}/{len(commands)} {commands[-1][0].partition('=')[2]}", flush=True)
+    command = [sys.executable, "-m", *program, *commands[-1], *_job_overrides(config, folder)]
+    return *_run(command, folder / LOG), folder / LOG
 
 
 def read_points(config: DictConfig) -> dict[str, list[str]]:
@@ -188,6 +217,8 @@ def run_name(name: str) -> str:
         return name
     hydra = HydraConfig.get()
     folder = None if OmegaConf.is_missing(hydra.runtime, "output_dir") else Path(hydra.runtime.output_dir)
+    if folder is not None and folder.parent.name == STAGES:
+        folder = folder.parents[1]
     job = None if folder is None or not (folder / "job.json").is_file() else _read(folder / "job.json")
     if job is None or folder is None:
         changes = describe_overrides(hydra.overrides.task)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 def main(config: DictConfig) -> None:
     """Train, test the checkpoint that `test` names, and write `metrics.json`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
+    if config.stages is not None:
+        raise ConfigError("stages=[…] goes with -m, which starts a process per stage: python -m src.train -m stages=…")
     if config.test not in ("last", "best", None):
         raise ConfigError(f"test={config.test}: choose from last, best, null")
     output = Path(config.paths.output)

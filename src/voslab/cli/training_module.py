@@ -72,7 +72,8 @@ def build_module(
         encoding: Encoder settings of codec data; see `CodecSource`.
         motion: Source of motion vectors.
         intra_fill: Motion of intra blocks.
-        weights: Initial weights: a checkpoint, a plain state dict or published weights of the method.
+        weights: Initial weights: a checkpoint, a plain state dict or published weights of the method. In a checkpoint
+            of another variant, `variant_modules` that do not fit are dropped or start fresh.
         base_weights: The same for the base of a wrapper.
         engine: Settings of validation; None for the defaults.
         cache: Folder for videos that are encoded for the model.
@@ -94,6 +95,7 @@ def build_module(
         ),
         weights=None if weights is None else Path(weights),
         base_weights=None if base_weights is None else Path(base_weights),
+        as_variant=True,
         cache=Path(cache),
     )
     if "base" not in spec.network:

@@ -38,6 +38,8 @@ class Segmenter(nn.Module, ABC, Generic[S]):
         stages: names of the methods that `step` calls, in order; profilers time each of them.
         maps: paths of the submodules whose outputs can be drawn as heat maps, by the name of the map.
         optional_modules: prefixes of parameters that some configurations leave out; a checkpoint may hold more.
+        variant_modules: prefixes of parameters that ablated variants leave out, add or shape differently. Training a
+            variant from the checkpoint of another drops or freshly initialises these, and no others.
     """
 
     stride: int
@@ -46,6 +48,7 @@ class Segmenter(nn.Module, ABC, Generic[S]):
     stages: ClassVar[tuple[str, ...]] = ()
     maps: Mapping[str, str] = MappingProxyType({})
     optional_modules: ClassVar[tuple[str, ...]] = ()
+    variant_modules: ClassVar[tuple[str, ...]] = ()
 
     @property
     def base(self) -> Segmenter[Any] | None:

@@ -41,6 +41,7 @@ class ModelSpec:
         codec: Fields of `CodecSource` but for its cache; None if the model reads plain images.
         size: Working size in pixels; None for the value of the checkpoint.
         precision: Arithmetic of the network; None for the value of the checkpoint.
+        as_variant: Whether `weights` may be of another variant of the network; see `Segmenter.variant_modules`.
         cache: Folder for videos that are encoded for the model.
 
     Raises:
@@ -57,6 +58,7 @@ class ModelSpec:
     codec: dict[str, Any] | None = None
     size: int | None = None
     precision: Precision | None = None
+    as_variant: bool = False
     cache: Path = CACHE
 
     def __post_init__(self) -> None:
@@ -181,7 +183,7 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     if spec.encoder_weights is not None and registry.method(spec.model).convert_encoder() is not None:
         load_light_encoder(segmenter, spec.model, spec.encoder_weights)
     if weights is not None:
-        load_weights(segmenter, spec.model, weights, keep_base=base is not None)
+        load_weights(segmenter, spec.model, weights, keep_base=base is not None, as_variant=spec.as_variant)
     pretrained = bool(spec.encoders) or base is not None or weights is not None
     engine = {"size": settings.size, "precision": settings.precision}
     metadata = CheckpointMetadata(spec.model, network, engine, codec=spec.codec)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from voslab.core.weights import PREFIX, Checkpoint, load_encoder, load_tensors, 
 from voslab.methods import registry
 from voslab.nn.efficientnet_lite import convert, imagenet_weights
 
+_log = logging.getLogger(__name__)
 IMAGENET = "imagenet"
 """Value of `encoder_weights` that stands for the ImageNet weights of an installed package."""
 FROM_BASE = "base"
@@ -80,7 +83,9 @@ def _write_safe(target: Path, tensors: Mapping[str, Tensor], metadata: Checkpoin
         save_file(prefixed, path, {METADATA_KEY: json.dumps(metadata.to_dict())})
 
 
-def load_weights(segmenter: Segmenter[Any], method: str, checkpoint: Checkpoint, keep_base: bool = False) -> None:
+def load_weights(
+    segmenter: Segmenter[Any], method: str, checkpoint: Checkpoint, keep_base: bool = False, as_variant: bool = False
+) -> None:
     """Initialise a network from a checkpoint, a plain state dict, or published weights of the method.
 
     Tensors of `optional_modules` that this configuration of the network leaves out are ignored.
@@ -90,6 +95,8 @@ def load_weights(segmenter: Segmenter[Any], method: str, checkpoint: Checkpoint,
         method: Its registry name.
         checkpoint: Content of the file.
         keep_base: Whether a wrapper keeps the base that it has.
+        as_variant: Whether `variant_modules` that do not fit keep their initial values, and are dropped where the
+            network has none. One line is logged about them.
 
     Raises:
         CheckpointError: If the file is of another method or does not fit.
@@ -108,7 +115,26 @@ def load_weights(segmenter: Segmenter[Any], method: str, checkpoint: Checkpoint,
             # Published weights of a wrapper come without its base.
             tensors = {**own, **tensors}
     absent = tuple(part for part in segmenter.optional_modules if not any(key.startswith(part) for key in own))
-    load_tensors(segmenter, {key: value for key, value in tensors.items() if not key.startswith(absent)}, path)
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(absent)}
+    load_tensors(segmenter, _fit_variant(segmenter, tensors, path) if as_variant else tensors, path)
+
+
+def _fit_variant(segmenter: Segmenter[Any], tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the tensors for a variant: without those it lacks, and with its own where they do not fit."""
+    own, parts = segmenter.state_dict(), segmenter.variant_modules
+    dropped = [key for key in tensors if key.startswith(parts) and key not in own]
+    fits = [key for key in own if key in tensors and tensors[key].shape == own[key].shape]
+    fresh = [key for key in own if key.startswith(parts) and key not in fits]
+    said = [f"{what} {_parts(keys, parts)}" for what, keys in (("dropped", dropped), ("fresh", fresh)) if keys]
+    if said:
+        _log.warning("%s: loaded into another variant of the network: %s", path, "; ".join(said))
+    return {**{key: value for key, value in tensors.items() if key not in dropped}, **{key: own[key] for key in fresh}}
+
+
+def _parts(keys: list[str], prefixes: tuple[str, ...]) -> str:
+    """Format the number of tensors of each part."""
+    counts = Counter(next(prefix for prefix in prefixes if key.startswith(prefix)) for key in keys)
+    return ", ".join(f"{prefix.rstrip('.')} ({count} tensor{'s' * (count > 1)})" for prefix, count in counts.items())
 
 
 def load_light_encoder(segmenter: Segmenter[Any], method: str, source: str) -> None:

@@ -41,7 +41,8 @@ def wandb_logger(
     root = Path(folder)
     (root / "wandb").mkdir(parents=True, exist_ok=True)
     if group is None and (root / "job.json").is_file():
-        group = root.absolute().parent.name
+        parent = root.absolute().parent
+        group = (parent.parents[1] if parent.name == "stages" else parent).name
     chosen = os.environ.get("WANDB_MODE")
     online = chosen == "online" or (chosen is None and wandb.login(prompt=False, verify=False))
     mode = chosen or ("online" if online else "offline")

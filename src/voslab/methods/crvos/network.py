@@ -5,7 +5,7 @@ Shapes: B clips, O objects, N = B O, C channels. The encoder runs once per frame
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +114,7 @@ class CRVOS(Segmenter[CRVOSState]):
     """
 
     stride = 16
+    variant_modules: ClassVar[tuple[str, ...]] = ("refine.",)
     padding: Padding = "reflect"
     features = low_level_features
 

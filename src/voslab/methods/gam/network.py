@@ -95,6 +95,7 @@ class GAM(KeyMatching[GAMState]):
     padding: Padding = "zeros"
     features = low_level_features
     stages: ClassVar[tuple[str, ...]] = ("encode", "memorise", "read", "embed", "decode")
+    variant_modules: ClassVar[tuple[str, ...]] = ("cam.", "mem.", "fuser.", "decoder.conv.")
 
     def __init__(
         self,
