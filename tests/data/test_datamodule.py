@@ -28,7 +28,8 @@ def videos(tmp_path: Path) -> tuple[VideoSequence, ...]:
 
 
 def attached(module: VOSDataModule, world: int, rank: int = 0, epoch: int = 0) -> VOSDataModule:
-    module.trainer = SimpleNamespace(world_size=world, global_rank=rank, current_epoch=epoch, overfit_batches=0)
+    trainer = {"world_size": world, "global_rank": rank, "is_global_zero": rank == 0, "current_epoch": epoch}
+    module.trainer = SimpleNamespace(**trainer, overfit_batches=0, accumulate_grad_batches=1)
     return module
 
 
@@ -78,11 +79,38 @@ def test_the_trainers_epoch_reaches_the_clips(videos: tuple[VideoSequence, ...])
     assert epochs[0] == epochs[2] != epochs[1]
 
 
+@pytest.mark.parametrize(("world", "most", "passes"), [(1, None, 1), (1, 3, 2), (2, 1, 2), (4, 1, 1)])
+def test_the_trainer_accumulates_what_does_not_fit_at_once(
+    videos: tuple[VideoSequence, ...], world: int, most: int | None, passes: int
+) -> None:
+    module = VOSDataModule(SETTINGS, videos, batch_size=4, num_workers=0, max_batch_per_device=most)
+    attached(module, world).setup("fit")
+    assert module.trainer.accumulate_grad_batches == passes
+    clips = [len(clip.names) for clip in module.train_dataloader()]
+    assert (len(clips), sum(clips)) == (passes, 4 // world)
+    module.trainer.accumulate_grad_batches = 3
+    with pytest.raises(
+        ConfigError, match=r"accumulate_grad_batches=3: it follows from the global batch; set data\.batch"
+    ):
+        module.setup("fit")
+
+
+def test_the_distribution_of_the_batch_is_logged(
+    videos: tuple[VideoSequence, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        attached(VOSDataModule(SETTINGS, videos, batch_size=4, max_batch_per_device=1), 2).setup("fit")
+    assert caplog.messages == ["global batch 4 = 2 processes x 1 clip x 2 accumulated passes"]
+
+
 @pytest.mark.parametrize(("batch", "world"), [(4, 3), (2, 4)])
 def test_an_indivisible_batch_size_is_refused(videos: tuple[VideoSequence, ...], batch: int, world: int) -> None:
     module = attached(VOSDataModule(SETTINGS, videos, batch_size=batch), world)
-    for ask in (lambda: module.batch_per_process(world), lambda: module.setup("fit")):
-        with pytest.raises(ConfigError, match=f"batch_size={batch} is the batch of all {world} processes"):
+    for ask in (lambda: module.batch_share(world), lambda: module.setup("fit")):
+        with pytest.raises(
+            ConfigError,
+            match=rf"batch_size={batch} is the batch of all {world} processes .* use 2 processes \(trainer.devices\)",
+        ):
             ask()
     module.setup("test")
 

@@ -6,10 +6,14 @@ from hypothesis import strategies as st
 
 from voslab.core import DataError
 from voslab.data import EvaluationSampler, TrainSampler
+from voslab.data.batches import BatchShare
 
 
-def ranks(size: int, world: int, batch: int, epoch: int = 0, **options: bool) -> list[list[tuple[int, int]]]:
-    samplers = [TrainSampler(size, 7, rank=rank, world=world, batch=batch, **options) for rank in range(world)]
+def ranks(
+    size: int, world: int, batch: int, epoch: int = 0, passes: int = 1, **options: bool
+) -> list[list[tuple[int, int]]]:
+    share = BatchShare(world, batch, passes)
+    samplers = [TrainSampler(size, 7, share, rank=rank, **options) for rank in range(world)]
     for sampler in samplers:
         sampler.set_epoch(epoch)
     shares = [list(sampler) for sampler in samplers]
@@ -31,14 +35,16 @@ def test_processes_share_the_epoch_without_overlap(size: int, world: int, batch:
     assert {index for _, index in seen} <= set(range(size))
 
 
-@given(world=st.integers(1, 5), batch=st.integers(1, 3), epoch=st.integers(0, 4))
-def test_global_batches_do_not_depend_on_the_number_of_processes(world: int, batch: int, epoch: int) -> None:
-    size, whole = 37, world * batch
+@given(world=st.integers(1, 5), batch=st.integers(1, 3), passes=st.integers(1, 3), epoch=st.integers(0, 4))
+def test_global_batches_do_not_depend_on_their_distribution(world: int, batch: int, passes: int, epoch: int) -> None:
+    size, whole = 47, world * batch * passes
     (alone,) = ranks(size, 1, whole, epoch)
-    shares = ranks(size, world, batch, epoch)
+    shares = ranks(size, world, batch, epoch, passes)
+    assert len(alone) == size // whole * whole
+    mine = batch * passes
     for step in range(size // whole):
-        together = [address for share in shares for address in share[step * batch : (step + 1) * batch]]
-        assert together == alone[step * whole : (step + 1) * whole]
+        together = [address for share in shares for address in share[step * mine : (step + 1) * mine]]
+        assert sorted(together) == sorted(alone[step * whole : (step + 1) * whole])
 
 
 def test_order_is_keyed_by_seed_and_epoch() -> None:

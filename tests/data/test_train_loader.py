@@ -63,7 +63,8 @@ def test_two_processes_go_on_where_one_was(tmp_path: Path) -> None:
 def test_other_batches_in_the_middle_of_an_epoch_are_refused(tmp_path: Path) -> None:
     state = module(tmp_path).train_dataloader().state_dict()
     other = module(tmp_path, batch_size=1, seed=4).train_dataloader()
-    with pytest.raises(ConfigError, match="middle of an epoch and seed was 0, is 4, batch_size was 2, is 1"):
+    changed = "seed was 0, is 4, clips per pass of all processes was 2, is 1, batch_size was 2, is 1"
+    with pytest.raises(ConfigError, match=f"middle of an epoch and {changed}"):
         other.load_state_dict({**state, "batches": 1})
     other.load_state_dict({**state, "batches": 0})
 

@@ -54,10 +54,11 @@ def run(
 ) -> tuple[Crash, L.Trainer]:
     crash = Crash(at)
     average = [EMAWeightAveraging(decay=0.5)] if options.pop("average", False) else []
+    loading = data(sequences, **options.pop("data", {}))
     made = trainer(folder, crash, *average, **options)
     path = None if resume is None else resume / "checkpoints" / "last.ckpt"
     with suppress(CrashError):
-        made.fit(module(), datamodule=data(sequences), ckpt_path=path, weights_only=True)
+        made.fit(module(), datamodule=loading, ckpt_path=path, weights_only=True)
     return crash, made
 
 
@@ -66,7 +67,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"max_epochs": -1, "max_steps": STEPS},
     {"val_check_interval": 2},
     {"check_val_every_n_epoch": 2},
-    {"accumulate_grad_batches": 2, "max_epochs": 6},
+    {"data": {"batch_size": 4, "max_batch_per_device": 2}, "max_epochs": 6},
     {"check_val_every_n_epoch": None, "val_check_interval": 3},
     {"limit_val_batches": 0},
 ]

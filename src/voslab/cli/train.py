@@ -94,8 +94,6 @@ def _prepare_loggers(trainer: L.Trainer, data: VOSDataModule, config: DictConfig
         if resume is not None and isinstance(logger, Curves) and trainer.is_global_zero:
             logger.resume(resume.parents[1], read_archive(resume)["global_step"])
         logger.log_hyperparams(plain(config))
-    share = data.batch_size // trainer.world_size
-    log.info("global batch %d: %d process(es) x %d", data.batch_size, trainer.world_size, share)
 
 
 def _test(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, output: Path, which: str) -> dict[str, float]:

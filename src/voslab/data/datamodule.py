@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
 from voslab.core import Clip, ConfigError
+from voslab.data.batches import BatchShare, share_batch
 from voslab.data.clips.augmentation import build_transform
 from voslab.data.clips.bad_samples import BadSampleCounter, ResampleOnError
 from voslab.data.clips.dataset import ClipDataset, ClipSettings, collate
@@ -17,6 +19,8 @@ from voslab.data.clips.mixture import Drawable, Source, Videos, WeightedSource, 
 from voslab.data.samplers import EvaluationSampler, TrainSampler
 from voslab.data.train_loader import TrainLoader
 from voslab.data.video_sequence import EvaluationItem, VideoSequence
+
+log = logging.getLogger(__name__)
 
 
 class VOSDataModule(L.LightningDataModule):
@@ -30,7 +34,10 @@ class VOSDataModule(L.LightningDataModule):
             (`_partial_: true` in a config), `PseudoClips`, or a `WeightedSource` with one of these.
         val: Validation sequences, or a function that lists them.
         test: Test sequences, or a function that lists them.
-        batch_size: Clips per optimisation step, over all processes together.
+        batch_size: Clips per optimisation step, over all processes together. The trainer's `accumulate_grad_batches`
+            is set accordingly.
+        max_batch_per_device: Maximum number of clips per process and forward pass; None for no maximum. The rest of a
+            process's share is accumulated.
         num_workers: Loader processes per training process.
         seed: Seed of the order and of all random draws.
         clips_per_epoch: Clips per epoch, distributed over the sources; None for every video or image as often as its
@@ -39,7 +46,7 @@ class VOSDataModule(L.LightningDataModule):
             be too short. Other clips replace them; training ends with an error above the limit.
 
     Raises:
-        ConfigError: If `batch_size`, `num_workers` or `skip_limit` is out of range.
+        ConfigError: If `batch_size`, `max_batch_per_device`, `num_workers` or `skip_limit` is out of range.
     """
 
     def __init__(
@@ -53,10 +60,13 @@ class VOSDataModule(L.LightningDataModule):
         seed: int = 0,
         clips_per_epoch: int | None = None,
         skip_limit: float = 0.01,
+        max_batch_per_device: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
             raise ConfigError(f"batch_size={batch_size} must be positive and num_workers={num_workers} not negative")
+        if max_batch_per_device is not None and max_batch_per_device < 1:
+            raise ConfigError(f"max_batch_per_device={max_batch_per_device} must be positive")
         if not 0 <= skip_limit <= 1:
             raise ConfigError(f"skip_limit={skip_limit} must be a fraction from 0 to 1")
         self.clip = clip
@@ -64,6 +74,7 @@ class VOSDataModule(L.LightningDataModule):
         self.val = val
         self.test = test
         self.batch_size = batch_size
+        self.max_batch_per_device = max_batch_per_device
         self.num_workers = num_workers
         self.seed = seed
         self.clips_per_epoch = clips_per_epoch
@@ -89,8 +100,8 @@ class VOSDataModule(L.LightningDataModule):
         lists = [source for source in sources if source and not isinstance(source, Drawable)]
         return tuple({video.images: video for source in lists for video in _videos(source)}.values())
 
-    def batch_per_process(self, world: int) -> int:
-        """Return the clips per process and step. Callable before any process starts.
+    def batch_share(self, world: int) -> BatchShare:
+        """Return how a batch is distributed; see `share_batch`. Callable before any process starts.
 
         Args:
             world: Number of processes.
@@ -98,12 +109,26 @@ class VOSDataModule(L.LightningDataModule):
         Raises:
             ConfigError: If the global batch is not divisible by the number of processes.
         """
-        if self.batch_size % world:
+        return share_batch(self.batch_size, world, self.max_batch_per_device)
+
+    def set_accumulation(self) -> None:
+        """Let the trainer accumulate the passes of a batch, and log the distribution of the batch.
+
+        Raises:
+            ConfigError: If the global batch is not divisible by the number of processes, or the trainer is set to
+                accumulate another number of passes.
+        """
+        share = self.batch_share(self._process()[1])
+        if self.trainer is None:
+            return
+        if self.trainer.accumulate_grad_batches not in {1, share.passes}:
             raise ConfigError(
-                f"batch_size={self.batch_size} is the batch of all {world} processes together and is not divisible by"
-                f" {world}"
+                f"trainer.accumulate_grad_batches={self.trainer.accumulate_grad_batches}: it follows from the global"
+                " batch; set data.batch_size (clips per optimisation step) and data.max_batch_per_device instead"
             )
-        return self.batch_size // world
+        self.trainer.accumulate_grad_batches = share.passes
+        if self.trainer.is_global_zero:
+            log.info("%s", share)
 
     def training_clips(self) -> ClipDataset:
         """Open the training sources.
@@ -128,7 +153,7 @@ class VOSDataModule(L.LightningDataModule):
             DataError: If a source is missing or damaged, or has too few or too short videos.
         """
         if stage == "fit":
-            self.batch_per_process(self._process()[1])
+            self.set_accumulation()
             self._dataset = self._dataset or self.training_clips()
         if stage in {"fit", "validate"}:
             self._val = _videos(self.val or ())
@@ -145,11 +170,11 @@ class VOSDataModule(L.LightningDataModule):
             ConfigError: See `setup`; also for clips of a single frame.
             DataError: See `setup`; also if the data do not fill one batch.
         """
-        share = self.batch_per_process(world)
+        share = self.batch_share(world)
         self._dataset = self.training_clips()
         if self.clip is not None and self.clip.frames < 2:
             raise ConfigError(f"clip: frames={self.clip.frames} must be at least 2 to train, as the first is given")
-        TrainSampler(len(self._dataset), self.seed, world=world, batch=share)
+        TrainSampler(len(self._dataset), self.seed, share)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the batches of this process for the current epoch; always epoch 0 with `overfit_batches`."""
@@ -166,11 +191,11 @@ class VOSDataModule(L.LightningDataModule):
             collate: Function that makes a batch from items.
         """
         rank, world = self._process()
-        batch = self.batch_per_process(world)
+        share = self.batch_share(world)
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))
-        sampler = TrainSampler(size, self.seed, shuffle=not overfit, fixed=overfit, rank=rank, world=world, batch=batch)
+        sampler = TrainSampler(size, self.seed, share, shuffle=not overfit, fixed=overfit, rank=rank)
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
-        return TrainLoader(dataset, sampler, batch, self.num_workers, collate, self.seed)
+        return TrainLoader(dataset, sampler, share.clips, self.num_workers, collate, self.seed)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Count unreadable clips. Raises `DataError` above `skip_limit`."""

@@ -7,23 +7,25 @@ from collections.abc import Iterator, Sequence
 from torch.utils.data import Sampler
 
 from voslab.core import DataError, generator
+from voslab.data.batches import BatchShare
+
+SINGLE = BatchShare(processes=1, clips=1, passes=1)
 
 
 class TrainSampler(Sampler[tuple[int, int]]):
     """Yields the addresses (epoch, index) of one process, in an order that depends on (seed, epoch).
 
-    The global order is cut into global batches of `batch * world` clips, and each process takes its part of every one.
-    So a run on several processes trains on the same global batches as a run on one. The incomplete last batch is
-    dropped; it holds other clips in every epoch.
+    The global order is cut into global batches, and those into one part per forward pass and process. So a run on
+    several processes trains on the same global batches as a run on one. The incomplete last batch is dropped; it holds
+    other clips in every epoch.
 
     Args:
         size: Number of clips in the data set.
         seed: Seed of the order.
+        share: How a global batch is distributed.
         shuffle: Whether the order is random; otherwise it is by index.
         fixed: Whether every epoch repeats the clips of epoch 0.
         rank: Rank of this process.
-        world: Number of processes.
-        batch: Clips per process and step.
 
     Raises:
         DataError: If the data set does not fill one global batch.
@@ -33,31 +35,30 @@ class TrainSampler(Sampler[tuple[int, int]]):
         self,
         size: int,
         seed: int,
+        share: BatchShare = SINGLE,
         *,
         shuffle: bool = True,
         fixed: bool = False,
         rank: int = 0,
-        world: int = 1,
-        batch: int = 1,
     ) -> None:
-        if size < batch * world:
+        if size < share.batch:
             raise DataError(
-                f"the training set has {size} clips an epoch, fewer than one batch of {batch * world}:"
+                f"the training set has {size} clips an epoch, fewer than one batch of {share.batch}:"
                 " lower batch_size or repeat the source"
             )
         self._size, self._seed, self._shuffle = size, seed, shuffle
-        self._rank, self._world, self._batch = rank, world, batch
+        self._rank, self._share = rank, share
         self._fixed, self.epoch = fixed, 0
         self._done = (-1, 0)
 
     @property
-    def plan(self) -> tuple[int, int, int]:
-        """Parameters of the order: number of clips, seed, and clips per global batch."""
-        return self._size, self._seed, self._batch * self._world
+    def plan(self) -> tuple[int, int, int, int]:
+        """Parameters of the order: number of clips, seed, clips per pass of all processes and per global batch."""
+        return self._size, self._seed, self._share.clips * self._share.processes, self._share.batch
 
     @property
     def first(self) -> int:
-        """Index of the global batch at which the next iteration starts."""
+        """Index of the pass at which the next iteration starts."""
         epoch, batches = self._done
         return batches if epoch == self.epoch else 0
 
@@ -66,25 +67,26 @@ class TrainSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def skip_batches(self, epoch: int, batches: int) -> None:
-        """Skip the first global batches of an epoch, which were trained on before.
+        """Skip the first passes of an epoch, which were trained on before.
 
         Args:
             epoch: The epoch; all others are complete.
-            batches: Number of global batches to skip.
+            batches: Number of passes to skip.
         """
         self._done = (epoch, batches)
 
     def __len__(self) -> int:
         """Return the number of addresses of a whole epoch, including skipped ones."""
-        return self._size // (self._batch * self._world) * self._batch
+        return self._size // self._share.batch * self._share.passes * self._share.clips
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = 0 if self._fixed else self.epoch
         order = range(self._size)
         indices = generator(self._seed, epoch, "order").permutation(order).tolist() if self._shuffle else order
-        for step in range(self.first, len(self) // self._batch):
-            start = (step * self._world + self._rank) * self._batch
-            yield from ((epoch, index) for index in indices[start : start + self._batch])
+        clips = self._share.clips
+        for step in range(self.first, len(self) // clips):
+            start = (step * self._share.processes + self._rank) * clips
+            yield from ((epoch, index) for index in indices[start : start + clips])
 
 
 class EvaluationSampler(Sampler[int]):

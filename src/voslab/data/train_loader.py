@@ -72,12 +72,10 @@ class TrainLoader(DataLoader[Any]):
         Raises:
             ConfigError: If the state is within an epoch and the clips, their order or the batches have changed.
         """
-        if 0 < state["batches"] < len(self) and state["plan"] != list(self.addresses.plan):
-            kinds = ("clips an epoch", "seed", "batch_size")
-            changed = [
-                f"{kind} was {old}, is {new}"
-                for kind, old, new in zip(kinds, state["plan"], self.addresses.plan, strict=True)
-                if old != new
-            ]
+        kinds = ("clips an epoch", "seed", "clips per pass of all processes", "batch_size")
+        # Earlier checkpoints have no batch size: they hold the first three.
+        compared = zip(kinds, state["plan"], self.addresses.plan, strict=False)
+        changed = [f"{kind} was {old}, is {new}" for kind, old, new in compared if old != new]
+        if 0 < state["batches"] < len(self) and changed:
             raise ConfigError(f"resume: the checkpoint is from the middle of an epoch and {', '.join(changed)}")
         self.addresses.skip_batches(state["epoch"], state["batches"])

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voslab.nn.export_compat import exporting, split_unless_exporting
+from voslab.nn.precision import at_least_float32
 
 CHUNK = 2**25
 """Maximum number of similarities in memory at a time (128 MiB). Query positions are read in chunks."""
@@ -62,7 +63,7 @@ def attend(
         torch.Size([1, 2, 6, 4])
     """
     with torch.autocast(query.device.type, enabled=False):
-        scaled, keys = _scale_inputs(query.float().unsqueeze(1), keys.float(), similarity)
+        scaled, keys = _scale_inputs(at_least_float32(query).unsqueeze(1), at_least_float32(keys), similarity)
         masked = None if readable is None else ~readable[:, None, None]
         transposed = keys.transpose(2, 3)
         chunks = split_unless_exporting(scaled, 2, lambda: query_chunk_size(keys))

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from voslab.nn.precision import at_least_float32
+
 EPSILON = 1e-7
 LIMIT = math.log((1 - EPSILON) / EPSILON)
 """Log-log_odds are clipped to ±LIMIT."""
@@ -35,7 +37,7 @@ def aggregate_min(logits: Float[Tensor, "b o H W"], slot_mask: Bool[Tensor, "b o
         >>> aggregate_min(logits, torch.ones(1, 2, dtype=torch.bool)).flatten()
         tensor([-2.,  2., -1.])
     """
-    logits = _mask(logits.float().clamp(-LIMIT, LIMIT), slot_mask)
+    logits = _mask(at_least_float32(logits).clamp(-LIMIT, LIMIT), slot_mask)
     # The smallest background belongs to the largest object; log-odds only change sign.
     none = logits.new_full((logits.shape[0], 1, *logits.shape[2:]), -LIMIT)
     background = -torch.cat([none, logits], 1).amax(1, keepdim=True)
@@ -58,7 +60,7 @@ def aggregate_product(logits: Float[Tensor, "b o H W"], slot_mask: Bool[Tensor, 
         tensor([0.1429, 0.4286, 0.4286])
     """
     # Beyond 30 nothing is left after clipping to `LIMIT`, but the gradient must not meet an infinity.
-    logits = logits.float().clamp(-30, 30)
+    logits = at_least_float32(logits).clamp(-30, 30)
     log_none = -(F.softplus(logits) * slot_mask[:, :, None, None]).sum(1, keepdim=True).clamp(min=1e-14)
     background = (log_none - (-torch.expm1(log_none)).log()).clamp(-LIMIT, LIMIT)
     return torch.cat([background, _mask(logits.clamp(-LIMIT, LIMIT), slot_mask)], 1)

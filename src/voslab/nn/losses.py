@@ -8,10 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from voslab.core import VOID
+from voslab.nn.precision import at_least_float32
 
 
 def nll(logits: Float[Tensor, "b c H W"], labels: Int[Tensor, "b H W"]) -> Float[Tensor, ""]:
-    """Negative log-likelihood, mean over the pixels that are not void (CRVOS, section 2.5).
+    """Negative log-likelihood (CRVOS, section 2.5), mean over a sample's pixels that are not void, then over samples.
+
+    As a mean over samples, it does not depend on how a batch is distributed over processes.
 
     Args:
         logits: B (O+1) H W, aggregated, background first.
@@ -24,9 +27,9 @@ def nll(logits: Float[Tensor, "b c H W"], labels: Int[Tensor, "b H W"]) -> Float
         >>> nll(torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.int64))
         tensor(0.6931)
     """
-    total = F.nll_loss(logits.float().log_softmax(1), labels, ignore_index=VOID, reduction="sum")
-    count = (labels != VOID).sum().clamp(min=1)
-    return total / count
+    pixels = F.nll_loss(at_least_float32(logits).log_softmax(1), labels, ignore_index=VOID, reduction="none")
+    count = (labels != VOID).flatten(1).sum(1).clamp(min=1)
+    return (pixels.flatten(1).sum(1) / count).mean()
 
 
 def bootstrapped_nll(
@@ -46,7 +49,7 @@ def bootstrapped_nll(
         >>> bootstrapped_nll(torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.int64), 0.5)
         tensor(0.6931)
     """
-    pixels = F.nll_loss(logits.float().log_softmax(1), labels, ignore_index=VOID, reduction="none").flatten(1)
+    pixels = F.nll_loss(at_least_float32(logits).log_softmax(1), labels, ignore_index=VOID, reduction="none").flatten(1)
     selected = (labels != VOID).flatten(1)
     count = (selected.sum(1, keepdim=True) * keep_ratio).floor().clamp(min=1)
     if keep_ratio < 1:
@@ -77,7 +80,7 @@ def bootstrap_ratio(step: int, start: int = 20_000, end: int = 70_000, final: fl
 
 
 def dice(logits: Float[Tensor, "b c H W"], labels: Int[Tensor, "b H W"]) -> Float[Tensor, ""]:
-    """Soft Dice loss, 1 - 2|P∩G| / (|P| + |G|), mean over the objects that are visible.
+    """Soft Dice loss, 1 - 2|P∩G| / (|P| + |G|), mean over the visible objects of a sample, then over samples.
 
     Every object has the same weight, whatever its size.
 
@@ -94,10 +97,10 @@ def dice(logits: Float[Tensor, "b c H W"], labels: Int[Tensor, "b H W"]) -> Floa
     """
     not_void = (labels != VOID).unsqueeze(1)
     slots = torch.arange(1, logits.shape[1], device=labels.device).view(1, -1, 1, 1)
-    truth = (labels.unsqueeze(1) == slots).float()
-    predicted = logits.float().softmax(1)[:, 1:] * not_void
+    predicted = at_least_float32(logits).softmax(1)[:, 1:] * not_void
+    truth = (labels.unsqueeze(1) == slots).to(predicted.dtype)
     overlap = (predicted * truth).sum((2, 3))
     areas = predicted.sum((2, 3)) + truth.sum((2, 3))
     visible = truth.flatten(2).any(2)
     losses = (1 - (2 * overlap + 1) / (areas + 1)) * visible
-    return losses.sum() / visible.sum().clamp(min=1)
+    return (losses.sum(1) / visible.sum(1).clamp(min=1)).mean()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from voslab.core import State, state_dataclass
 from voslab.nn.affinity import Kernel, Similarity, attend
+from voslab.nn.precision import at_least_float32
 
 _log = logging.getLogger(__name__)
 KeyNorm = Literal["softmax", "mean", "none"]
@@ -209,14 +210,14 @@ class GlobalMemory(State):
         due = [retain or not count for count in self.frames]
         rates = [added / (count + 1) for added, count in zip(due, self.frames, strict=True)]
         with torch.autocast(key.device.type, enabled=False):
-            new = key.float().transpose(2, 3) @ value.float()
+            new = at_least_float32(key).transpose(2, 3) @ at_least_float32(value)
             context = self.context + (new - self.context) * new.new_tensor(rates).view(1, -1, 1, 1)
         return GlobalMemory(context, [count + added for added, count in zip(due, self.frames, strict=True)])
 
     def read(self, query: Tensor) -> Tensor:
         """Compute D = query · G (Eq. 3), float32. `normalise_query` has normalised the query."""
         with torch.autocast(query.device.type, enabled=False):
-            return query.float().unsqueeze(1) @ self.context
+            return at_least_float32(query).unsqueeze(1) @ self.context
 
     def extend(self, objects: int) -> GlobalMemory:
         """Add objects whose first frame is the next one that is written."""
@@ -269,7 +270,7 @@ def normalise_key(key: Tensor, norm: KeyNorm) -> Tensor:
         >>> normalise_key(torch.zeros(4, 2), "softmax")[0]
         tensor([0.2500, 0.2500])
     """
-    key = key.float()
+    key = at_least_float32(key)
     if norm == "softmax":
         return key.softmax(-2)
     return key / key.shape[-2] if norm == "mean" else key
@@ -289,7 +290,7 @@ def normalise_query(query: Tensor, norm: QueryNorm) -> Tensor:
         >>> normalise_query(torch.ones(1, 4), "scale")
         tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
-    query = query.float()
+    query = at_least_float32(query)
     if norm == "softmax":
         return query.softmax(-1)
     return query * query.shape[-1] ** -0.5 if norm == "scale" else query

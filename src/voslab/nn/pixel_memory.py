@@ -16,6 +16,7 @@ from voslab.core import State, state_dataclass
 from voslab.nn.affinity import attend, query_chunk_size
 from voslab.nn.export_compat import split_unless_exporting
 from voslab.nn.memory import warn_dropped, write_positions
+from voslab.nn.precision import at_least_float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +243,8 @@ def max_cosine(key: Tensor, memory: Tensor, readable: Tensor | None = None) -> T
         tensor([1., 0.])
     """
     with torch.autocast(key.device.type, enabled=False):
-        new = F.normalize(key.float(), dim=-1)
-        old = F.normalize(memory.float(), dim=-1).transpose(2, 3)
+        new = F.normalize(at_least_float32(key), dim=-1)
+        old = F.normalize(at_least_float32(memory), dim=-1).transpose(2, 3)
         parts = []
         for chunk in split_unless_exporting(new, 2, lambda: query_chunk_size(memory)):
             scores = chunk @ old

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 class StepSeed(L.Callback):
     """Seeds torch's global generator for every batch, so that dropout draws the same numbers in a resumed run.
 
+    Passes of one optimisation step draw the same numbers whether processes share them or one process accumulates them.
+
     Args:
         seed: seed of the run.
     """
@@ -33,8 +35,9 @@ class StepSeed(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed with (seed, epoch, batch, process)."""
-        key = (self.seed, "dropout", trainer.current_epoch, batch_idx, trainer.global_rank)
+        """Seed with (seed, epoch, number of the pass over all processes)."""
+        passes = batch_idx * trainer.world_size + trainer.global_rank
+        key = (self.seed, "dropout", trainer.current_epoch, passes, 0)
         torch.manual_seed(int(generator(*key).integers(2**63)))
 
 

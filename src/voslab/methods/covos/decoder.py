@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.nn.blocks import ResBlock
+from voslab.nn.precision import at_least_float32
 
 OBJECTS = 10
 """Objects per pass; the decoder has a channel for each and one for the background. Unused channels are zero."""
@@ -28,7 +29,7 @@ class Confidence(nn.Module):
         """Return σ(Σ A(V) B(V̂)), B 1 h w, float32, of V and V̂, B C h w."""
         own: Tensor = self.own(features)
         other: Tensor = self.carried(warped)
-        return (own.float() * other.float()).sum(1, keepdim=True).sigmoid()
+        return (at_least_float32(own) * at_least_float32(other)).sum(1, keepdim=True).sigmoid()
 
 
 class Decoder(nn.Module):
@@ -120,7 +121,7 @@ class Decoder(nn.Module):
             propagated, patched = _window(probs, start), _window(corrected, start)
             weighted = propagated if weight is None else propagated * weight
             odds = self(propagated, weighted, features, patched)[:, : min(OBJECTS, objects - start)]
-            parts.append(F.interpolate(odds.float(), scale_factor=4, mode="bilinear", align_corners=False))
+            parts.append(F.interpolate(at_least_float32(odds), scale_factor=4, mode="bilinear", align_corners=False))
         return torch.cat(parts, 1)
 
 

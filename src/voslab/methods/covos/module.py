@@ -25,11 +25,12 @@ class CoVOSModule(VOSModule):
 
     def decode(self, batch: CachedBFrameBatch) -> Tensor:
         """Compute logits B (O+1) 4h 4w of cached B-frames, as `CoVOS.step` does after `propagate`."""
-        warped = None if batch.warped is None else batch.warped.float()
+        dtype = next(self.segmenter.decoder.parameters()).dtype
+        warped = None if batch.warped is None else batch.warped.to(dtype)
         nowhere = torch.zeros_like(batch.probs[:, :1], dtype=torch.bool)
-        masks = (batch.probs.float(), batch.corrected.float())
+        masks = (batch.probs.to(dtype), batch.corrected.to(dtype))
         logits: Tensor = self.segmenter.decode(
-            Propagated(batch.features.float(), warped, *masks, nowhere), batch.slot_mask
+            Propagated(batch.features.to(dtype), warped, *masks, nowhere), batch.slot_mask
         )
         return logits
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voslab.nn.precision import at_least_float32
+
 CAMNorm = Literal["mean", "none"]
 
 
@@ -30,7 +32,7 @@ class CAM(nn.Module):
     def forward(self, f: Tensor) -> Tensor:
         """N C h w -> N C h w. The inner products and their softmax are float32 also under autocast."""
         with torch.autocast(f.device.type, enabled=False):
-            channels = f.float().flatten(2)
+            channels = at_least_float32(f).flatten(2)
             energy = channels @ channels.transpose(1, 2)
             if self.norm == "mean":
                 energy = energy / channels.shape[2]

@@ -24,6 +24,7 @@ class CachedBFrameDataModule(VOSDataModule):
         val: the same, for validation.
         test: the same, for testing.
         batch_size: samples per optimisation step, over all processes together.
+        max_batch_per_device: maximum number of samples per process and forward pass; None for no maximum.
         num_workers: loader processes per training process.
         seed: of the order and of all draws.
         samples_per_epoch: None: as many as there are B-frames.
@@ -43,8 +44,17 @@ class CachedBFrameDataModule(VOSDataModule):
         seed: int = 0,
         samples_per_epoch: int | None = None,
         per_video: int | None = None,
+        max_batch_per_device: int | None = None,
     ) -> None:
-        super().__init__(train=train, val=val, test=test, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        super().__init__(
+            train=train,
+            val=val,
+            test=test,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            max_batch_per_device=max_batch_per_device,
+        )
         if per_video is not None and per_video < 1:
             raise ConfigError(f"data.per_video={per_video}: must be positive")
         self.cache = Path(cache)
@@ -71,16 +81,16 @@ class CachedBFrameDataModule(VOSDataModule):
     def setup(self, stage: str) -> None:
         """Open the sources of a stage; see `VOSDataModule.setup`."""
         if stage == "fit":
-            self.batch_per_process(self._process()[1])
+            self.set_accumulation()
         super().setup("validate" if stage == "fit" else stage)
 
     def check(self, world: int) -> None:
         """Find out, before any process starts, whether `world` of them can share a batch, and list the videos.
 
         Raises:
-            ConfigError, DataError: see `training_videos` and `batch_per_process`.
+            ConfigError, DataError: see `training_videos` and `batch_share`.
         """
-        self.batch_per_process(world)
+        self.batch_share(world)
         self.training_videos()
 
     def open(self, folders: Sequence[Path]) -> None:
