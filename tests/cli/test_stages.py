@@ -245,6 +245,6 @@ def test_a_killed_sweep_of_two_stages_and_two_variants_finishes_when_repeated(
         stages = [tmp_path / number / "stages" / "0", tmp_path / number]
         contents = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in stages]
         assert [content["epoch"] for content in contents] == [0, 1]
-        assert "encoder weights were loaded" in (stages[1] / "train.log").read_text()
+        assert f"weights={stages[0]}/checkpoints/last.ckpt" in (stages[1] / ".hydra" / "overrides.yaml").read_text()
         assert not (stages[0] / "per_sequence.csv").exists(), "only the last stage is tested"
         assert (stages[1] / "per_sequence.csv").is_file()
