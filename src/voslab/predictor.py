@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +20,10 @@ from voslab.engine.mask_scope import MaskScope, find_mask_scope
 from voslab.engine.runner import Prediction, run
 from voslab.engine.settings import Precision
 from voslab.methods.builder import CACHE, LoadedModel, ModelSpec, build_model
-from voslab.video import Video, open_video, read_image, read_masks
+from voslab.video import MaskOptions, Video, given_masks, open_video, read_image, read_masks
 
 Source = str | Path | Video | Sequence[str | Path] | Iterable[NDArray[np.uint8]]
-MaskSource = str | Path | Mapping[int, NDArray[Any]]
+MaskSource = str | Path | Mapping[int, NDArray[Any] | str | Path]
 
 
 class Predictor:
@@ -117,6 +118,9 @@ class Predictor:
         *,
         probabilities: bool = False,
         mask_scope: MaskScope | None = None,
+        mask_colors: Literal["auto", "any"] = "auto",
+        mask_void: int | None = None,
+        mask_resize: bool = False,
     ) -> Iterator[Prediction]:
         """Segment a video; frames are read, segmented and returned one at a time.
 
@@ -124,14 +128,19 @@ class Predictor:
             source: Path of a video file or of a folder of images, a list of image paths, an opened `Video`, or any
                 iterable of H W 3 uint8 RGB arrays, such as a list, a generator or a camera. Models that read codec
                 data, such as `covos`, need files.
-            masks: H W integer label maps by frame index, counted from 0; 0 is background, other values are object
-                ids. Or the path of a mask PNG for frame 0, or of a folder of masks named like the images or by frame
-                number. Segmentation starts at the first mask; later masks add objects and correct known ones.
+            masks: H W integer label maps or mask files by frame index, counted from 0; 0 is background, other values
+                are object ids. Or a path: a mask image for frame 0, a folder of masks named like the images or by
+                frame number, a folder of such folders per object, or annotations of COCO, LabelMe or YOLO.
+                Segmentation starts at the first mask; later masks add objects and correct known ones.
             probabilities: Whether predictions have `probabilities` (O H W float32 at source size, one map per object)
                 and `object_ids` (the id of each map). The background's probability is 1 minus the sum of the maps.
             mask_scope: `full`: a mask is the whole truth of its frame, so that a known object that is absent from it is
                 removed until a later mask holds it again. `partial`: absent objects keep their prediction. None:
                 `partial` if all masks after the first hold new objects only, otherwise `full`.
+            mask_colors: `any` takes every distinct colour of RGB masks for an object; `auto` reads the colours of the
+                DAVIS palette and refuses others.
+            mask_void: Id of pixels in masks that belong to no object, such as 255; None if there is none.
+            mask_resize: Whether masks of another size are scaled to the video.
 
         Returns:
             An iterator over one `Prediction` per frame, in presentation order. `ids` (H W int64) holds the object ids
@@ -171,7 +180,9 @@ class Predictor:
             )
         else:
             frames = source  # type: ignore[assignment]  # an iterable of arrays
-        labels = _labels(masks, names, size)
+        if mask_resize and size is None:
+            frames, size = _peek(frames)
+        labels = _labels(masks, names, size, MaskOptions(mask_colors, mask_void, mask_resize))
         scope = mask_scope or find_mask_scope(labels)
         return run(self.model.segmenter, frames, labels, self.model.settings, probabilities, scope)
 
@@ -229,23 +240,22 @@ def _paths(source: Any) -> list[Path]:
     return [Path(item) for item in source] if all(isinstance(item, str | Path) for item in source) else []
 
 
+def _peek(frames: Iterable[Any]) -> tuple[Iterable[Any], tuple[int, int] | None]:
+    """Return the frames and H, W of the first one, which is read."""
+    iterator = iter(frames)
+    first = list(islice(iterator, 1))
+    shape = np.shape(first[0].image if isinstance(first[0], RawFrame) else first[0]) if first else ()
+    return chain(first, iterator), (shape[0], shape[1]) if len(shape) > 1 else None
+
+
 def _labels(
-    masks: MaskSource, names: Sequence[str] | None, size: tuple[int, int] | None
+    masks: MaskSource, names: Sequence[str] | None, size: tuple[int, int] | None, options: MaskOptions
 ) -> Mapping[int, NDArray[np.integer]]:
     """Validate label maps, or find the files of a mask path; files are read when they are needed."""
     if isinstance(masks, str | Path):
-        return read_masks(masks, count=None if names is None else len(names), names=names, size=size)
+        return read_masks(masks, None if names is None else len(names), names, size, options)
     if not isinstance(masks, Mapping):
         raise DataError(f"masks are a {type(masks).__name__}: give a path, or a dict of label maps by frame index")
     if not masks:
         raise DataError("no mask is given: masks is empty")
-    return {index: _label_map(index, mask) for index, mask in masks.items()} if isinstance(masks, dict) else masks
-
-
-def _label_map(index: Any, mask: Any) -> NDArray[np.integer]:
-    labels = np.asarray(mask)
-    if not isinstance(index, int | np.integer) or index < 0:
-        raise DataError(f"mask given for frame {index}: frames are counted from 0")
-    if labels.ndim != 2 or labels.dtype.kind not in "biu":
-        raise DataError(f"the mask of frame {index} is {labels.dtype} of shape {labels.shape}, a mask is H W integers")
-    return labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
+    return given_masks(masks, size, options) if isinstance(masks, dict) else masks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +17,25 @@ from voslab.engine.device import find_device
 from voslab.engine.feature_maps import MapSink
 from voslab.methods.covos.inspection import MotionSink
 from voslab.predictor import Predictor
-from voslab.video import open_video, read_masks
+from voslab.video import MaskOptions, open_video, read_masks
 
 
 def main(config: DictConfig) -> None:
     """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and on request `inspect.mp4` or `maps/`."""
     video = open_video(Path(config.video))
-    masks = read_masks(
-        Path(config.mask), count=video.count if video.names else None, names=video.names, size=video.size
-    )
+    options = MaskOptions(config.mask_colors, config.mask_void, config.mask_resize)
+    count = video.count if video.names else None
+    masks = read_masks(Path(config.mask), count, video.names, video.size, options)
     objects = next((ids for labels in masks.values() if (ids := sorted(set(np.unique(labels).tolist()) - {0}))), [])
     if not objects:
-        raise DataError(f"{config.mask}: there is no object in it, every pixel is 0")
+        void = "" if options.void is None else f" or void (mask_void={options.void})"
+        raise DataError(f"{config.mask}: there is no object in it, every pixel is 0{void}")
     model = load_model(config)
     model.warn_if_random()
     predictor = Predictor(model, find_device(config.engine.device))
 
     output = Path(config.output)
-    sinks: list[Sink] = [mask_sink(output / "masks", _numbers(video.names))]
+    sinks: list[Sink] = [mask_sink(output / "masks", None if video.names is None else dict(enumerate(video.names)))]
     if old := sorted((output / "masks").glob("*.png")):
         print(f"{output / 'masks'}: {len(old)} masks of an earlier run are kept, except those of the same names")
     if config.overlay:
@@ -74,13 +74,6 @@ def mask_scope(config: DictConfig) -> MaskScope | None:
         raise ConfigError(f"mask_scope={value}: choose from full, partial, null")
     scope: MaskScope | None = value
     return scope
-
-
-def _numbers(names: Sequence[str] | None) -> dict[int, str] | None:
-    """Return the numbers in the names of the images, five digits each; None if frames are numbered from 0."""
-    numbers = [int(name) for name in names or () if name.isdecimal()]
-    distinct = names is not None and len(set(numbers)) == len(names)
-    return {index: f"{number:05d}" for index, number in enumerate(numbers)} if distinct else None
 
 
 def _contents(config: DictConfig, inspection: Path) -> dict[str, str]:

@@ -71,6 +71,19 @@ def image_size(path: Path | str) -> tuple[int, int]:
         return (image.width, image.height) if transposed else (image.height, image.width)
 
 
+def is_image_name(name: str) -> bool:
+    """Return whether a file name has the extension of an image format and is not hidden.
+
+    Args:
+        name: name of the file.
+
+    Example:
+        >>> is_image_name("a.PNG"), is_image_name(".a.png"), is_image_name("a.txt")
+        (True, False, False)
+    """
+    return Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+
+
 def image_files(folder: Path | str) -> list[Path]:
     """List the image files of a folder in natural order (`2.jpg` before `10.jpg`); hidden files are ignored.
 
@@ -88,11 +101,7 @@ def image_files(folder: Path | str) -> list[Path]:
         entries = sorted(folder.iterdir(), key=lambda path: (_natural(path.stem), path.name))
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
-    files = [
-        path
-        for path in entries
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    ]
+    files = [path for path in entries if is_image_name(path.name) and not path.is_dir()]
     if not files:
         raise DataError(f"{folder}: no image in this folder (looked for {', '.join(sorted(_SUFFIXES))})")
     stem, count = Counter(path.stem for path in files).most_common(1)[0]

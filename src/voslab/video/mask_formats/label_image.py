@@ -152,16 +152,16 @@ def _from_palette(path: Path | str, image: Image.Image, labels: NDArray[np.uint8
     stored = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     colours[: len(stored)] = stored
     used = np.unique(labels)
-    if colours[0].any() and (black := [i for i in used.tolist() if i < len(stored) and not colours[i].any()]):
-        raise DataError(
-            f"{path}: entry 0 of the palette, which stands for background, is the colour {colours[0].tolist()}, and"
-            f" entry {black[0]} is black; save the mask with background as entry 0"
-        )
     # Two or three grey entries can be ids. White (255) at entry 255 is white anyway.
     if len(used) > 2 and not np.ptp(colours[used], axis=1).any():
         soft = _cut(path, colours[labels, 0], warn)
         if soft is not None:
             return soft
+    if colours[0].any() and (black := [i for i in used.tolist() if i < len(stored) and not colours[i].any()]):
+        raise DataError(
+            f"{path}: entry 0 of the palette, which stands for background, is the colour {colours[0].tolist()}, and"
+            f" entry {black[0]} is black; save the mask with background as entry 0"
+        )
     check_labels(path, labels, colours)
     return labels.astype(np.int32)
 

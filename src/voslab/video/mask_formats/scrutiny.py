@@ -14,6 +14,9 @@ from voslab.core import DataError
 _MAX_THIN_IDS = 8
 _MIN_SIDE = 16  # pixels; smaller images say nothing about edges
 _MAX_SOLID_IDS = 64  # more are not searched for blends
+_MIN_PHOTO_IDS, _MAX_TOUCHING = 4, 0.25  # fraction of links between objects that join different ones
+_MIN_LINKS = 400  # links between neighbouring pixels, below which nothing is concluded
+_MIN_GRADIENT_IDS, _MAX_STEP, _GRADIENT_SHARE = 16, 2, 0.9
 _MIN_SPECKLE = 20  # pixels of an id that count as dithered
 _MAX_MIXED = 0.2  # fraction of adjacent object pixels with different ids
 _MIN_BLEND = 12  # pixels of blended ids between two objects
@@ -50,6 +53,7 @@ def check_labels(path: Path | str, labels: NDArray[np.integer], colours: NDArray
         raise DataError(
             f"{path}: {len(ids)} ids, {len(thin)} of them nowhere 3 pixels wide: an anti-aliased mask? {_WAY_OUT}"
         )
+    _check_regions(path, narrow, len(ids))
     sparse = ids[10 * interior[ids] < counts[ids]]
     _check_dither(path, narrow, counts, sparse, len(ids))
     solid = np.append(0, ids[interior[ids] > 0])
@@ -59,8 +63,29 @@ def check_labels(path: Path | str, labels: NDArray[np.integer], colours: NDArray
 
 def _histogram(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     if labels.dtype == np.uint8:  # OpenCV's histogram of bytes is ten times as fast as NumPy's
-        return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        counts: NDArray[np.int64] = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        return counts
     return np.bincount(labels.ravel())
+
+
+def _check_regions(path: Path | str, labels: NDArray[np.integer], ids: int) -> None:
+    """Raise `DataError` if neighbouring ids form a gradient, or objects touch nearly everywhere, as in a photo."""
+    if ids < _MIN_PHOTO_IDS:
+        return
+    adjacent, steps = 0, []
+    for a, b in _neighbours(labels):
+        linked = (a > 0) & (b > 0)
+        adjacent += int(linked.sum())
+        step = np.abs(a[linked].astype(np.int32) - b[linked])
+        steps.append(step[step > 0])
+    mixed = np.concatenate(steps)
+    small = float((mixed <= _MAX_STEP).mean()) if mixed.size else 0.0
+    if mixed.size > _MAX_TOUCHING * adjacent and adjacent > _MIN_LINKS:
+        raise DataError(f"{path}: {ids} ids that touch nearly everywhere: a photo? A mask has a few plain areas")
+    if ids >= _MIN_GRADIENT_IDS and small >= _GRADIENT_SHARE and mixed.size > _MIN_LINKS:
+        raise DataError(
+            f"{path}: {ids} ids that form a gradient: soft edges without white? Paint the object white on black"
+        )
 
 
 def _check_dither(

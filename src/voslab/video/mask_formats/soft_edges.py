@@ -10,7 +10,8 @@ _BLACK, _WHITE = 8, 247  # levels below and above are black and white in the tai
 _JPEG_BLACK, _JPEG_WHITE = 40, 215  # the same after lossy compression
 _LEVELS = (24, 64, 96, 128, 160, 192, 232)
 # Maximum fraction of pixels, of those at least as bright as a level, in parts without white; and the same for holes.
-_MAX_ISOLATED = 0.05
+_MAX_ISOLATED, _MAX_ISOLATED_LOSSY = 0.15, 0.05
+_MAX_SLOPE_LOSSY = 0.4  # maximum fraction of grey pixels in a JPEG, which may be a photo
 _MAX_FLAT = 0.2  # maximum fraction of grey pixels inside flat 3 x 3 squares
 _MIN_SPREAD = 32  # grey levels of a wide gradient
 _MAX_WINDOW = 0.2  # maximum fraction of grey pixels in five neighbouring levels of a wide gradient
@@ -44,12 +45,13 @@ def cut_soft(grey: NDArray[np.uint8], lossy: bool = False) -> NDArray[np.bool_] 
         return core
     if not lossy and not (_is_thin(grey, slope) or _is_gradient(grey[slope])):
         return None
-    if lossy and _has_plateau(grey, slope):
+    if lossy and (slope.mean() > _MAX_SLOPE_LOSSY or _has_plateau(grey, slope)):
         return None
+    limit = _MAX_ISOLATED_LOSSY if lossy else _MAX_ISOLATED
     smooth = cv2.medianBlur(grey, 3) if lossy else grey
     for level in _LEVELS:
         bright = smooth >= level
-        if _outside(bright, core) > _MAX_ISOLATED or _outside(~bright, ground) > _MAX_ISOLATED:
+        if _outside(bright, core) > limit or _outside(~bright, ground) > limit:
             return None
     return np.asarray(grey >= 128)
 
