@@ -57,7 +57,7 @@ class Runner:
             ids = ObjectTable(np.unique(labels).tolist()).ids
             masks = working_masks(labels, ids, self.settings, self.device)
         whole = Frame(0, working_image(image, self.settings, self.device))
-        frame, masks, _ = pad(whole, masks, self.network.stride, self.network.padding)
+        frame, masks, _ = pad(whole, masks, self.network.stride, self.network.padding, self.network.mean)
         return frame, masks
 
     def heat(self, image: Image, maps: Tensor) -> Image:

@@ -144,6 +144,7 @@ def _frame(segmenter: Segmenter[Any], settings: Settings, source: list[int]) -> 
         "max_shorter_side": settings.size,
         "stride": segmenter.stride,
         "padding": segmenter.padding,
+        "mean": list(segmenter.mean),
         "example": {
             "source": source,
             "working": working,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast, run
 from torch import Tensor, nn
 
 from voslab.core.state import State, state_dataclass
-from voslab.core.types import Frame, Masks
+from voslab.core.types import IMAGENET_MEAN, Frame, Masks
 
 S = TypeVar("S", bound=State)
 Padding = Literal["zeros", "mean", "reflect"]
@@ -32,8 +32,9 @@ class Segmenter(nn.Module, ABC, Generic[S]):
 
     Attributes:
         stride: height and width of a frame are padded to a multiple of this number of pixels.
-        padding: values of the padding: `zeros` before normalisation, the ImageNet `mean` (zero after normalisation),
-            or a `reflect`ion of image and masks.
+        padding: values of the padding: `zeros` before normalisation, the `mean` (zero after normalisation), or a
+            `reflect`ion of image and masks.
+        mean: mean per colour channel that the network subtracts.
         codec_stride: pixels per side of the cells on which the engine samples motion vectors and their references.
         stages: names of the methods that `step` calls, in order; profilers time each of them.
         maps: paths of the submodules whose outputs can be drawn as heat maps, by the name of the map.
@@ -44,6 +45,7 @@ class Segmenter(nn.Module, ABC, Generic[S]):
 
     stride: int
     padding: Padding
+    mean: tuple[float, float, float] = IMAGENET_MEAN
     codec_stride: ClassVar[int] = 1
     stages: ClassVar[tuple[str, ...]] = ()
     maps: Mapping[str, str] = MappingProxyType({})

@@ -13,6 +13,8 @@ from voslab.core import Frame, Masks
 from voslab.core.segmenter import Padding
 from voslab.core.types import IMAGENET_MEAN
 
+Mean = tuple[float, float, float]
+
 
 class Pads(NamedTuple):
     """Rows and columns added on each side."""
@@ -42,15 +44,18 @@ def pads(size: tuple[int, int], stride: int, padding: Padding) -> Pads:
     return Pads(first[1], second[1], first[0], second[0])
 
 
-def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tuple[Frame, Masks | None, Pads]:
+def pad(
+    frame: Frame, masks: Masks | None, stride: int, padding: Padding, mean: Mean = IMAGENET_MEAN
+) -> tuple[Frame, Masks | None, Pads]:
     """Pad a frame and its masks to a multiple of `stride`.
 
     Args:
         frame: image B 3 H W; its codec data stays as it is (see `fit_codec`).
         masks: probs B O H W of the same frame, or None.
         stride: number that divides the padded H and W.
-        padding: `zeros`; `mean`, the ImageNet mean, which is zero after normalisation; or `reflect`, which mirrors
-            image and masks, repeatedly if one reflection is too short. Masks are padded with 0 otherwise.
+        padding: `zeros`; `mean`, which is zero after normalisation; or `reflect`, which mirrors image and masks,
+            repeatedly if one reflection is too short. Masks are padded with 0 otherwise.
+        mean: mean per colour channel that the network subtracts.
 
     Returns:
         the padded frame and masks, and the padding, for `crop`.
@@ -69,8 +74,8 @@ def pad(frame: Frame, masks: Masks | None, stride: int, padding: Padding) -> tup
         image = F.pad(frame.image, p)
         if padding == "mean":
             outside = F.pad(torch.ones_like(frame.image[:1, :1]), p) == 0
-            mean = torch.tensor(IMAGENET_MEAN, device=image.device, dtype=image.dtype).view(3, 1, 1)
-            image = torch.where(outside, mean, image)
+            colour = torch.tensor(mean, device=image.device, dtype=image.dtype).view(3, 1, 1)
+            image = torch.where(outside, colour, image)
         probs = None if probs is None else F.pad(probs, p)
     return replace(frame, image=image), None if masks is None or probs is None else masks.with_probs(probs), p
 

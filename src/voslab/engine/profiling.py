@@ -244,7 +244,7 @@ def start_random_video(segmenter: Segmenter[Any], size: tuple[int, int], objects
     stripes = torch.arange(width, device=device) * (objects + 1) // width
     slot_mask = torch.ones(1, objects, dtype=torch.bool, device=device)
     masks = Masks.from_labels(stripes.expand(1, height, width), slot_mask)
-    frame, padded, _ = pad(frame, masks, segmenter.stride, segmenter.padding)
+    frame, padded, _ = pad(frame, masks, segmenter.stride, segmenter.padding, segmenter.mean)
     assert padded is not None
     _, state = segmenter.step(_at(frame, 1), segmenter.begin(frame, padded))
     return frame, state

@@ -218,7 +218,8 @@ class _Session:
             if given is not None and given.changes:
                 masks = working_masks(given.labels, [*given.known, *given.new], self.settings, self.device)
             frame = Frame(raw.index, image, key=key)
-            frame, masks, pads = pad(frame, masks, self.segmenter.stride, self.segmenter.padding)
+            segmenter = self.segmenter
+            frame, masks, pads = pad(frame, masks, segmenter.stride, segmenter.padding, segmenter.mean)
             if raw.codec is not None:
                 codec = fit_codec(raw.codec, source, size, pads, self.segmenter.codec_stride)
                 frame = replace(frame, codec=codec)

@@ -11,8 +11,9 @@ from voslab.core import Masks, Projection
 from voslab.nn import efficientnet_lite, resnet
 from voslab.nn.backbone import Backbone, Norm, Pyramid
 from voslab.nn.blocks import add_shared
-from voslab.nn.efficientnet_lite import EfficientNetLite
+from voslab.nn.efficientnet_lite import EfficientNetLite, SameConv2d
 from voslab.nn.key_projections import project
+from voslab.nn.normalise import Normalise
 from voslab.nn.resnet import ResNet
 
 
@@ -38,10 +39,14 @@ def frame_encoder(name: str, norm: Norm = "batch", width: int = 64, layers: int 
     """
     if name in efficientnet_lite.SCALES:
         return EfficientNetLite(name, norm, dilated, layers)
+    _check_name(name)
+    return ResNet(name, norm, width, dilated, layers)
+
+
+def _check_name(name: str) -> None:
     if name not in resnet.DEPTHS:
         known = ", ".join((*resnet.DEPTHS, *efficientnet_lite.SCALES))
         raise ValueError(f"unknown backbone '{name}', choose from {known}")
-    return ResNet(name, norm, width, dilated, layers)
 
 
 MASK_STRIDE = 4
@@ -68,10 +73,39 @@ def masks_with_others(masks: Masks, clamp: bool) -> Float[Tensor, "b o 2 H W"]:
     return torch.stack([probs, others.clamp(0, 1) if clamp else others], 2)
 
 
-class MaskEncoder(ResNet):
-    """A ResNet to stride 16 over image, object mask and other objects' masks.
+class MaskStem(Backbone):
+    """Encodes image, object mask and other objects' masks: `conv1_mask` is added to the convolution of the image.
 
     The convolution of the image is computed once per frame and added to the convolution of the masks of each object.
+    """
+
+    normalise: Normalise
+    conv1_mask: nn.Conv2d
+
+    def stem_convolutions(self) -> tuple[nn.Conv2d, ...]:
+        """See `Backbone.stem_convolutions`."""
+        return self.conv1, self.conv1_mask
+
+    def encode_image(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c H_2 W_2"]:
+        """Compute `conv1` of an image in [0, 1]: B 3 H W -> B C H/2 W/2."""
+        stem: Tensor = self.conv1(self.normalise(image))
+        return stem
+
+    def encode(self, stem: Float[Tensor, "b c H_2 W_2"], masks: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n f h w"]:
+        """Encode the masks of all objects.
+
+        Args:
+            stem: the output of `encode_image`.
+            masks: N 2 H W, see `masks_with_others`.
+
+        Returns:
+            features N C H/16 W/16.
+        """
+        return self.forward_stem(add_shared(self.conv1_mask(masks), stem))[-1]
+
+
+class MaskEncoder(MaskStem, ResNet):
+    """A ResNet to stride 16 with masks in its stem.
 
     Args:
         name: see `ResNet`.
@@ -82,24 +116,50 @@ class MaskEncoder(ResNet):
 
     def __init__(self, name: str, norm: Norm = "batch", width: int = 64, bias: bool = False) -> None:
         super().__init__(name, norm, width, layers=3, bias=bias)
+        self.normalise = Normalise(self.mean, self.std)
         self.conv1_mask = nn.Conv2d(2, width, 7, 2, 3, bias=False)
         nn.init.kaiming_normal_(self.conv1_mask.weight, mode="fan_out", nonlinearity="relu")
 
-    def stem_convolutions(self) -> tuple[nn.Conv2d, ...]:
-        """See `ResNet.stem_convolutions`."""
-        return self.conv1, self.conv1_mask
 
-    def encode(self, stem: Float[Tensor, "b c H_2 W_2"], masks: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n f h w"]:
-        """Encode the masks of all objects.
+class LiteMaskEncoder(MaskStem, EfficientNetLite):
+    """An EfficientNet-Lite to stride 16 with masks in its stem.
 
-        Args:
-            stem: B width H/2 W/2, `conv1` of the normalised image.
-            masks: N 2 H W, see `masks_with_others`.
+    Args:
+        name: see `EfficientNetLite`.
+        norm: see `EfficientNetLite`.
+    """
 
-        Returns:
-            features N C H/16 W/16.
-        """
-        return self.forward_stem(add_shared(self.conv1_mask(masks), stem))[-1]
+    def __init__(self, name: str, norm: Norm = "batch") -> None:
+        super().__init__(name, norm, layers=3)
+        self.normalise = Normalise(self.mean, self.std)
+        self.conv1_mask = SameConv2d(2, self.conv1.out_channels, 3, 2)
+        nn.init.kaiming_normal_(self.conv1_mask.weight, mode="fan_out", nonlinearity="relu")
+
+
+def mask_encoder(name: str, norm: Norm = "batch", width: int = 64, bias: bool = False) -> MaskStem:
+    """Build a mask encoder by name.
+
+    Args:
+        name: a ResNet or an EfficientNet-Lite.
+        norm: see `ResNet`.
+        width: see `ResNet`; EfficientNets have a fixed width.
+        bias: whether the convolutions of a ResNet have a bias.
+
+    Returns:
+        the encoder, with random weights.
+
+    Raises:
+        ValueError: if the name is unknown.
+
+    Example:
+        >>> encoder = mask_encoder("efficientnet_lite0")
+        >>> encoder.encode(encoder.encode_image(torch.zeros(1, 3, 32, 32)), torch.zeros(2, 2, 32, 32)).shape
+        torch.Size([2, 112, 2, 2])
+    """
+    if name in efficientnet_lite.SCALES:
+        return LiteMaskEncoder(name, norm)
+    _check_name(name)
+    return MaskEncoder(name, norm, width, bias)
 
 
 class LightMaskEncoder(nn.Module):

@@ -100,15 +100,15 @@ class VOSModule(RestorableModule):
         dtype = next(self.segmenter.parameters()).dtype
         masks = Masks.from_labels(clip.labels[:, 0], clip.slot_mask)
         masks, images = masks.with_probs(masks.probs.to(dtype)), clip.images.to(dtype)
-        stride, padding = self.segmenter.stride, self.segmenter.padding
-        first, given, pads = pad(Frame(0, images[:, 0]), masks, stride, padding)
+        stride, padding, mean = self.segmenter.stride, self.segmenter.padding, self.segmenter.mean
+        first, given, pads = pad(Frame(0, images[:, 0]), masks, stride, padding, mean)
         assert given is not None
         state = self.segmenter.begin(first, given)
         step = recompute(self.segmenter) if self.recipe.checkpoint else self.segmenter.step
         outputs = []
         for index in range(1, images.shape[1]):
             image = images[:, index].contiguous(memory_format=self.memory_format)
-            frame, _, _ = pad(Frame(index, image), None, stride, padding)
+            frame, _, _ = pad(Frame(index, image), None, stride, padding, mean)
             logits, state = step(frame, state)
             outputs.append(crop(logits, pads))
         return torch.stack(outputs, 1)

@@ -78,6 +78,7 @@ class Adapted(Segmenter[AdaptedState]):
         self.comparison: Comparison = base.comparison
         self.stride = base.stride
         self.padding = base.padding
+        self.mean = base.mean
         options = (projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop, patience)
         self.tuning = Tuning(steps, lr, backtrack, *options)
         self.readapt = readapt

@@ -24,8 +24,8 @@ from voslab.methods.covos.propagation import Propagated, aggregate_probs, refere
 from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
 from voslab.nn.aggregation import aggregate_product
 from voslab.nn.backbone import Norm
+from voslab.nn.encoders import frame_encoder
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import ResNet
 
 Features = Literal["own", "base"]
 
@@ -51,7 +51,7 @@ class CoVOS(Segmenter[CoVOSState]):
     Args:
         base: runs on key frames; its memory interval counts them.
         features: `own` for an encoder F, or `base` for those of a `LowLevel` base, which ties the decoder to it.
-        backbone: ResNet of F, up to its first layer; `resnet50` in the paper.
+        backbone: ResNet or EfficientNet-Lite of F, up to its first layer; `resnet50` in the paper.
         norm: normalisation of F.
         width: width of F; 64 in the paper.
         bidirectional: average both references; otherwise use the past one where there are two.
@@ -105,6 +105,7 @@ class CoVOS(Segmenter[CoVOSState]):
         self.base = base
         self.stride = math.lcm(base.stride, STRIDE)
         self.padding = base.padding
+        self.mean = base.mean
         self.bidirectional = bidirectional
         self.multi_hop = multi_hop
         self.bilinear = bilinear
@@ -114,9 +115,10 @@ class CoVOS(Segmenter[CoVOSState]):
         self.dilation = dilation
         self.clamp = clamp
         self.buffer = buffer
-        self.normalise = Normalise()
         needs_features = correction or refine
-        self.encoder = ResNet(backbone, norm, width, layers=1) if needs_features and features == "own" else None
+        own = frame_encoder(backbone, norm, width, layers=1) if needs_features and features == "own" else None
+        self.encoder = own
+        self.normalise = Normalise() if own is None else Normalise(own.mean, own.std)
         for frozen in self._frozen():
             frozen.requires_grad_(False).eval()
         self.decoder = Decoder(self._channels(), confidence) if refine else None

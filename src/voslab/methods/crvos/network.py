@@ -16,9 +16,9 @@ from voslab.core.segmenter import Padding
 from voslab.nn.aggregation import aggregate_min, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import add_shared, expand_shared, in_chunks
+from voslab.nn.encoders import frame_encoder
 from voslab.nn.export_compat import coord_range
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import ResNet
 
 Specifier = Literal["none", "mask", "clue"]
 Refine = Literal["deconv", "bilinear"]
@@ -104,7 +104,7 @@ class CRVOS(Segmenter[CRVOSState]):
     """CRVOS as a `Segmenter`.
 
     Args:
-        backbone: ResNet of the encoder, with layer4 at stride 16; `resnet50` in the paper.
+        backbone: ResNet or EfficientNet-Lite of the encoder, with layer4 at stride 16; `resnet50` in the paper.
         specifier: input that specifies the object (Table 3): `none`, the coarse previous `mask`, or the `clue`.
         refine: the paper's `deconv` modules, or general `bilinear` ones.
         norm: normalisation of the encoder; use `group` for training from random initialisation.
@@ -133,8 +133,9 @@ class CRVOS(Segmenter[CRVOSState]):
             raise ValueError(f"unknown specifier '{specifier}' or refine '{refine}'")
         self.specifier = specifier
         self.object_chunk = object_chunk
-        self.normalise = Normalise()
-        self.encoder = ResNet(backbone, norm, width, dilated=True)
+        self.encoder = frame_encoder(backbone, norm, width, layers=4, dilated=True)
+        self.mean = self.encoder.mean
+        self.normalise = Normalise(self.mean, self.encoder.std)
         decoder = DeconvDecoder if refine == "deconv" else BilinearDecoder
         self.refine = decoder(self.encoder.channels, SPECIFIER_CHANNELS[specifier], refine_width)
 

@@ -19,11 +19,10 @@ from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, add_shared, expand_shared, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
-from voslab.nn.encoders import KeyValue, MaskEncoder, masks_with_others
+from voslab.nn.encoders import KeyValue, frame_encoder, mask_encoder, masks_with_others
 from voslab.nn.key_projections import memory_key, project, query_proj
 from voslab.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import ResNet
 
 Merge = Literal["concat", "sum"]
 Fuser = Literal["full", "light"]
@@ -69,8 +68,8 @@ class GAM(KeyMatching[GAMState]):
     """GAM as a `KeyMatching` segmenter. GC (Li et al. 2020) is `cam=False, mem=False`.
 
     Args:
-        backbone: ResNet of the frame encoder, to stride 16; `resnet50` in the paper.
-        mask_backbone: ResNet of the mask encoder; `resnet18` in the paper.
+        backbone: ResNet or EfficientNet-Lite of the frame encoder, to stride 16; `resnet50` in the paper.
+        mask_backbone: ResNet or EfficientNet-Lite of the mask encoder; `resnet18` in the paper.
         norm: normalisation of the encoders; use `group` for training from random initialisation.
         width: width of the encoders; 64 as published.
         key_channels: key channels, C_N.
@@ -127,11 +126,12 @@ class GAM(KeyMatching[GAMState]):
         self.query_norm = query_norm
         self.update_every = update_every
         self.object_chunk = object_chunk
-        self.normalise = Normalise()
-        self.encoder = ResNet(backbone, norm, width, layers=3)
+        self.encoder = frame_encoder(backbone, norm, width)
+        self.mean = self.encoder.mean
+        self.normalise = Normalise(self.mean, self.encoder.std)
         f4, f8, f16 = self.encoder.channels
         self.project = KeyValue(f16, key_channels, value_channels, centred)
-        self.mask_encoder = MaskEncoder(mask_backbone, norm, width)
+        self.mask_encoder = mask_encoder(mask_backbone, norm, width)
         self.fuser = FeatureFusion(self.mask_encoder.channels[-1], f16, value_channels, KERNELS[fuser])
         self.cam = CAM(cam_norm) if cam else None
         self.mem = MEM(history, coordinates, mem_channels) if mem else None
@@ -206,7 +206,7 @@ class GAM(KeyMatching[GAMState]):
 
     def encode_memory(self, image: Tensor, f16: Tensor, key: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
         """Compute the normalised memory key B 1 hw Ck and values B O hw Cv of a frame and its masks."""
-        stem = self.mask_encoder.conv1(self.normalise(image))
+        stem = self.mask_encoder.encode_image(image)
         shared = self.fuser.forward_shared(f16)
 
         def fuse(masks: Tensor) -> Tensor:

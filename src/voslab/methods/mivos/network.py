@@ -20,11 +20,10 @@ from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STCNDecoder
-from voslab.nn.encoders import KeyValue, MaskEncoder, masks_with_others
+from voslab.nn.encoders import KeyValue, frame_encoder, mask_encoder, masks_with_others
 from voslab.nn.key_projections import memory_proj, query_proj
 from voslab.nn.memory import DenseMemory, check_policy
 from voslab.nn.normalise import Normalise
-from voslab.nn.resnet import ResNet
 
 
 @state_dataclass
@@ -62,7 +61,7 @@ class MiVOS(KeyMatching[MiVOSState]):
     """MiVOS as a `KeyMatching` segmenter.
 
     Args:
-        backbone: ResNet of both encoders, to stride 16; `resnet50` in the paper.
+        backbone: ResNet or EfficientNet-Lite of both encoders, to stride 16; `resnet50` in the paper.
         norm: normalisation of the encoders; use `group` for training from random initialisation.
         width: width of the encoders; 64 as published.
         key_channels: key channels; 128 as published.
@@ -114,9 +113,10 @@ class MiVOS(KeyMatching[MiVOSState]):
         self.top_k = top_k
         self.kernel = kernel
         self.object_chunk = object_chunk
-        self.normalise = Normalise()
-        self.encoder = ResNet(backbone, norm, width, layers=3)
-        self.mask_encoder = MaskEncoder(backbone, norm, width, bias=True)
+        self.encoder = frame_encoder(backbone, norm, width)
+        self.mean = self.encoder.mean
+        self.normalise = Normalise(self.mean, self.encoder.std)
+        self.mask_encoder = mask_encoder(backbone, norm, width, bias=True)
         f4, f8, f16 = self.encoder.channels
         self.query = KeyValue(f16, key_channels, value_channels)
         self.memory = KeyValue(f16, key_channels, value_channels)
@@ -200,6 +200,6 @@ class MiVOS(KeyMatching[MiVOSState]):
 
     def _memory_features(self, image: Tensor, masks: Masks) -> Tensor:
         """Compute the memory encoder's features B O C h w of an image and its masks."""
-        stem = self.mask_encoder.conv1(self.normalise(image))
+        stem = self.mask_encoder.encode_image(image)
         probs = masks_with_others(masks, clamp=False)
         return in_chunks(partial(self.mask_encoder.encode, stem), probs, self.object_chunk)

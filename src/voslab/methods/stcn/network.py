@@ -20,7 +20,7 @@ from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STCNDecoder
-from voslab.nn.encoders import LightMaskEncoder, MaskEncoder, frame_encoder, masks_with_others
+from voslab.nn.encoders import LightMaskEncoder, MaskStem, frame_encoder, mask_encoder, masks_with_others
 from voslab.nn.key_projections import memory_key, memory_proj, project, query_proj
 from voslab.nn.memory import DenseMemory, check_policy
 from voslab.nn.normalise import Normalise
@@ -84,7 +84,7 @@ class STCN(KeyMatching[STCNState]):
 
     Args:
         backbone: ResNet or EfficientNet-Lite of the key encoder, to stride 16; `resnet50` in the paper.
-        mask_backbone: ResNet of the value encoder, `resnet18` in the paper; `light` for a `LightMaskEncoder`, whose
+        mask_backbone: network of the value encoder, `resnet18` in the paper; `light` for a `LightMaskEncoder`, whose
             features are fused with 1x1 convolutions.
         norm: normalisation of the encoders; use `group` for training from random initialisation.
         width: width of the ResNets and of a light value encoder; 64 as published.
@@ -137,13 +137,13 @@ class STCN(KeyMatching[STCNState]):
         self.object_chunk = object_chunk
         self.previous_mask = previous_mask
         self.encoder = frame_encoder(backbone, norm, width)
-        self.normalise = Normalise(self.encoder.mean, self.encoder.std)
-        self.mask_encoder: LightMaskEncoder | MaskEncoder
+        self.mean = self.encoder.mean
+        self.normalise = Normalise(self.mean, self.encoder.std)
+        self.mask_encoder: LightMaskEncoder | MaskStem
         if mask_backbone == LIGHT:
             self.mask_encoder = LightMaskEncoder(self.encoder.channels, width)
         else:
-            self.mask_encoder = MaskEncoder(mask_backbone, norm, width, bias=True)
-            self.mask_normalise = Normalise(self.mask_encoder.mean, self.mask_encoder.std)
+            self.mask_encoder = mask_encoder(mask_backbone, norm, width, bias=True)
         f4, f8, f16 = self.encoder.channels
         self.key = nn.Conv2d(f16, key_channels, 3, padding=1)
         self.thin = nn.Conv2d(f16, value_channels, 3, padding=1)
@@ -223,7 +223,7 @@ class STCN(KeyMatching[STCNState]):
         if isinstance(encoder, LightMaskEncoder):
             encode = partial(encoder.encode, encoder.forward_shared(Pyramid(*features)))
         else:
-            encode = partial(encoder.encode, encoder.conv1(self.mask_normalise(image)))
+            encode = partial(encoder.encode, encoder.encode_image(image))
 
         def fuse(masks: Tensor) -> Tensor:
             return flatten_hw(self.fuser(encode(masks), shared))

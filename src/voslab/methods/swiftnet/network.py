@@ -20,11 +20,10 @@ from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
-from voslab.nn.encoders import KeyValue, masks_with_others
+from voslab.nn.encoders import KeyValue, frame_encoder, masks_with_others
 from voslab.nn.key_projections import memory_proj, query_proj
 from voslab.nn.normalise import Normalise
 from voslab.nn.pixel_memory import PixelMemory, Policy
-from voslab.nn.resnet import ResNet
 
 Trigger = Literal["every_k", "variation"]
 
@@ -75,7 +74,7 @@ class SwiftNet(KeyMatching[SwiftNetState]):
     """SwiftNet as a `KeyMatching` segmenter.
 
     Args:
-        backbone: ResNet of the encoder, to stride 16; `resnet18` and `resnet50` in the paper.
+        backbone: ResNet or EfficientNet-Lite of the encoder, to stride 16; `resnet18` and `resnet50` in the paper.
         norm: normalisation of the encoder; use `group` for training from random initialisation.
         width: width of the encoder; 64 as published.
         key_channels: key channels; None: an eighth of the encoder's output, as published.
@@ -133,11 +132,12 @@ class SwiftNet(KeyMatching[SwiftNetState]):
         self.thresholds = (variation_threshold, image_threshold, mask_threshold)
         self.policy = Policy(memory_share, memory_bound, memory_previous, memory_given)
         self.object_chunk = object_chunk
-        self.normalise = Normalise()
-        self.encoder = ResNet(backbone, norm, width, layers=3)
+        self.encoder = frame_encoder(backbone, norm, width)
+        self.mean = self.encoder.mean
+        self.normalise = Normalise(self.mean, self.encoder.std)
         f4, f8, f16 = self.encoder.channels
         key, value = key_channels or f16 // 8, value_channels or f16 // 2
-        self.reference = LightAggregationEncoder(width, f4, f8, f16)
+        self.reference = LightAggregationEncoder(self.encoder.conv1.out_channels, f4, f8, f16)
         self.query = KeyValue(f16, key, value, centred)
         self.memory = KeyValue(f16, key, value, centred)
         if centred:
