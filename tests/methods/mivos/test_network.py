@@ -8,6 +8,7 @@ import torch
 
 from tests.golden.support import HERE, published
 from tests.methods.videos import clip, frame, masks, video
+from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
 from voslab.methods.mivos.module import MiVOSModule
 from voslab.methods.mivos.network import MiVOS
@@ -92,7 +93,7 @@ def test_half_precision_is_close_to_full_precision() -> None:
 
 def test_gradients_reach_every_parameter_through_three_frames() -> None:
     recipe = Recipe(partial(torch.optim.Adam, lr=1e-4))
-    trained = MiVOSModule(small().train(), recipe, Settings(), {"method": "mivos", "network": {}}, pretrained=False)
+    trained = MiVOSModule(small().train(), recipe, Settings(), CheckpointMetadata("mivos", {}), pretrained=False)
     batch = clip()
     logits = trained.unroll(batch)
     loss = trained.loss(logits[:, -1], batch.labels[:, -1])

@@ -8,6 +8,7 @@ import torch
 
 from tests.golden.support import HERE, published
 from tests.methods.videos import clip, frame, masks, video
+from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
 from voslab.methods.stcn.module import STCNModule
 from voslab.methods.stcn.network import STCN
@@ -111,7 +112,7 @@ def test_half_precision_is_close_to_full_precision() -> None:
 
 def module(**recipe: object) -> STCNModule:
     made = Recipe(partial(torch.optim.Adam, lr=1e-4), **recipe)  # type: ignore[arg-type]
-    return STCNModule(small().train(), made, Settings(), {"method": "stcn", "network": {}}, pretrained=False)
+    return STCNModule(small().train(), made, Settings(), CheckpointMetadata("stcn", {}), pretrained=False)
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
@@ -164,5 +165,5 @@ def test_weights_of_other_methods_are_refused(other: str) -> None:
 
 @pytest.mark.parametrize("wrong", [{"memory_every": 0}, {"memory_bound": 1}, {"top_k": 0}])
 def test_empty_memory_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=": must be at least 1, 1 and 2"):
+    with pytest.raises(ValueError, match=": must be at least 1, 1, 1 and 2"):
         small(**wrong)

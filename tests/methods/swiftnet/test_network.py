@@ -8,6 +8,7 @@ import torch
 from tests.golden.support import HERE
 from tests.methods.videos import clip, frame, masks, video
 from voslab.core import Frame, Masks
+from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
 from voslab.methods.swiftnet.module import SwiftNetModule
 from voslab.methods.swiftnet.network import SwiftNet
@@ -145,7 +146,7 @@ def test_half_precision_is_close_to_full_precision() -> None:
 def test_gradients_reach_every_parameter_through_four_frames(backbone: str, checkpoint: bool) -> None:
     recipe = Recipe(partial(torch.optim.Adam, lr=1e-4), checkpoint=checkpoint)
     network = small(backbone=backbone, memory_every=1).train()
-    trained = SwiftNetModule(network, recipe, Settings(), {"method": "swiftnet", "network": {}}, pretrained=False)
+    trained = SwiftNetModule(network, recipe, Settings(), CheckpointMetadata("swiftnet", {}), pretrained=False)
     batch = clip(4)
     logits = trained.unroll(batch)
     trained.loss(logits[:, -1], batch.labels[:, -1]).backward()
