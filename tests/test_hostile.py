@@ -176,7 +176,7 @@ def test_what_was_written_before_an_error_is_whole_and_stays(run: Run, tmp_path:
         (["data.batch_size=abc"], "data.batch_size=abc: must be a whole number"),
         (["data.clip.frames=-3"], "frames=-3"),
         (["data.clip.augmentation.size=[64]"], "must be a list of 2"),
-        (["model.network.width=-8"], "negative dimension"),
+        (["model.network.width=-8"], "network.width=-8: must be a whole number from 1 to"),
         (["model.training.optimizer.lr=fast"], "model.training.optimizer.lr=fast: must be a number"),
         (["model.training.optimizer._target_=torch.hub.load"], "_target_ 'torch.hub.load' is not allowed"),
         (["data._target_=voslab.core.weights.torch.load"], "_target_ 'voslab.core.weights.torch.load' is not allowed"),

@@ -108,8 +108,8 @@ def test_unknown_methods_and_parameters_name_the_choices() -> None:
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ({"width": -8}, "negative dimension"),
-        ({"width": 0}, "has no values; a size in network is 0"),
+        ({"width": -8}, "width=-8: must be a whole number from 1 to"),
+        ({"width": 0}, "width=0: must be a whole number from 1 to"),
         ({"width": 10**9}, "memory"),
         ({"width": "wide"}, r"network\.width=wide: must be a whole number"),
         ({"base": {"a": 1}}, "base"),

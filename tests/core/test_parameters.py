@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from torch import Tensor
 
 from voslab.core import ConfigError
-from voslab.core.parameters import check_parameters, fits, nearest
+from voslab.core.parameters import Count, Range, check_parameters, fits, nearest
 from voslab.engine import Settings
 
 
@@ -54,3 +54,20 @@ def test_functions_with_kwargs_accept_any_name() -> None:
 
 def test_no_suggestion_without_a_close_match() -> None:
     assert nearest("zzz", ["width", "height"]) == ""
+
+
+def test_ranges_and_numbers_that_no_machine_holds() -> None:
+    def draw(width: Count, level: Annotated[float, Range(0, 1)] = 0.5, depth: float | None = None) -> None: ...
+
+    check_parameters(draw, {"width": 1, "level": 1, "depth": 3}, "")
+    for values, message in (
+        ({"width": 0}, r"^width=0: must be a whole number from 1 to 2147483647$"),
+        ({"width": True}, r"^width=True: must be a whole number from 1"),
+        ({"level": float("nan")}, r"^level=nan: must be a number from 0 to 1$"),
+        ({"level": 1.5}, r"^level=1\.5: must be a number from 0 to 1$"),
+        ({"depth": 10**400}, r"^depth=10+…: must be a number or null$"),
+        ({"depth": float("inf")}, r"^depth=inf: must be a number"),
+        ({"depth": 10**5000}, r"^depth=…: must be a number"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_parameters(draw, values, "")

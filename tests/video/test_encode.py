@@ -111,6 +111,12 @@ def test_unknown_settings_are_refused(wrong: dict) -> None:
         Encoding(**wrong)
 
 
+@pytest.mark.parametrize("more", ["dump-yuv=a.yuv", "me=hex:stats=a", "me=hex: dump_yuv=a"])
+def test_settings_cannot_name_files(more: str) -> None:
+    with pytest.raises(ConfigError, match=r"^more: (dump-yuv|stats) is not allowed, because it names a file"):
+        Encoding(more=more)
+
+
 def test_invalid_frames_keep_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("old")
     with pytest.raises(WriteError, match=r"a\.mp4: frame 1 has shape \(48, 63, 3\), not \(48, 64, 3\)"):

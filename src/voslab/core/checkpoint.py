@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from voslab.core.errors import CheckpointError
+from voslab.core.parameters import fits
 
 METADATA_KEY = "vos"
 """Key of the metadata in a checkpoint, and in the header of a safetensors file (as JSON)."""
 FORMAT = 1
+_DEEPEST = 20
+"""Levels of nested metadata."""
 RENAMED_PARAMETERS: dict[str, dict[str, str]] = {"covos": {"hard": "hard_labels", "clip": "clamp"}}
 """Network parameters in older files, and their names today, by method."""
 RENAMED_CODEC_OPTIONS = {"fill": "intra_fill"}
@@ -55,12 +58,14 @@ class CheckpointMetadata:
         Raises:
             CheckpointError: If a value is missing or has another type.
         """
+        if not _is_plain(dict(values), _DEEPEST):
+            raise CheckpointError(f"{source}: damaged, its metadata is not made of plain values")
         for key, kind in (("method", str), ("network", dict), ("engine", dict)):
             if not isinstance(values.get(key), kind):
                 expected = "name" if kind is str else "set of parameters"
                 raise CheckpointError(f"{source}: damaged, its '{key}' is no {expected}")
         training = values.get("training", {})
-        if not isinstance(training, dict) or not all(isinstance(value, int | float) for value in training.values()):
+        if not isinstance(training, dict) or not all(fits(value, float) for value in training.values()):
             raise CheckpointError(f"{source}: damaged, its 'training' is no set of numbers")
         method = values["method"]
         network = _with_new_names(method, values["network"])
@@ -76,6 +81,15 @@ class CheckpointMetadata:
             values["training"] = self.training
         values |= {"method": self.method, "network": self.network}
         return values if self.codec is None else {**values, "codec": self.codec}
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether a value consists of numbers, words, lists and dicts, nested in no more than `depth` levels."""
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(key, str) and _is_plain(one, depth - 1) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _with_new_names(method: str, network: dict[str, Any]) -> dict[str, Any]:

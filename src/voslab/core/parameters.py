@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -15,6 +16,33 @@ from voslab.core.errors import ConfigError
 
 _NUMBERS = {float: (int, float), int: (int,), complex: (int, float, complex)}
 _PLAIN = (bool, int, float, str, list, dict, type(None))
+_LONGEST = 100
+"""Number of characters of a value in a message."""
+_LARGEST_INT, _LARGEST_FLOAT = 2**63, 3e38
+"""Larger numbers overflow somewhere in a library."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds of a parameter, declared as `Annotated[int, Range(1, 16)]`; both ends are allowed.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+    """
+
+    low: float
+    high: float = math.inf
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"of at least {self.low}" if self.high == math.inf else f"from {self.low} to {self.high}"
+
+
+Count = Annotated[int, Range(1, 2**31 - 1)]
+"""A positive number of things."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -62,7 +90,7 @@ def check_parameters(
             )
         is_default = name in parameters and value is None and parameters[name].default is None
         if name in hints and not is_default and not fits(value, hints[name], known):
-            raise ConfigError(f"{where}{name}={value}: must be {_describe(hints[name])}")
+            raise ConfigError(f"{where}{name}={_shown(value)}: must be {_describe(hints[name])}")
 
 
 def fits(value: Any, hint: Any, known: Callable[[Any], bool] = lambda _: False) -> bool:
@@ -85,7 +113,7 @@ def fits(value: Any, hint: Any, known: Callable[[Any], bool] = lambda _: False) 
     if hint in {None, type(None)}:
         return value is None
     if hint in _NUMBERS:
-        return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
+        return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool) and _fits_machine(value)
     if hint in {bool, str, bytes, dict, list}:
         return isinstance(value, hint)
     if isinstance(hint, type) and issubclass(hint, PurePath):
@@ -100,7 +128,8 @@ def _fits_generic(value: Any, hint: Any, known: Callable[[Any], bool]) -> bool:
     if origin in {Union, types.UnionType}:
         return any(fits(value, part, known) for part in parts)
     if origin is Annotated:
-        return fits(value, parts[0], known)
+        ranges = [part for part in parts[1:] if isinstance(part, Range)]
+        return fits(value, parts[0], known) and all(value in one for one in ranges)
     if origin is Literal:
         return any(value == part and type(value) is type(part) for part in parts)
     if origin is tuple and isinstance(value, list | tuple):
@@ -114,12 +143,27 @@ def _fits_generic(value: Any, hint: Any, known: Callable[[Any], bool]) -> bool:
     return not isinstance(value, _PLAIN)
 
 
+def _shown(value: Any) -> str:
+    """A value in one short line."""
+    try:
+        text = " ".join(str(value).split())
+    except (ValueError, RecursionError):  # integers of more than 4300 digits, and deeply nested lists
+        return "…"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _fits_machine(value: complex) -> bool:
+    if isinstance(value, int):
+        return -_LARGEST_INT <= value < _LARGEST_INT
+    return abs(value) <= _LARGEST_FLOAT
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the declared types of a function; empty if they cannot be resolved."""
     try:
         if isinstance(function, type) and not is_dataclass(function):
-            return get_type_hints(inspect.getattr_static(function, "__init__"))
-        return get_type_hints(function)
+            return get_type_hints(inspect.getattr_static(function, "__init__"), include_extras=True)
+        return get_type_hints(function, include_extras=True)
     except Exception:  # annotations of other packages may raise anything
         return {}
 
@@ -128,6 +172,9 @@ def _describe(hint: Any) -> str:
     """Describe a type in a message."""
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is Annotated:
+        kind, *others = get_args(hint)
+        return " ".join([_describe(kind), *(str(one) for one in others if isinstance(one, Range))])
     if get_origin(hint) in {Union, types.UnionType}:
         return " or ".join(dict.fromkeys(_describe(part) for part in get_args(hint)))
     if hint is type(None):

@@ -23,6 +23,8 @@ from voslab.core.resources import resource
 
 PREFIX = "segmenter."
 """Prefix of the network's keys in the state dict of a checkpoint."""
+_MOST_VIEWS = 4
+"""Tensors may share memory, as tied weights do, but only so many times on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,12 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         The tensors of the network on the CPU, and the metadata.
 
     Raises:
-        CheckpointError: See `read_archive`.
+        CheckpointError: See `read_archive`. Also if a tensor is sparse, quantized or complex, or has more values than
+            the file holds.
     """
     content = read_archive(path)
     tensors = find_tensors(content)
+    _check_stored(tensors, path)
     if METADATA_KEY not in content:
         return Checkpoint(Path(path), tensors, None)
     own = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
@@ -104,6 +108,8 @@ def _read_torch(path: Path) -> Any:
             # torch stores tensors uncompressed. Compressed ones could expand to any size.
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("its members are compressed, as torch never does")
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its members overlap, as torch never writes them")
     with warnings.catch_warnings():
         # Warnings about pickle protocols: an unreadable file raises anyway.
         warnings.simplefilter("ignore")
@@ -190,29 +196,59 @@ def load_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path | 
         CheckpointError: If a key is missing, unknown or has another shape, or if values are complex, sparse or not
             finite. The message names the first such key.
     """
-    ours = network.state_dict()
-    missing = sorted(ours.keys() - tensors.keys())
-    unknown = sorted(tensors.keys() - ours.keys())
-    wrong = [key for key in ours.keys() & tensors.keys() if ours[key].shape != tensors[key].shape]
-    if missing or unknown:
-        raise CheckpointError(
-            f"{source}: does not fit this network: {len(missing)} keys missing{_example(missing)}, "
-            f"{len(unknown)} unknown{_example(unknown)}"
-        )
-    if wrong:
-        key = min(wrong)
-        raise CheckpointError(
-            f"{source}: '{key}' is {tuple(tensors[key].shape)}, this network's is {tuple(ours[key].shape)}"
-        )
+    check_shapes({key: value.shape for key, value in network.state_dict().items()}, tensors, source)
     # Checked after the shapes, because a few bytes in a file may declare any number of values.
     if odd := sorted(key for key in tensors if not _is_plain(tensors[key])):
         raise CheckpointError(f"{source}: '{odd[0]}' is not made of real, finite numbers")
     network.load_state_dict(tensors)
 
 
+def check_shapes(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Check that a state dict has exactly the keys and shapes of a network.
+
+    Args:
+        shapes: Shapes of the network's state dict.
+        tensors: State dict of a file.
+        source: File to name in errors.
+
+    Raises:
+        CheckpointError: If a key is missing, unknown or has another shape. The message names the first such key.
+    """
+    missing = sorted(shapes.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - shapes.keys())
+    if missing or unknown:
+        raise CheckpointError(
+            f"{source}: does not fit this network: {len(missing)} keys missing{_example(missing)}, "
+            f"{len(unknown)} unknown{_example(unknown)}"
+        )
+    if wrong := [key for key in sorted(shapes) if shapes[key] != tensors[key].shape]:
+        ours, given = (tuple(found) for found in (shapes[wrong[0]], tensors[wrong[0]].shape))
+        raise CheckpointError(f"{source}: '{wrong[0]}' is {given}, this network's is {ours}")
+
+
+def _check_stored(tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Check that tensors are dense arrays and that the file holds all their values, of which many could be views."""
+    stored: dict[int, int] = {}
+    wanted = 0
+    for key, tensor in tensors.items():
+        if not _is_dense(tensor):
+            raise CheckpointError(f"{path}: '{key}' is not made of real, finite numbers")
+        storage, size = tensor.untyped_storage(), tensor.numel() * tensor.element_size()
+        stored[storage.data_ptr()] = storage.nbytes()
+        wanted += size
+        if size > storage.nbytes():
+            raise CheckpointError(f"{path}: '{key}' is {tuple(tensor.shape)}, more values than the file holds")
+    if wanted > _MOST_VIEWS * sum(stored.values()):
+        raise CheckpointError(f"{path}: its tensors have more values than the file holds")
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    plain = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
+    return plain and not tensor.is_complex() and tensor.device.type == "cpu"
+
+
 def _is_plain(tensor: Tensor) -> bool:
-    dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_complex()
-    return dense and bool(torch.isfinite(tensor).all())
+    return _is_dense(tensor) and bool(torch.isfinite(tensor).all())
 
 
 def load_encoder(encoder: nn.Module, path: Path | str, convert: Convert | None = None) -> None:

@@ -15,7 +15,7 @@ from voslab.core.weights import Checkpoint, load_tensors, read_checkpoint
 from voslab.engine.codec_source import CodecSource
 from voslab.engine.settings import Precision, Settings
 from voslab.methods import registry
-from voslab.methods.checkpoint import FROM_BASE, load_encoders, load_light_encoder, load_weights
+from voslab.methods.checkpoint import FROM_BASE, check_declared, load_encoders, load_light_encoder, load_weights
 from voslab.nn.inference import for_inference
 
 _log = logging.getLogger(__name__)
@@ -173,6 +173,10 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     if spec.base_weights is not None and "base" not in spec.network:
         raise ConfigError(f"base_weights={spec.base_weights}: model '{spec.model}' wraps no base")
     base, weights = (None if path is None else read_checkpoint(path) for path in (spec.base_weights, spec.weights))
+    if base is not None and base.metadata is not None:
+        check_declared(base, base.metadata)
+    if weights is not None and weights.metadata is not None:
+        check_declared(weights, weights.metadata, with_base=base is None)
     network, settings = _resolve(spec, base, weights)
     segmenter = registry.build(spec.model, network)
     load_encoders(segmenter, spec.encoders)
@@ -208,13 +212,8 @@ def read_model(path: Path, cache: Path = CACHE) -> LoadedModel:
     metadata = checkpoint.metadata
     if metadata is None:
         raise CheckpointError(f"{path}: not a checkpoint of src.train; for other weights say model=NAME weights={path}")
+    check_declared(checkpoint, metadata)
     segmenter = registry.build(metadata.method, metadata.network)
-    wanted, given = (
-        any(key.startswith("base.") for key in keys) for keys in (segmenter.state_dict(), checkpoint.tensors)
-    )
-    if wanted and not given:
-        use = f"model={metadata.method} base_weights=FILE weights={path}"
-        raise CheckpointError(f"{path}: holds what its base gets, without the base: say {use}")
     load_tensors(segmenter, checkpoint.tensors, path)
     try:
         source = codec_source(metadata.codec, cache)
@@ -245,8 +244,9 @@ def _resolve(spec: ModelSpec, base: Checkpoint | None, weights: Checkpoint | Non
     elif base is None and weights is not None and trained is not None and "base" in trained.network:
         network["base"], settings = trained.network["base"], Settings.from_dict(trained.engine, weights.path)
     encoder: dict[str, Any] = {}
-    if trained is not None:
-        encoder = trained.network
+    if weights is not None and trained is not None:
+        # Without an encoder in the file, nothing has checked what its metadata says about one.
+        encoder = trained.network if any(key.startswith("encoder.") for key in weights.tensors) else {}
     elif spec.encoder_weights == FROM_BASE:
         innermost = _owner(network)[0]["base"]
         encoder = innermost["network"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from voslab.core import CheckpointError, ConfigError, Segmenter, atomic_path
 from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
-from voslab.core.weights import PREFIX, Checkpoint, load_encoder, load_tensors, read_checkpoint
+from voslab.core.weights import PREFIX, Checkpoint, check_shapes, load_encoder, load_tensors, read_checkpoint
 from voslab.methods import registry
 from voslab.nn.efficientnet_lite import convert, imagenet_weights
 
@@ -44,6 +44,33 @@ def check_resumed(path: Path, metadata: CheckpointMetadata) -> None:
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             raise CheckpointError(f"{path}: the run began with network.{name}={old.get(name)}, not {new.get(name)}")
+
+
+def check_declared(checkpoint: Checkpoint, metadata: CheckpointMetadata, with_base: bool = True) -> None:
+    """Check that the tensors of a checkpoint have the shapes that its metadata declares.
+
+    The network is not built. So a small file that declares a large network is refused before it takes memory.
+
+    Args:
+        checkpoint: Content of the file.
+        metadata: Its metadata.
+        with_base: Whether the file must hold the base of a wrapper; otherwise the base is ignored.
+
+    Raises:
+        CheckpointError: If the parameters are invalid, a tensor does not fit, or the base is missing.
+    """
+    path, tensors = checkpoint.path, checkpoint.tensors
+    try:
+        shapes = registry.shapes(metadata.method, metadata.network)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if not with_base:
+        shapes = {key: shape for key, shape in shapes.items() if not key.startswith("base.")}
+        tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("base.")}
+    elif any(key.startswith("base.") for key in shapes) and not any(key.startswith("base.") for key in tensors):
+        use = f"model={metadata.method} base_weights=FILE weights={path}"
+        raise CheckpointError(f"{path}: holds what its base gets, without the base: say {use}")
+    check_shapes(shapes, tensors, path)
 
 
 def write_half(source: Path, target: Path) -> None:

@@ -6,10 +6,13 @@ import pkgutil
 from importlib import import_module
 from typing import Any
 
+from torch import Size
+
 from voslab import methods
 from voslab.core import ConfigError, Segmenter
 from voslab.core.method import Method
 from voslab.core.parameters import check_parameters
+from voslab.core.shapes import without_memory
 
 
 def names() -> tuple[str, ...]:
@@ -77,9 +80,30 @@ def build(name: str, parameters: dict[str, Any]) -> Segmenter[Any]:
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).replace(f"{network.__name__}.__init__()", "its network").split())
         raise ConfigError(f"model '{name}': {reason}") from error
-    if empty := [key for key, one in built.named_parameters() if not one.numel()]:
-        raise ConfigError(f"model '{name}': {empty[0]} has no values; a size in network is 0")
     return built
+
+
+def shapes(name: str, parameters: dict[str, Any]) -> dict[str, Size]:
+    """Return the shapes of a network's state dict without building it.
+
+    Args:
+        name: Registry name of the method.
+        parameters: See `build`.
+
+    Returns:
+        Shapes by key.
+
+    Raises:
+        ConfigError: See `build`.
+
+    Example:
+        >>> from voslab.methods import registry
+        >>> registry.shapes("stcn", {"width": 20000})["encoder.conv1.weight"]
+        torch.Size([20000, 3, 7, 7])
+    """
+    with without_memory():
+        network = build(name, parameters)
+    return {key: value.shape for key, value in network.state_dict().items()}
 
 
 def _with_changed_base(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
+_FILES = frozenset({"cqmfile", "dump-yuv", "opencl-clbin", "stats"})
+"""Parameters of x264 that name a file to read or write."""
 _VERSION = 1
 """Version of the cache. Increase it when the same settings produce other files."""
 
@@ -88,6 +90,9 @@ class Encoding:
             invalid.append(f"crf {self.crf}, rate {self.rate}")
         if invalid:
             raise ConfigError(f"x264 knows no {invalid[0]}")
+        names = {part.partition("=")[0].strip().replace("_", "-") for part in self.more.split(":")}
+        if files := sorted(names & _FILES):
+            raise ConfigError(f"more: {files[0]} is not allowed, because it names a file")
 
     def options(self) -> dict[str, str]:
         """Return the options of FFmpeg's encoder `libx264`."""

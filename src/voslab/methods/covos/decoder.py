@@ -56,15 +56,14 @@ class Decoder(nn.Module):
         The first channels pass P̄ through, and the residual branches are small. All other weights are random; those of
         the last layer are scaled by a tenth.
         """
-        passed = torch.arange(OBJECTS)
-        for layer, inputs in ((self.conv1, passed - OBJECTS), (self.conv2, passed)):
-            layer.weight[passed] = 0
-            layer.weight[passed, inputs, 1, 1] = 1
+        for layer, inputs in ((self.conv1, slice(-OBJECTS, None)), (self.conv2, slice(OBJECTS))):
+            layer.weight[:OBJECTS] = 0
+            layer.weight[:OBJECTS, inputs, 1, 1].diagonal().fill_(1)
         for block in self.blocks:
             block.get_parameter("conv2.weight").mul_(0.1)
             nn.init.zeros_(block.get_parameter("conv2.bias"))
         self.predict.weight.mul_(0.1)
-        self.predict.weight[passed, passed] += 4
+        self.predict.weight[:OBJECTS, :OBJECTS, 0, 0].diagonal().add_(4)
         nn.init.constant_(self.predict.get_parameter("bias"), -2)
 
     def weigh(self, features: Tensor, warped: Tensor | None) -> Tensor | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.core import Frame, LowLevel, Masks, Segmenter, State, state_dataclass
+from voslab.core.parameters import Count, Range
 from voslab.core.warp import Combine, Rounding, warp
 from voslab.methods.covos.codec_fields import STRIDE, Fields, is_key, to_quarter
 from voslab.methods.covos.correction import Corrected, binarise, correct
@@ -82,7 +83,7 @@ class CoVOS(Segmenter[CoVOSState]):
         features: Features = "own",
         backbone: str = "resnet50",
         norm: Norm = "batch",
-        width: int = 64,
+        width: Count = 64,
         bidirectional: bool = True,
         multi_hop: bool = True,
         bilinear: bool = False,
@@ -90,7 +91,7 @@ class CoVOS(Segmenter[CoVOSState]):
         confidence: bool = True,
         correction: bool = True,
         threshold: float = 0.05,
-        dilation: int = 8,
+        dilation: Annotated[int, Range(0, 1024)] = 8,
         clamp: bool = False,
         refine: bool = True,
         buffer: int = 16,

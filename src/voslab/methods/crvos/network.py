@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.core import Frame, Masks, Segmenter, State, state_dataclass
+from voslab.core.parameters import Count
 from voslab.core.segmenter import Padding
 from voslab.nn.aggregation import aggregate_min, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
@@ -124,9 +125,9 @@ class CRVOS(Segmenter[CRVOSState]):
         specifier: Specifier = "clue",
         refine: Refine = "deconv",
         norm: Norm = "batch",
-        width: int = 64,
-        refine_width: int = 128,
-        object_chunk: int = 16,
+        width: Count = 64,
+        refine_width: Count = 128,
+        object_chunk: Count = 16,
     ) -> None:
         super().__init__()
         if specifier not in SPECIFIER_CHANNELS or refine not in ("deconv", "bilinear"):

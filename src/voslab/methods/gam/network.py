@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
+from voslab.core.parameters import Count
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.gam.attention import CAM, CAMNorm
 from voslab.methods.gam.embedding import MEM
@@ -101,23 +102,23 @@ class GAM(KeyMatching[GAMState]):
         backbone: str = "resnet50",
         mask_backbone: str = "resnet18",
         norm: Norm = "batch",
-        width: int = 64,
-        key_channels: int = 64,
-        value_channels: int = 512,
-        decoder_width: int = 256,
+        width: Count = 64,
+        key_channels: Count = 64,
+        value_channels: Count = 512,
+        decoder_width: Count = 256,
         centred: bool = False,
         cam: bool = True,
         cam_norm: CAMNorm = "mean",
         mem: bool = True,
-        mem_channels: int = 256,
-        history: int = 3,
+        mem_channels: Count = 256,
+        history: Count = 3,
         coordinates: bool = True,
         merge: Merge = "concat",
         key_norm: KeyNorm = "softmax",
         query_norm: QueryNorm = "softmax",
-        update_every: int = 1,
+        update_every: Count = 1,
         fuser: Fuser = "full",
-        object_chunk: int = 4,
+        object_chunk: Count = 4,
     ) -> None:
         super().__init__()
         _check(merge, fuser, key_norm, query_norm, update_every)

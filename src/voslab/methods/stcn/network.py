@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
+from voslab.core.parameters import Count
 from voslab.core.segmenter import Comparison, Padding
 from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
@@ -115,17 +116,17 @@ class STCN(KeyMatching[STCNState]):
         backbone: str = "resnet50",
         mask_backbone: str = "resnet18",
         norm: Norm = "batch",
-        width: int = 64,
-        key_channels: int = 64,
-        value_channels: int = 512,
-        decoder_width: int = 256,
-        memory_every: int = 5,
+        width: Count = 64,
+        key_channels: Count = 64,
+        value_channels: Count = 512,
+        decoder_width: Count = 256,
+        memory_every: Count = 5,
         memory_previous: bool = False,
         memory_bound: int | None = None,
-        memory_given: int = 8,
+        memory_given: Count = 8,
         top_k: int | None = 20,
         previous_mask: bool = False,
-        object_chunk: int = 4,
+        object_chunk: Count = 4,
     ) -> None:
         super().__init__()
         check_policy(memory_every, memory_bound, top_k, memory_given)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
+from voslab.core.parameters import Count
 from voslab.core.segmenter import Comparison, Padding
 from voslab.nn.aggregation import aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
@@ -86,17 +87,17 @@ class STM(KeyMatching[STMState]):
         self,
         backbone: str = "resnet50",
         norm: Norm = "batch",
-        width: int = 64,
-        key_channels: int = 128,
-        value_channels: int = 512,
-        decoder_width: int = 256,
+        width: Count = 64,
+        key_channels: Count = 128,
+        value_channels: Count = 512,
+        decoder_width: Count = 256,
         centred: bool = False,
-        memory_every: int = 5,
+        memory_every: Count = 5,
         memory_previous: bool = True,
         memory_bound: int | None = None,
-        memory_given: int = 8,
+        memory_given: Count = 8,
         top_k: int | None = None,
-        object_chunk: int = 4,
+        object_chunk: Count = 4,
     ) -> None:
         super().__init__()
         check_policy(memory_every, memory_bound, top_k, memory_given)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
+from voslab.core.parameters import Count
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.swiftnet.modules import ASPP, LightAggregationEncoder
 from voslab.nn.aggregation import aggregate_product, object_probabilities
@@ -108,22 +109,22 @@ class SwiftNet(KeyMatching[SwiftNetState]):
         self,
         backbone: str = "resnet18",
         norm: Norm = "batch",
-        width: int = 64,
-        key_channels: int | None = None,
-        value_channels: int | None = None,
-        decoder_width: int = 64,
+        width: Count = 64,
+        key_channels: Count | None = None,
+        value_channels: Count | None = None,
+        decoder_width: Count = 64,
         centred: bool = False,
         trigger: Trigger = "every_k",
-        memory_every: int = 5,
+        memory_every: Count = 5,
         variation_threshold: float = 0.5,
         image_threshold: float = 0.1,
         mask_threshold: float = 0.5,
         memory_share: float = 0.1,
         memory_previous: bool = True,
         memory_bound: int | None = None,
-        memory_given: int = 8,
+        memory_given: Count = 8,
         dropout: float = 0.5,
-        object_chunk: int = 4,
+        object_chunk: Count = 4,
     ) -> None:
         super().__init__()
         _check(trigger, memory_every, memory_share, memory_bound, memory_given)
