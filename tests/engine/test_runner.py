@@ -98,9 +98,8 @@ def test_user_ids_are_kept_and_objects_can_be_added_later() -> None:
     frames = video(4, 16, 16)
     late = np.zeros((16, 16), np.int64)
     late[8:, 8:] = 70000
-    late[0, 0] = 300
     masks = {0: first_mask(16, 16, 300, 1), 2: late}
-    predictions = list(run(CopyFirst(), frames, masks, Settings()))
+    predictions = list(run(CopyFirst(), frames, masks, Settings(), mask_scope="partial"))
     assert set(np.unique(predictions[1].ids)) == {0, 1, 300}
     assert (predictions[2].ids[8:, 8:] == 70000).all()
     assert (predictions[3].ids[8:, 8:] == 70000).all()
