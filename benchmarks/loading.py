@@ -3,8 +3,10 @@
     python -m benchmarks.loading [paths.data=DIR]
 
 DAVIS and COCO are read where they are; YouTube-VOS, which is seldom at hand, as DAVIS frames at its size, 1280 x 720.
-A GPU's appetite is not measured but reckoned: the floating-point operations of a training step against 40 % of the
-dense half-precision peak of an H200.
+The clips that a GPU takes per second are not measured but computed: 40 % of the dense half-precision peak of an H200
+over the floating-point operations of a training step. `cores` is the number of loader processes that feed it. With
+`trainer=gpu` a GPU gets one per core of its share of the machine, less one for training; the last column is the
+fraction of its clips that these load on a machine of 16 cores per GPU.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ from voslab.video.writer import write_mask
 GPU_FLOPS = 0.4 * 989e12
 RECIPES = {"DAVIS": ("stcn_davis", "gam_davis"), "COCO": ("stcn_coco", "gam_coco"), "YouTube-VOS": ("crvos_ytvos",)}
 CLIPS = 24
+CORES_PER_GPU = 16
 READERS = ((sequence, "read_image"), (sequence, "read_mask"), (coco, "read_image"), (coco, "decode"))
-COLUMNS = "{:<13}{:<13}{:>14}{:>9}{:>9}{:>8}{:>9}{:>6}{:>7}"
+COLUMNS = "{:<13}{:<13}{:>14}{:>9}{:>9}{:>8}{:>9}{:>6}{:>7}{:>11}"
 
 
 @dataclass
@@ -67,7 +70,11 @@ def main() -> None:
     """Print a row per recipe."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    print(COLUMNS.format("recipe", "data", "clip", "clips/s", "reading", "making", "augment", "rest", "cores"))
+    print(
+        COLUMNS.format(
+            "recipe", "data", "clip", "clips/s", "reading", "making", "augment", "rest", "cores", "fed by 16"
+        )
+    )
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIGS), version_base="1.3"):
         for data, names in RECIPES.items():
             for name in names:
@@ -94,8 +101,9 @@ def _row(name: str, data: str, config: DictConfig) -> str:
     settings = dataset.sources[0].settings
     height, width = settings.augmentation.size
     cores = GPU_FLOPS / _operations(config) / (CLIPS / total)
+    fed = min(1.0, (CORES_PER_GPU - 1) / cores)
     clip = f"{settings.frames} x {height}x{width}"
-    return COLUMNS.format(name, data, clip, f"{CLIPS / total:.1f}", *shares, f"{cores:.0f}")
+    return COLUMNS.format(name, data, clip, f"{CLIPS / total:.1f}", *shares, f"{cores:.0f}", f"{fed:.0%}")
 
 
 @contextmanager

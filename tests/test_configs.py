@@ -22,6 +22,7 @@ from voslab.cli.entry import plain
 from voslab.cli.instantiate import instantiate
 from voslab.cli.sweep import register_names
 from voslab.core import ConfigError, Segmenter
+from voslab.data.datamodule import VOSDataModule
 from voslab.methods import registry
 from voslab.training.recipe import Recipe
 
@@ -97,6 +98,22 @@ def test_every_trainer_disables_inference_mode_and_distributed_samplers() -> Non
         config = composed("train", f"trainer={name}")
         assert config.trainer.inference_mode is False
         assert config.trainer.use_distributed_sampler is False
+
+
+@pytest.mark.parametrize("name", ["gpu", "ddp", "slurm"])
+def test_gpus_train_in_bf16_and_are_fed_by_all_cores(name: str) -> None:
+    config = composed("train", "experiment=gam_davis", f"trainer={name}", "paths.output=/tmp/none")
+    assert (config.trainer.accelerator, config.trainer.precision) == ("gpu", "bf16-mixed")
+    assert config.float32_matmul_precision == "high"
+    data = instantiate(config.data)
+    assert (data.num_workers, data.pin_memory, data.persistent_workers) == (None, True, True)
+    assert config.trainer.reload_dataloaders_every_n_epochs == 0, "the loader, and its workers, are kept"
+    chosen = composed(
+        "train", "experiment=gam_davis", f"trainer={name}", "data.num_workers=3", "trainer.precision=32-true"
+    )
+    assert (chosen.data.num_workers, chosen.trainer.precision) == (3, "32-true")
+    for data_set in names("data"):
+        assert isinstance(instantiate(composed("evaluate", f"data={data_set}", f"trainer={name}").data), VOSDataModule)
 
 
 def test_configs_are_short() -> None:

@@ -53,7 +53,7 @@ def trainer(folder: Path, *callbacks: L.Callback, every: int | None = 1, **optio
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
-    chosen = {"max_epochs": 3, "logger": False, **options}
+    chosen = {"max_epochs": 3, "logger": False, "reload_dataloaders_every_n_epochs": 1, **options}
     return L.Trainer(
         accelerator="cpu",
         callbacks=[StepSeed(3), best, LastCheckpoint(checkpoints, every), *callbacks],
@@ -64,7 +64,6 @@ def trainer(folder: Path, *callbacks: L.Callback, every: int | None = 1, **optio
         log_every_n_steps=1,
         inference_mode=False,
         use_distributed_sampler=False,
-        reload_dataloaders_every_n_epochs=1,
         default_root_dir=folder,
         **chosen,
     )

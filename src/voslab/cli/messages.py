@@ -51,7 +51,9 @@ def describe_run_folder(config: DictConfig) -> dict[str, str]:
     """
     callbacks = {name: part for name, part in config.callbacks.items() if part is not None}
     every = callbacks["last"].get("every_n_train_steps") if "last" in callbacks else None
+    minutes = callbacks["last"].get("every_minutes") if "last" in callbacks else None
     steps = f" and every {every} steps" if every else ""
+    steps += f" and {minutes:g} minutes" if minutes else ""
     resume = shlex.quote(f"resume={config.paths.output}")
     found = {
         "checkpoints/last.ckpt": f"after every epoch{steps}; continue with {resume}",

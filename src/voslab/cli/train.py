@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
+import torch
 from omegaconf import DictConfig
 
 from voslab.cli.entry import plain, run
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 def main(config: DictConfig) -> None:
     """Train, test the checkpoint that `test` names, and write `metrics.json`."""
+    if config.float32_matmul_precision is not None:
+        _set_matmul_precision(config.float32_matmul_precision)
     L.seed_everything(config.seed, workers=True, verbose=False)
     if config.stages is not None:
         raise ConfigError("stages=[…] goes with -m, which starts a process per stage: python -m src.train -m stages=…")
@@ -87,6 +90,13 @@ def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: Dic
         _report(output, results, checkpoint)
         # Last, because it may need a network connection.
         publish(trainer.loggers, output, checkpoint)
+
+
+def _set_matmul_precision(value: str) -> None:
+    try:
+        torch.set_float32_matmul_precision(value)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"float32_matmul_precision={value}: choose from highest, high, medium") from error
 
 
 def _prepare_loggers(trainer: L.Trainer, data: VOSDataModule, config: DictConfig, resume: Path | None) -> None:

@@ -137,8 +137,14 @@ class Clip:
     skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Clip:
-        """Move all tensors."""
-        images, labels, slot_mask = (tensor.to(device) for tensor in (self.images, self.labels, self.slot_mask))
+        """Move all tensors; from page-locked memory to a GPU this does not wait."""
+        tensors = (self.images, self.labels, self.slot_mask)
+        images, labels, slot_mask = (t.to(device, non_blocking=t.device.type == "cpu") for t in tensors)
+        return replace(self, images=images, labels=labels, slot_mask=slot_mask)
+
+    def pin_memory(self) -> Clip:
+        """Copy all tensors to page-locked memory, as a loader does with `pin_memory=True`."""
+        images, labels, slot_mask = (t.pin_memory() for t in (self.images, self.labels, self.slot_mask))
         return replace(self, images=images, labels=labels, slot_mask=slot_mask)
 
     def unpacked(self) -> Clip:

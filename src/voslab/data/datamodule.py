@@ -19,6 +19,7 @@ from voslab.data.clips.mixture import Drawable, Source, Videos, WeightedSource, 
 from voslab.data.samplers import EvaluationSampler, TrainSampler
 from voslab.data.train_loader import TrainLoader
 from voslab.data.video_sequence import EvaluationItem, VideoSequence
+from voslab.data.workers import cores_per_process
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,11 @@ class VOSDataModule(L.LightningDataModule):
             is set accordingly.
         max_batch_per_device: Maximum number of clips per process and forward pass; None for no maximum. The rest of a
             process's share is accumulated.
-        num_workers: Loader processes per training process.
+        num_workers: Loader processes per training process; None for one per core, less one for training itself.
+        pin_memory: Whether batches are loaded into page-locked memory, from which they are copied to a GPU while it
+            computes. Without a GPU it has no effect.
+        persistent_workers: Whether loader processes live longer than an epoch. The trainer must then keep the loader:
+            `reload_dataloaders_every_n_epochs=0`.
         seed: Seed of the order and of all random draws.
         clips_per_epoch: Clips per epoch, distributed over the sources; None for every video or image as often as its
             source repeats it.
@@ -56,14 +61,16 @@ class VOSDataModule(L.LightningDataModule):
         val: Videos | None = None,
         test: Videos | None = None,
         batch_size: int = 4,
-        num_workers: int = 2,
+        num_workers: int | None = 2,
         seed: int = 0,
         clips_per_epoch: int | None = None,
         skip_limit: float = 0.01,
         max_batch_per_device: int | None = None,
+        pin_memory: bool = False,
+        persistent_workers: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
+        if batch_size < 1 or (num_workers is not None and num_workers < 0):
             raise ConfigError(f"batch_size={batch_size} must be positive and num_workers={num_workers} not negative")
         if max_batch_per_device is not None and max_batch_per_device < 1:
             raise ConfigError(f"max_batch_per_device={max_batch_per_device} must be positive")
@@ -76,6 +83,8 @@ class VOSDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.max_batch_per_device = max_batch_per_device
         self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.persistent_workers = persistent_workers
         self.seed = seed
         self.clips_per_epoch = clips_per_epoch
         self._bad_samples = BadSampleCounter(skip_limit)
@@ -195,7 +204,10 @@ class VOSDataModule(L.LightningDataModule):
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))
         sampler = TrainSampler(size, self.seed, share, shuffle=not overfit, fixed=overfit, rank=rank)
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
-        return TrainLoader(dataset, sampler, share.clips, self.num_workers, collate, self.seed)
+        local = 1 if self.trainer is None else self.trainer.num_devices
+        workers = cores_per_process(local) - 1 if self.num_workers is None else self.num_workers
+        options = {"pin_memory": self.pin_memory, "persistent_workers": self.persistent_workers}
+        return TrainLoader(dataset, sampler, share.clips, max(0, workers), collate, self.seed, **options)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Count unreadable clips. Raises `DataError` above `skip_limit`."""

@@ -27,10 +27,20 @@ class TrainLoader(DataLoader[Any]):
         num_workers: Number of loader processes.
         collate: Function that makes a batch from items.
         seed: Seed of the workers' seeds, which would otherwise consume the global random stream used by dropout.
+        pin_memory: Whether batches are page-locked, if there is a GPU.
+        persistent_workers: Whether workers, if there are any, serve all epochs.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], sampler: TrainSampler, batch: int, num_workers: int, collate: Any, seed: int
+        self,
+        dataset: Dataset[Any],
+        sampler: TrainSampler,
+        batch: int,
+        num_workers: int,
+        collate: Any,
+        seed: int,
+        pin_memory: bool = False,
+        persistent_workers: bool = False,
     ) -> None:
         super().__init__(
             dataset,
@@ -39,6 +49,8 @@ class TrainLoader(DataLoader[Any]):
             collate_fn=collate,
             worker_init_fn=start_worker,
             generator=torch.Generator().manual_seed(seed),
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            persistent_workers=persistent_workers and num_workers > 0,
         )
         self.addresses = sampler
         self.wait_seconds = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,18 @@ from types import FrameType
 import cv2
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def cores_per_process(processes: int) -> int:
+    """Return the number of cores for each of the training processes of this machine, at least 1.
+
+    Args:
+        processes: training processes on this machine; SLURM gives each its cores, otherwise they share them.
+    """
+    if given := os.environ.get("SLURM_CPUS_PER_TASK"):
+        return max(1, int(given))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // processes)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from voslab.engine import Settings, crop, pad
 from voslab.engine.codec_source import CodecSource
 from voslab.nn.inference import for_inference
 from voslab.nn.losses import bootstrap_ratio, bootstrapped_nll, dice, nll
-from voslab.training.checkpointing import recompute
+from voslab.training.acceleration import optimizer_options, training_step
+from voslab.training.checkpointing import Step
 from voslab.training.evaluation import peak_memory_mb, segment_video
 from voslab.training.parameter_groups import parameter_groups
 from voslab.training.recipe import Recipe
@@ -60,6 +61,7 @@ class VOSModule(RestorableModule):
         # For Lightning's users; what rebuilds the network is the metadata that `on_save_checkpoint` adds.
         self.save_hyperparameters(replace(metadata, training={}).to_dict(), logger=False)
         self.pretrained = pretrained
+        self._compiled: Step | None = None
         self._started: float | None = None
         self.stopwatch = Stopwatch()
         self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -104,7 +106,8 @@ class VOSModule(RestorableModule):
         first, given, pads = pad(Frame(0, images[:, 0]), masks, stride, padding, mean)
         assert given is not None
         state = self.segmenter.begin(first, given)
-        step = recompute(self.segmenter) if self.recipe.checkpoint else self.segmenter.step
+        step = self._compiled or training_step(self.segmenter, self.recipe)
+        self._compiled = step if self.recipe.compile else None
         outputs = []
         for index in range(1, images.shape[1]):
             image = images[:, index].contiguous(memory_format=self.memory_format)
@@ -252,7 +255,8 @@ class VOSModule(RestorableModule):
         split = self.pretrained and self.recipe.encoder_lr_scale != 1
         groups = parameter_groups(self.segmenter, split, self.recipe.decay_all)
         try:
-            optimizer = self.recipe.optimizer(groups[0]["params"] if len(groups) == 1 else groups)
+            options = optimizer_options(self.recipe, self.device, self._trainer)
+            optimizer = self.recipe.optimizer(groups[0]["params"] if len(groups) == 1 else groups, **options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model.training.optimizer: {error}") from error
         for group in optimizer.param_groups:

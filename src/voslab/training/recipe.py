@@ -27,6 +27,10 @@ class Recipe:
         checkpoint: whether activations are recomputed in the backward pass (non-reentrant), which saves memory.
         channels_last: whether to train in this memory format, which is faster for small networks on the CPU and for
             half precision on GPUs.
+        fused: whether the optimiser updates all parameters in one kernel on CUDA, where its class offers that and
+            gradients are not clipped in mixed precision; the result differs by rounding.
+        compile: whether the step is compiled with `torch.compile`. The first steps are slow, and each number of frames
+            in the memory compiles anew.
     """
 
     optimizer: Callable[..., Optimizer]
@@ -40,3 +44,5 @@ class Recipe:
     dice: float = 0.0
     checkpoint: bool = False
     channels_last: bool = False
+    fused: bool = True
+    compile: bool = False

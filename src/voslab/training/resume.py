@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,14 +53,19 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         dirpath: folder of `last.ckpt`.
-        every_n_train_steps: interval within an epoch, in optimiser steps; None: only at the other times.
+        every_n_train_steps: interval within an epoch, in optimiser steps; None: not by steps.
+        every_minutes: interval within an epoch in minutes, by the clock; None: not by time.
     """
 
-    def __init__(self, dirpath: str, every_n_train_steps: int | None = None) -> None:
+    def __init__(
+        self, dirpath: str, every_n_train_steps: int | None = None, every_minutes: float | None = None
+    ) -> None:
         self.path = Path(dirpath) / "last.ckpt"
         self.every = every_n_train_steps
         self.signals = Signals()
+        self.every_seconds = None if every_minutes is None else 60 * every_minutes
         self._saved = -1
+        self._written = time.monotonic()
         self._stopping = False
 
     def _listen(self, trainer: L.Trainer) -> None:
@@ -71,6 +77,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Install signal handlers."""
         self._listen(trainer)
+        self._written = time.monotonic()
         loop = trainer.fit_loop
         if loop.restarted_on_epoch_end:
             # With `max_steps`, Lightning mistakes the end of an epoch for its middle and skips the next epoch.
@@ -107,7 +114,7 @@ class LastCheckpoint(Checkpoint):
                 self._stop(trainer)
         elif done < trainer.num_training_batches:
             upcoming = min(done + trainer.accumulate_grad_batches, int(trainer.num_training_batches))
-            due = self.every is not None and step % self.every == 0
+            due = (self.every is not None and step % self.every == 0) or self._is_time(trainer)
             if due or self._stopping or step == trainer.max_steps or _validates_after(trainer, upcoming):
                 self._save(trainer)
 
@@ -134,8 +141,16 @@ class LastCheckpoint(Checkpoint):
             _copy(trainer, Path(trainer.ckpt_path), self.path)
             self._saved = checkpoint["global_step"]
 
+    def _is_time(self, trainer: L.Trainer) -> bool:
+        """Return whether the interval has passed in any process; the clocks of processes differ."""
+        if self.every_seconds is None:
+            return False
+        passed = time.monotonic() - self._written >= self.every_seconds
+        return trainer.strategy.reduce_boolean_decision(passed, all=False)
+
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path, False)
+        self._written = time.monotonic()
         self._saved = trainer.global_step
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:

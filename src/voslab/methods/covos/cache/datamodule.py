@@ -30,6 +30,8 @@ class CachedBFrameDataModule(VOSDataModule):
         samples_per_epoch: None: as many as there are B-frames.
         per_video: number of evenly spaced frames of a video to consider; those that are B-frames are cached. None for
             all frames.
+        pin_memory: see `VOSDataModule`.
+        persistent_workers: see `VOSDataModule`.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class CachedBFrameDataModule(VOSDataModule):
         val: Videos | None = None,
         test: Videos | None = None,
         batch_size: int = 8,
-        num_workers: int = 2,
+        num_workers: int | None = 2,
         seed: int = 0,
         samples_per_epoch: int | None = None,
         per_video: int | None = None,
         max_batch_per_device: int | None = None,
+        pin_memory: bool = False,
+        persistent_workers: bool = False,
     ) -> None:
         super().__init__(
             train=train,
@@ -54,6 +58,8 @@ class CachedBFrameDataModule(VOSDataModule):
             num_workers=num_workers,
             seed=seed,
             max_batch_per_device=max_batch_per_device,
+            pin_memory=pin_memory,
+            persistent_workers=persistent_workers,
         )
         if per_video is not None and per_video < 1:
             raise ConfigError(f"data.per_video={per_video}: must be positive")
