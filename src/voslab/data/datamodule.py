@@ -204,10 +204,11 @@ class VOSDataModule(L.LightningDataModule):
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))
         sampler = TrainSampler(size, self.seed, share, shuffle=not overfit, fixed=overfit, rank=rank)
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
-        local = 1 if self.trainer is None else self.trainer.num_devices
-        workers = cores_per_process(local) - 1 if self.num_workers is None else self.num_workers
+        workers = self.num_workers
+        if workers is None:
+            workers = cores_per_process(1 if self.trainer is None else self.trainer.num_devices) - 1
         options = {"pin_memory": self.pin_memory, "persistent_workers": self.persistent_workers}
-        return TrainLoader(dataset, sampler, share.clips, max(0, workers), collate, self.seed, **options)
+        return TrainLoader(dataset, sampler, share.clips, workers, collate, self.seed, **options)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Count unreadable clips. Raises `DataError` above `skip_limit`."""
