@@ -13,10 +13,12 @@ from tests.training import small
 from voslab.core import VOID, Clip, Frame, Masks
 from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
+from voslab.methods import registry
 from voslab.methods.crvos.module import CRVOSModule
 from voslab.methods.crvos.network import CRVOS
 from voslab.nn.losses import nll
 from voslab.training.checkpointing import recompute
+from voslab.training.module import VOSModule
 from voslab.training.recipe import Recipe
 
 FREEZE = ("encoder.conv1", "encoder.bn1", "encoder.layer1", "encoder.layer2", "encoder.layer3")
@@ -144,6 +146,17 @@ def test_freezing_applies_with_encoder_weights() -> None:
         if isinstance(layer, nn.BatchNorm2d):
             assert layer.training == name.startswith("encoder.layer4"), name
     assert made.configure_optimizers().param_groups[0]["lr"] == 1e-4
+
+
+def test_fitting_keeps_the_statistics_of_frozen_batch_norm(tmp_path: Path) -> None:
+    network = {**small.NETWORK, "norm": "batch"}
+    recipe = Recipe(torch.optim.Adam, freeze_bn=True)
+    metadata = CheckpointMetadata("swiftnet", network)
+    made = VOSModule(registry.build("swiftnet", dict(network)), recipe, Settings(size=32), metadata, pretrained=True)
+    before = {name: buffer.clone() for name, buffer in made.segmenter.named_buffers()}
+    assert any(name.endswith("running_mean") for name in before)
+    small.trainer(tmp_path, max_epochs=1).fit(made, datamodule=small.data(small.videos(tmp_path / "videos")))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in made.segmenter.named_buffers())
 
 
 def test_everything_trains_with_the_optimizers_rate_without_weights(caplog: pytest.LogCaptureFixture) -> None:

@@ -69,6 +69,7 @@ class VOSModule(RestorableModule):
         if pretrained:
             for module in self._frozen():
                 module.requires_grad_(False)
+        self.train()  # Lightning keeps the modes that it finds
 
     def forward(self, clip: Clip) -> Tensor:
         """Segment a batch of clips; see `unroll`.
