@@ -188,6 +188,23 @@ def test_what_was_written_before_an_error_is_whole_and_stays(run: Run, tmp_path:
             ["trainer.val_check_interval=1000", "data.num_workers=0"],
             "trainer: `val_check_interval` (1000) must be less than or equal",
         ),
+        (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: must be a whole number from 1 to"),
+        (["trainer.check_val_every_n_epoch=0"], "trainer.check_val_every_n_epoch=0: must be a whole number from 1"),
+        (["trainer.val_check_interval=0"], "trainer.val_check_interval=0: must be a whole number from 1"),
+        (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1: must be a number of at least 0 or null"),
+        (["trainer.num_sanity_val_steps=-3"], "trainer.num_sanity_val_steps=-3: must be a whole number of at least -1"),
+        (
+            ["callbacks.last.every_n_train_steps=0"],
+            "callbacks.last.every_n_train_steps=0: must be a whole number from 1",
+        ),
+        (["+callbacks.gallery.height=0"], "callbacks.gallery.height=0: must be a whole number from 1 to 16384"),
+        (
+            ["data.clip.augmentation.size=[1000000,1000000]"],
+            "data.clip.augmentation.size=[1000000, 1000000]: must be a list of 2, each a whole number from 1 to 16384",
+        ),
+        (["+data.clip.augmentation.short=0"], "data.clip.augmentation.short=0: must be a whole number from 1 to 16384"),
+        (["+data.train.size=[100000,200000]"], "data.train.size=[100000, 200000]: must be a list of 2, each a whole"),
+        (["+model.network.object_chunk=0"], "network.object_chunk=0: must be a whole number from 1 to"),
         (["+engine.sise=2"], "engine.sise: Settings takes no 'sise'; did you mean 'size'?"),
     ],
 )

@@ -103,6 +103,8 @@ def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[Dict
                 task(config)
             except VOSError as error:
                 fail(error)
+            except MemoryError as error:
+                fail(ConfigError(f"not enough memory: {str(error) or 'choose smaller sizes'}"))
             return None
 
         program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)

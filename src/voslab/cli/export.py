@@ -23,6 +23,7 @@ from voslab.cli.onnx import Parity, check_packages, compare, described, write_gr
 from voslab.core import ConfigError, Segmenter, atomic_path, atomic_write
 from voslab.core.checkpoint import CheckpointMetadata
 from voslab.core.export_graph import ExportGraph, Shape
+from voslab.core.parameters import Side, fits
 from voslab.engine.padding import pads
 from voslab.engine.settings import Settings
 from voslab.methods import registry
@@ -116,8 +117,8 @@ def _checked(config: DictConfig) -> int:
         if config[name] < 1:
             raise ConfigError(f"{name}={config[name]}: must be at least 1")
     size = plain(config.size)
-    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
-        raise ConfigError(f"size={size}: must be a height and a width, [480,854]")
+    if not isinstance(size, list) or len(size) != 2 or not all(fits(side, Side) for side in size):
+        raise ConfigError(f"size={size}: must be a height and a width of at most 16384 pixels, [480,854]")
     if config.checkpoint is None and config.weights is None:
         raise ConfigError("give checkpoint=FILE, or model=NAME weights=FILE: random weights cannot be exported")
     threads = torch.get_num_threads() if config.threads is None else config.threads

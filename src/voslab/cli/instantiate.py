@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import hydra.utils
 from hydra.errors import InstantiationException
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from voslab.cli.entry import plain
 from voslab.cli.targets import find_target
 from voslab.core import ConfigError, VOSError
-from voslab.core.parameters import check_parameters
+from voslab.core.parameters import Count, Range, check_parameters
 
 OURS = (
     "voslab.data.",
@@ -31,6 +31,17 @@ FOREIGN = (
     "albumentations.",
 )
 """Other packages whose classes it may name."""
+_NARROWER: dict[str, dict[str, Any]] = {
+    "lightning.pytorch.trainer.trainer.Trainer": {
+        "accumulate_grad_batches": Count,
+        "check_val_every_n_epoch": Count | None,
+        "gradient_clip_val": Annotated[float, Range(0)] | None,
+        "log_every_n_steps": Annotated[int, Range(0)],
+        "num_sanity_val_steps": Annotated[int, Range(-1)],
+        "val_check_interval": Count | Annotated[float, Range(1e-6, 1)] | str | dict[str, Any] | None,
+    }
+}
+"""Types of arguments by name, by class, where the class accepts values on which it fails in the middle of a run."""
 _KEYS = ("_target_", "_partial_")
 
 
@@ -63,7 +74,10 @@ def _check(content: Any, where: str) -> None:
     if "_target_" in content:
         own = {*_KEYS, *(["_convert_"] if content.get("_convert_") == "all" else [])}  # what `instantiate` does anyway
         parameters = {key: value for key, value in content.items() if key not in own}
-        check_parameters(find_target(content["_target_"], where, OURS, FOREIGN), parameters, prefix, _is_built)
+        target = find_target(content["_target_"], where, OURS, FOREIGN)
+        check_parameters(
+            target, parameters, prefix, _is_built, _NARROWER.get(f"{target.__module__}.{target.__qualname__}")
+        )
     for key, value in content.items():
         _check(value, f"{prefix}{key}")
 

@@ -43,6 +43,8 @@ class Range:
 
 Count = Annotated[int, Range(1, 2**31 - 1)]
 """A positive number of things."""
+Side = Annotated[int, Range(1, 16384)]
+"""Height or width of an image in pixels."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -65,7 +67,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def check_parameters(
-    function: Callable[..., Any], values: Mapping[str, Any], where: str, known: Callable[[Any], bool] = lambda _: False
+    function: Callable[..., Any],
+    values: Mapping[str, Any],
+    where: str,
+    known: Callable[[Any], bool] = lambda _: False,
+    narrower: Mapping[str, Any] | None = None,
 ) -> None:
     """Check names and types of keyword arguments. Missing arguments are not an error.
 
@@ -74,13 +80,14 @@ def check_parameters(
         values: plain values by name: numbers, strings, lists, dicts.
         where: prefix of the argument's name in errors.
         known: predicate of values that an object will be built from; they fit any type.
+        narrower: types that replace declared ones, by name.
 
     Raises:
         ConfigError: if the function has no such parameter, or a value has another type than declared.
     """
     parameters = inspect.signature(function).parameters
     has_kwargs = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-    hints = _hints(function)
+    hints = {**_hints(function), **(narrower or {})}
     names = [name for name, one in parameters.items() if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
     for name, value in values.items():
         if name not in names and not has_kwargs:
@@ -181,6 +188,7 @@ def _describe(hint: Any) -> str:
         return "null"
     if get_origin(hint) is tuple:
         parts = get_args(hint)
-        return f"a list of {'any number' if parts[-1:] == (...,) else len(parts)}"
+        ranges = "".join(dict.fromkeys(f", each {_describe(part)}" for part in parts if get_origin(part) is Annotated))
+        return f"a list of {'any number' if parts[-1:] == (...,) else len(parts)}{ranges}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
     return names.get(hint) or str(getattr(get_origin(hint) or hint, "__name__", hint))

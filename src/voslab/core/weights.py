@@ -24,7 +24,7 @@ from voslab.core.resources import resource
 PREFIX = "segmenter."
 """Prefix of the network's keys in the state dict of a checkpoint."""
 _MOST_VIEWS = 4
-"""Tensors may share memory, as tied weights do, but only so many times on average."""
+"""Tensors may share memory, as tied weights do, but no more often than this on average."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from voslab.core import ConfigError, Frame, Masks, Segmenter, State, generator
+from voslab.core.parameters import Side, fits
 from voslab.engine.padding import pad
 from voslab.engine.runner import device_of, now
 from voslab.engine.settings import Settings
@@ -54,7 +55,8 @@ class Grid:
         for size in self.sizes:
             if not isinstance(size, (list, tuple)) or len(size) != 2:
                 raise ConfigError(f"sizes={list(self.sizes)}: each is a height and a width, [[480, 854]]")
-            _at_least(1, "sizes", *size)
+            if not all(fits(side, Side) for side in size):
+                raise ConfigError(f"sizes: {list(size)} must be whole numbers of pixels from 1 to 16384")
 
 
 @dataclass(frozen=True, slots=True)

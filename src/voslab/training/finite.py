@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as L
 import torch
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from voslab.core import VOSError
+from voslab.core.parameters import Range
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class FiniteGuard(L.Callback):
         skip: maximum number of optimiser steps that are skipped because of a NaN or infinite loss or gradient.
     """
 
-    def __init__(self, skip: int = 0) -> None:
+    def __init__(self, skip: Annotated[int, Range(0)] = 0) -> None:
         self.skip = skip
         self.skipped = 0
         self._names: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import lightning as L
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from voslab.core import VOID, atomic_path
+from voslab.core.parameters import Range, Side
 from voslab.data import VideoSequence
 from voslab.engine import Prediction, Sink
 from voslab.training.evaluation import EvaluationModule, no_sinks
@@ -29,7 +30,7 @@ class Gallery(L.Callback):
         height: higher images are reduced to about this height in pixels by an integer factor.
     """
 
-    def __init__(self, folder: str, sequences: int = 4, height: int = 270) -> None:
+    def __init__(self, folder: str, sequences: Annotated[int, Range(0)] = 4, height: Side = 270) -> None:
         self.folder = Path(folder)
         self.sequences = sequences
         self.height = height

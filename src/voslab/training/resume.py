@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import lightning as L
 import torch
@@ -15,6 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from voslab.core import atomic_path, generator
+from voslab.core.parameters import Count, Range
 from voslab.training.processes import children, end
 from voslab.training.signals import Signals, requeue
 
@@ -58,7 +59,10 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, dirpath: str, every_n_train_steps: int | None = None, every_minutes: float | None = None
+        self,
+        dirpath: str,
+        every_n_train_steps: Count | None = None,
+        every_minutes: Annotated[float, Range(0)] | None = None,
     ) -> None:
         self.path = Path(dirpath) / "last.ckpt"
         self.every = every_n_train_steps

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voslab.core import VOID, ConfigError, generator
+from voslab.core.parameters import Side, fits
 
 MEAN = (124, 116, 104)
 """Fill colour of uncovered pixels: the mean of ImageNet, which is zero after normalisation."""
@@ -35,8 +36,8 @@ class Augmentation:
         ConfigError: If a value is out of range.
     """
 
-    size: tuple[int, int]
-    short: int | None = None
+    size: tuple[Side, Side]
+    short: Side | None = None
     fit: Literal["resize", "crop"] = "resize"
     flip: float = 0.5
     rotate: float = 0.0
@@ -47,8 +48,8 @@ class Augmentation:
     def __post_init__(self) -> None:
         low, high = self.scale
         wrong = [
-            (min(self.size) < 1, f"size={tuple(self.size)} must be positive"),
-            (self.short is not None and self.short < 1, f"short={self.short} must be positive"),
+            (not all(fits(side, Side) for side in self.size), f"size={tuple(self.size)} must be two sides in pixels"),
+            (not fits(self.short, Side | None), f"short={self.short} must be a side in pixels"),
             (self.fit not in {"resize", "crop"}, f"fit={self.fit} must be resize or crop"),
             (not 0 <= self.flip <= 1, f"flip={self.flip} must be a probability"),
             (not 0 <= self.rotate <= 180, f"rotate={self.rotate} must be degrees from 0 to 180"),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voslab.core import ConfigError, DataError
+from voslab.core.parameters import Side
 from voslab.data.clips.augmentation import MEAN
 from voslab.data.clips.dataset import ClipSettings, RawClip
 from voslab.data.clips.random_motion import Floats, RandomMotion
@@ -36,7 +37,7 @@ class PseudoClips:
     """
 
     stills: Callable[[], Stills]
-    size: tuple[int, int] = (384, 384)
+    size: tuple[Side, Side] = (384, 384)
     motion: RandomMotion = field(default_factory=RandomMotion)
     zoom: tuple[float, float] = (1.0, 1.6)
     paste: tuple[int, int] = (0, 2)

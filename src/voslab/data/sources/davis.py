@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from voslab.core import ConfigError, DataError
+from voslab.core.parameters import Side
 from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files
 
@@ -20,7 +21,7 @@ def davis(
     resolution: str = "480p",
     only: Sequence[str] | None = None,
     without: Sequence[str] = (),
-    height: int | None = None,
+    height: Side | None = None,
 ) -> tuple[VideoSequence, ...]:
     """List the sequences of a split without decoding images.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from voslab.core import ConfigError
+from voslab.core.parameters import Side
 from voslab.data.sources.davis import davis
 from voslab.data.sources.synthetic.build import build_once
 from voslab.data.sources.synthetic.scene import draw, make_scene
@@ -48,7 +49,7 @@ def generate(
     train: int = 24,
     val: int = 6,
     frames: int = 24,
-    size: tuple[int, int] = (160, 256),
+    size: tuple[Side, Side] = (160, 256),
     objects: tuple[int, int] = (1, 3),
 ) -> Path:
     """Generate the data set atomically, unless it exists.
@@ -83,7 +84,7 @@ def generated(
     train: int = 24,
     val: int = 6,
     frames: int = 24,
-    size: tuple[int, int] = (160, 256),
+    size: tuple[Side, Side] = (160, 256),
     objects: tuple[int, int] = (1, 3),
 ) -> tuple[VideoSequence, ...]:
     """List the sequences of the generated data set; generate it first if it does not exist.

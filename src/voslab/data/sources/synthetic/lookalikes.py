@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from voslab.core import ConfigError, generator
+from voslab.core.parameters import Side
 from voslab.data.sources.ovis import ovis
 from voslab.data.sources.synthetic.build import build_once
 from voslab.data.sources.synthetic.scene import Scene, SyntheticObject, draw
@@ -52,7 +53,7 @@ def lookalikes(
     by: By = "hue",
     videos: int = 8,
     frames: int = 20,
-    size: tuple[int, int] = (240, 416),
+    size: tuple[Side, Side] = (240, 416),
     seed: int = 0,
 ) -> tuple[VideoSequence, ...]:
     """List videos of two similar objects, with one sequence per object, as in the OVIS protocol of key adaptation.

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from voslab.core import VOID, ConfigError, generator
+from voslab.core.parameters import Side
 from voslab.methods.covos.cache.files import CELL, CachedBFrame, frame_path, read_cached
 
 
@@ -57,7 +58,7 @@ class CropSettings:
         cut: probability that an object is cut in two by a line, so that videos with one object yield samples with two.
     """
 
-    size: tuple[int, int] = (384, 384)
+    size: tuple[Side, Side] = (384, 384)
     max_objects: int = 10
     cut: float = 0.0
 
