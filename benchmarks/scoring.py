@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.goals import Goal, interleaved, options
 from voslab.data.sources.davis import davis
 from voslab.metrics import boundary_f, jaccard
-from voslab.training.evaluation import read_predictions
+from voslab.training.predictions import read_predictions
 
 DEFAULTS = {"sequences": "3", "rounds": "3", "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS"}
 Mask = NDArray[np.bool_]

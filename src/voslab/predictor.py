@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -258,4 +258,7 @@ def _labels(
         raise DataError(f"masks are a {type(masks).__name__}: give a path, or a dict of label maps by frame index")
     if not masks:
         raise DataError("no mask is given: masks is empty")
-    return given_masks(masks, size, options) if isinstance(masks, dict) else masks
+    # Other mappings, such as those of `read_masks`, read their masks on access.
+    return (
+        given_masks(masks, size, options) if isinstance(masks, dict) else cast(Mapping[int, NDArray[np.integer]], masks)
+    )

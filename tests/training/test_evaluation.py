@@ -25,8 +25,9 @@ from voslab.engine.codec_source import CodecSource
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.vectors.network import Vectors
 from voslab.metrics import youtube_vos_score
-from voslab.training.evaluation import EvaluationModule, mask_sinks, read_predictions, segment_video
+from voslab.training.evaluation import EvaluationModule, mask_sinks, segment_video
 from voslab.training.gallery import comparison
+from voslab.training.predictions import read_predictions
 from voslab.video import open_video, write_mask
 
 ROOT = Path(__file__).resolve().parents[2]

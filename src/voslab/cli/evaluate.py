@@ -23,8 +23,10 @@ from voslab.data import VideoSequence
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.submission import check_submission, write_submission
 from voslab.reporting.run_record import write_record
-from voslab.training.evaluation import EvaluationModule, mask_sinks, read_predictions, segment_video
+from voslab.training.evaluation import EvaluationModule, mask_sinks, segment_video
+from voslab.training.predictions import read_predictions
 from voslab.training.processes import EndOnSignal
+from voslab.video.mask_formats.options import WarnOnce
 
 
 def main(config: DictConfig) -> None:
@@ -130,7 +132,7 @@ def _check(path: Path, videos: Sequence[VideoSequence]) -> None:
 def _module(config: DictConfig, output: Path) -> tuple[EvaluationModule, dict[str, float]]:
     """Return the module that scores, and the cost of its network and training as metrics."""
     if config.predictions is not None:
-        return EvaluationModule(partial(read_predictions, Path(config.predictions))), {}
+        return EvaluationModule(partial(read_predictions, Path(config.predictions), warn=WarnOnce())), {}
     model = load_model(config)
     model.warn_if_random()
     predict = partial(segment_video, model.segmenter, model.settings, codec_source=model.codec_source)

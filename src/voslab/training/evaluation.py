@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from torchmetrics import SumMetric
 
 from voslab.core import DataError, Segmenter
-from voslab.core.prefetch import prefetch_map
 from voslab.data import EvaluationItem, VideoSequence
 from voslab.engine import Prediction, Settings, Sink, Throughput, consume, mask_sink, run
 from voslab.engine.codec_source import CodecSource
 from voslab.metrics import DAVISScore, davis_score, score_frame, scored_frames
-from voslab.video import read_mask
 
 Predict = Callable[[VideoSequence], Iterable[Prediction]]
 Sinks = Callable[[VideoSequence], Sequence[Sink]]
@@ -45,32 +43,6 @@ def segment_video(
     images = (video.image(i) for i in range(len(video)))
     frames = images if codec_source is None else codec_source.frames(video.source)
     return run(segmenter, frames, video.given_masks(), settings, mask_scope="partial")
-
-
-def read_predictions(folder: Path, video: VideoSequence) -> Iterator[Prediction]:
-    """Read existing masks `folder/<sequence>/<frame>.png`, written by any tool; white on black is object 1.
-
-    Only masks of frames that the data set asks for are required and read.
-
-    Args:
-        folder: folder of the masks of all sequences.
-        video: the sequence.
-
-    Returns:
-        Predictions in the order of the frames.
-
-    Raises:
-        DataError: for the first missing mask.
-    """
-    empty = np.zeros((0, 0, 3), np.uint8)
-
-    def read(index: int) -> Prediction:
-        path = folder / video.name / f"{video.images[index].stem}.png"
-        if not path.is_file():
-            raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)})")
-        return Prediction(index, empty, video.as_predicted(read_mask(path)).astype(np.int64), 0.0)
-
-    return prefetch_map(read, video.output_frames)
 
 
 class SegmentedVideo(NamedTuple):

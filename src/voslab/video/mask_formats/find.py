@@ -115,7 +115,8 @@ def _object_folders(
     folders: Sequence[Path], frames: FrameNames, options: MaskOptions, warn: Warn
 ) -> dict[int, GivenMask]:
     """Read a folder of masks per object; ids are the numbers at the end of the folders' names, if all have one."""
-    numbers = [int(found[1]) if (found := _LAST_NUMBER.search(folder.name)) else 0 for folder in folders]
+    endings = [_LAST_NUMBER.search(folder.name) for folder in folders]
+    numbers = [0 if ending is None else int(ending[1]) for ending in endings]
     if len(set(numbers)) < len(numbers) or not all(1 <= number <= _MAX_ID for number in numbers):
         numbers = list(range(1, len(folders) + 1))
     pairs = sorted(zip(numbers, folders, strict=True))

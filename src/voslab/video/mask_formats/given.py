@@ -94,10 +94,8 @@ class ObjectImages:
         overlap = 0
         for identity, path in self.files.items():
             mask = read_mask(path, self.options, self.warn)
-            mask = (
-                mask if self.options.void is None or mask.max() != self.options.void else _without(mask, self.options)
-            )
-            ids = np.flatnonzero(np.bincount(mask.ravel()))
+            mask = _without(mask, self.options.void)
+            ids = np.unique(mask)
             if len(ids[ids > 0]) > 1:
                 raise DataError(f"{path}: {len(ids[ids > 0])} objects, in a file that stands for object {identity}")
             out = np.zeros(mask.shape, np.int32) if out is None else out

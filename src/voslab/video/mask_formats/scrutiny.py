@@ -53,9 +53,9 @@ def check_labels(path: Path | str, labels: NDArray[np.integer], colours: NDArray
         raise DataError(
             f"{path}: {len(ids)} ids, {len(thin)} of them nowhere 3 pixels wide: an anti-aliased mask? {_WAY_OUT}"
         )
-    _check_regions(path, narrow, len(ids))
     sparse = ids[10 * interior[ids] < counts[ids]]
     _check_dither(path, narrow, counts, sparse, len(ids))
+    _check_regions(path, narrow, len(ids))
     solid = np.append(0, ids[interior[ids] > 0])
     if len(thin) > 0 and len(solid) <= _MAX_SOLID_IDS:
         _check_blends(path, narrow, colours.astype(np.float64), thin, solid)
@@ -65,7 +65,7 @@ def _histogram(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     if labels.dtype == np.uint8:  # OpenCV's histogram of bytes is ten times as fast as NumPy's
         counts: NDArray[np.int64] = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel().astype(np.int64)
         return counts
-    return np.bincount(labels.ravel())
+    return np.bincount(labels.reshape(-1))
 
 
 def _check_regions(path: Path | str, labels: NDArray[np.integer], ids: int) -> None:
