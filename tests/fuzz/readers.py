@@ -26,7 +26,7 @@ from voslab.data.preparation.listing import read_annotated, read_names
 from voslab.data.sources.coco import COCOStills, build_index
 from voslab.data.sources.ovis import ovis
 from voslab.data.sources.youtube_vos import youtube_vos
-from voslab.video import open_video, read_image, read_mask
+from voslab.video import MaskOptions, open_video, read_image, read_mask, read_masks
 from voslab.video.codec_reader import codec_frames
 from voslab.video.images import image_size
 from voslab.video.mask_formats.rle import decode, pack
@@ -244,7 +244,51 @@ def rle(folder: Path) -> Reader:
     return Reader(_named(samples), read)
 
 
+def given_annotations(folder: Path) -> Reader:
+    """Masks that a user gives as annotations of COCO and LabelMe."""
+    image = {"id": 1, "file_name": "1.png", "height": 4, "width": 6}
+    categories = [{"id": 2, "name": "dog"}]
+    annotations = [
+        {"id": place, "image_id": 1, "category_id": 2, "segmentation": one, "track_id": 3 + place}
+        for place, one in enumerate(_segmentations())
+    ]
+    corners = [[0, 0], [5, 0], [5, 3]]
+    shapes = [
+        {"label": "dog", "group_id": 1, "points": corners[:size], "shape_type": kind}
+        for kind, size in (("polygon", 3), ("rectangle", 2), ("circle", 2), ("point", 1))
+    ]
+    contents = (
+        {"images": [image], "categories": categories, "annotations": annotations},
+        {"shapes": shapes, "imagePath": "1.png", "imageHeight": 4, "imageWidth": 6},
+    )
+
+    def read(path: Path) -> None:
+        for options in (MaskOptions(), MaskOptions(void=3, resize=True)):
+            for labels in read_masks(path, size=(4, 6), options=options).values():
+                assert labels.shape == (4, 6)
+
+    files = st.one_of(*(damaged_json(content) for content in contents))
+    return Reader(st.tuples(st.just("given.json"), files), read)
+
+
+def given_polygons(folder: Path) -> Reader:
+    """Masks that a user gives as YOLO polygons."""
+    samples = {
+        "given.txt": b"0 0.1 0.1 0.9 0.1 0.9 0.8\n3 0.2 0.2 0.5 0.2 0.5 0.6 0.2 0.6\n",
+        "box.txt": b"0 .5 .5 .2 .2\n",
+    }
+
+    def read(path: Path) -> None:
+        for labels in read_masks(path, size=(4, 6)).values():
+            assert labels.shape == (4, 6)
+
+    return Reader(_named(samples), read)
+
+
 READERS = {
     one.__name__: one
-    for one in (video, coded_video, image, archive, checkpoint, coco_json, ovis_json, youtube_json, rle)
+    for one in (
+        *(video, coded_video, image, archive, checkpoint, coco_json, ovis_json, youtube_json, rle),
+        *(given_annotations, given_polygons),
+    )
 }
