@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+import warnings
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -213,6 +214,8 @@ class VOSModule(RestorableModule):
         trained = sum(p.numel() for p in self.segmenter.parameters() if p.requires_grad) / 1e6
         rates = ", ".join(dict.fromkeys(f"{group['lr']:g}" for group in self._optimizer().param_groups))
         if self.pretrained:
+            # Frozen batch norm is meant to be in evaluation mode.
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
             frozen = ", ".join(self.recipe.freeze) or "nothing"
             log.info(
                 "weights were loaded: %s frozen, %.2f M parameters train, learning rate %s", frozen, trained, rates
