@@ -16,7 +16,8 @@ from voslab.core import CheckpointError, ConfigError, Segmenter, atomic_path
 from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
 from voslab.core.weights import PREFIX, Checkpoint, check_shapes, load_encoder, load_tensors, read_checkpoint
 from voslab.methods import registry
-from voslab.nn.efficientnet_lite import convert, imagenet_weights
+from voslab.nn.efficientnet_lite import convert as convert_published
+from voslab.nn.efficientnet_lite import imagenet_weights
 
 _log = logging.getLogger(__name__)
 IMAGENET = "imagenet"
@@ -170,7 +171,8 @@ def load_light_encoder(segmenter: Segmenter[Any], method: str, source: str) -> N
     Args:
         segmenter: The wrapper, with the weights of its base.
         method: Its registry name.
-        source: File of classification weights, published weights or a checkpoint; or `base` for the base's encoder.
+        source: File of classification weights, published weights or a checkpoint; `imagenet` for those of an installed
+            package; or `base` for the base's encoder.
 
     Raises:
         CheckpointError: If the file cannot be read, has no encoder, or does not fit.
@@ -193,7 +195,8 @@ def load_light_encoder(segmenter: Segmenter[Any], method: str, source: str) -> N
         except CheckpointError as error:
             raise ConfigError(str(error)) from error
         return
-    tensors = convert(read_checkpoint(source).tensors)
+    checkpoint = read_checkpoint(imagenet_weights(encoder) if source == IMAGENET else source)
+    tensors = convert(convert_published(checkpoint.tensors) or checkpoint.tensors)
     if tensors is None:
         raise CheckpointError(f"{source}: no encoder in it")
     # Files saved before PyTorch 0.4.1 have no batch counters.
@@ -216,7 +219,7 @@ def load_encoders(segmenter: Segmenter[Any], files: Mapping[str, str]) -> None:
     for part, file in files.items():
         encoder = segmenter.get_submodule(part)
         path = imagenet_weights(encoder) if file == IMAGENET else Path(file)
-        load_encoder(encoder, path, convert)
+        load_encoder(encoder, path, convert_published)
 
 
 def _converted(tensors: dict[str, Tensor], method: str, path: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -208,6 +209,21 @@ class VOSModule(RestorableModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.recipe.scheduler(optimizer), "interval": self.recipe.schedule},
         }
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Step with a learning rate that is lower during the warm-up."""
+        groups = optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        factor = min(1.0, (self.global_step + 1) / max(1, self.recipe.warmup))
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * factor
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
 
     def on_fit_start(self) -> None:
         """Log in one line which parameters train, and with which learning rate."""

@@ -17,6 +17,8 @@ class Recipe:
         optimizer: factory of the optimiser, called with the parameters to train.
         scheduler: factory of the scheduler, called with the optimiser; None for a constant learning rate.
         schedule: whether the scheduler steps per epoch or per optimiser step.
+        warmup: number of optimiser steps in which the learning rate rises linearly to that of the schedule, which the
+            logged rate is; 0: none.
         encoder_lr_scale: factor of the learning rate of the submodule `encoder`; used only if weights were loaded.
         decay_all: whether weight decay also applies to biases, normalisation and other vectors.
         freeze: submodules that are not trained and whose batch norm keeps its statistics; used only if weights were
@@ -36,6 +38,7 @@ class Recipe:
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[[Optimizer], Any] | None = None
     schedule: Literal["epoch", "step"] = "epoch"
+    warmup: int = 0
     encoder_lr_scale: float = 1.0
     decay_all: bool = True
     freeze: tuple[str, ...] = ()
