@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.engine.test_runner import Bright, first_mask, video
+from tests.video.clips import encode
+from tests.video.test_codec_reader import PAN
 from voslab.engine import MaskScope, Settings, find_mask_scope, run
 from voslab.methods.copy_first.network import CopyFirst
+from voslab.methods.vectors.network import Vectors
+from voslab.video.codec_reader import codec_frames
 
 SIZE = (16, 16)
 
@@ -88,3 +94,19 @@ def test_a_mask_with_nothing_in_it_before_the_first_object_changes_nothing() -> 
     given = {0: stripes(), 1: first_mask(*SIZE, 4)}
     predictions = list(run(CopyFirst(), video(3, *SIZE), given))
     assert [set(np.unique(one.ids)) for one in predictions] == [{0}, {0, 4}, {0, 4}]
+
+
+def test_a_correction_does_not_change_the_frames_before_it_however_late_they_are_decoded(tmp_path: Path) -> None:
+    options = "ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3:scenecut=0"
+    path = encode(tmp_path / "a.mp4", PAN[:13], **{"x264-params": options})
+    frames = list(codec_frames(path))
+    assert [frame.index for frame in frames][5:9] == [8, 5, 6, 7]
+    first = np.zeros((64, 96), np.int64)
+    first[16:48, 16:80] = 5
+    network = Vectors()
+    plain = {one.index: one.ids for one in run(network, frames, {0: first})}
+    for given in (first * 0, np.roll(first, 20, 1)):
+        corrected = {one.index: one.ids for one in run(network, frames, {0: first, 8: given}, mask_scope="full")}
+        assert np.array_equal(corrected[8], given)
+        assert all(np.array_equal(corrected[index], plain[index]) for index in range(8))
+        assert not np.array_equal(corrected[9], plain[9])

@@ -154,6 +154,18 @@ class Given(NamedTuple):
         return bool(self.new) or self.corrects
 
 
+class Uncorrected(NamedTuple):
+    """The state after a corrected frame, without the correction.
+
+    Attributes:
+        index: presentation index of the corrected frame.
+        state: state of the segmenter.
+    """
+
+    index: int
+    state: Any
+
+
 class _Session:
     """State of the engine for one video."""
 
@@ -170,6 +182,7 @@ class _Session:
         self.table = ObjectTable()
         self.starts: list[int] = []
         self.state: Any = None
+        self.uncorrected: Uncorrected | None = None
         self.size: tuple[int, int] | None = None
 
     def advance(self, scheduled: ScheduledFrame, labels: Labels | None) -> Prediction:
@@ -228,16 +241,28 @@ class _Session:
                 self.state = self.segmenter.begin(frame, masks)
                 slots: NDArray[np.integer] = np.zeros(raw.image.shape[:2], np.int64)
             else:
-                logits, self.state = self.segmenter.step(frame, self.state)
+                logits = self._step(frame)
                 logits = self._suppress_later_objects(logits, raw.index)
                 slots = self._slots(logits if given is None else self._without(logits, given), pads)
                 if masks is not None and given is not None:
                     new, known = self._split(masks, logits, given)
+                    if known is not None and frame.codec is not None:
+                        self.uncorrected = Uncorrected(frame.index, self.state.clone())
                     self.state = self.segmenter.add(frame, new, self.state, known)
         if given is None:
             return slots
         labels = self.table.to_slots(given.labels)
         return labels if self.mask_scope == "full" else np.where(labels > 0, labels, slots)
+
+    def _step(self, frame: Frame) -> Tensor:
+        """Segment a frame, without a correction of a frame that is shown after it but was decoded before it."""
+        if self.uncorrected is not None and frame.index < self.uncorrected.index:
+            logits, state = self.segmenter.step(frame, self.uncorrected.state)
+            self.uncorrected = self.uncorrected._replace(state=state)
+        else:
+            self.uncorrected = None
+            logits, self.state = self.segmenter.step(frame, self.state)
+        return logits
 
     def _split(self, masks: Masks, logits: Tensor, given: Given) -> tuple[Masks, Masks | None]:
         """Split given masks of all objects into those of new ones and those of known ones, as `add` takes them.
