@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,8 +17,9 @@ from PIL import Image
 from tests.conftest import Run
 from tests.video.clips import encode, moving_square
 from voslab.core import DataError
+from voslab.data.preparation.archives import unpack
 from voslab.predictor import Predictor
-from voslab.video import MaskOptions, palette, read_mask, write_mask
+from voslab.video import MaskOptions, open_video, palette, read_mask, write_mask
 
 CASES = Path(__file__).parent / "cases"
 SIZE = (180, 320)
@@ -248,3 +252,76 @@ def test_palette_colours_stay_ids(segmented: Segment, tmp_path: Path) -> None:
     error, first, said = segmented(tmp_path / "colours.png")
     assert (error, said) == ("", [])
     assert np.array_equal(first, labels)
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_animations_are_videos(run: Run, tmp_path: Path, kind: str) -> None:
+    images = moving_square(5, (48, 64))
+    first, *rest = [Image.fromarray(image) for image in images]
+    lossless = {"lossless": True} if kind == "webp" else {}
+    first.save(
+        tmp_path / f"a.{kind}", save_all=True, append_images=rest, duration=[100, 100, 300, 100, 100], **lossless
+    )
+    video = open_video(tmp_path / f"a.{kind}")
+    assert (video.size, video.count) == ((48, 64), 5)
+    assert kind == "gif" or abs(float(video.rate) - 50 / 7) < 0.01
+    for frame, image in zip(video, images, strict=True):
+        assert np.abs(frame.image.astype(int) - image).mean() < (8 if kind == "gif" else 1)
+    mask = tmp_path / "mask.png"
+    write_mask(mask, np.eye(48, 64, dtype=np.uint8))
+    arguments = ("model=copy_first", f"video={tmp_path / f'a.{kind}'}", f"mask={mask}", f"output={tmp_path / 'out'}")
+    assert not run("segment", *arguments)
+    assert len(list((tmp_path / "out/masks").iterdir())) == 5
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_still_images_are_named_as_such(run: Run, tmp_path: Path, kind: str) -> None:
+    Image.fromarray(moving_square(1, (48, 64))[0]).save(tmp_path / f"a.{kind}")
+    error = run("segment", f"video={tmp_path}/a.{kind}", f"mask={CASES}/mask.png", f"output={tmp_path}/out")
+    assert f"a.{kind}: a still image (" in error
+    assert "video=FOLDER" in error
+
+
+def test_addresses_keep_their_slashes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "video").mkdir()
+    Image.fromarray(moving_square(1, (48, 64))[0]).save(tmp_path / "video" / "0.png")
+    write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
+    address = "https://a.example/b.mp4"
+    for arguments in (
+        (f"video={address}", f"mask={CASES}/mask.png"),
+        (f"video={tmp_path}/video", f"mask={address}"),
+        (f"video={tmp_path}/video", f"mask={tmp_path}/mask.png", f"checkpoint={address}"),
+    ):
+        assert run("segment", *arguments, f"output={tmp_path}/out").startswith(f"{address}: an address, not a file")
+
+
+@pytest.mark.parametrize("names", [("DAVIS\\a\\0.png", "DAVIS\\b.txt"), ("DAVIS\\a\\", "DAVIS\\a\\0.png")])
+def test_zips_with_backslashes_are_unpacked_as_folders(tmp_path: Path, names: tuple[str, str]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"" if name.endswith("\\") else b"content")
+    unpack(tmp_path / "a.zip", tmp_path / "out", lambda name: name)
+    assert (tmp_path / "out/DAVIS/a/0.png").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    "names", [("a\\b", "c/d"), ("..\\a", "b"), ("C:\\a", "b"), ("\\a", "b"), ("a\\..\\..\\b", "c")]
+)
+def test_unsafe_zips_with_backslashes_are_refused_with_a_way_out(tmp_path: Path, names: tuple[str, str]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"content")
+    with pytest.raises(DataError, match="refused; a Windows program made it: unpack it with 7-Zip, and pack it again"):
+        unpack(tmp_path / "a.zip", tmp_path / "out", lambda name: name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_the_share_of_key_frames_is_printed(tmp_path: Path, b_frames: int) -> None:
+    clip = encode(tmp_path / "clip.mp4", moving_square(6, (48, 64)), bf=str(b_frames))
+    write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
+    arguments = ("model=covos", "model/base=copy_first", f"video={clip}", f"mask={tmp_path / 'mask.png'}")
+    program = [sys.executable, "-m", "voslab", "segment", *arguments, f"output={tmp_path / 'out'}", "overlay=false"]
+    said = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in said.splitlines() if line.startswith("key frames: "))
+    assert ("of 6 (100%); no B-frame is propagated, so the result is that of the base" in line) == (b_frames == 0)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from voslab.core import CheckpointError
-from voslab.core.weights import find_tensors, load_encoder, load_tensors, read_archive
+from voslab.core.weights import find_tensors, load_encoder, load_tensors, read_archive, read_checkpoint
 from voslab.nn.resnet import ResNet
 
 
@@ -63,6 +63,28 @@ def test_state_dicts_are_found_under_the_usual_names(tmp_path: Path) -> None:
         assert torch.equal(find_tensors(read_archive(tmp_path / "x.pth"))["w"], tensor)
     save_file({"w": tensor}, tmp_path / "x.safetensors")
     assert torch.equal(find_tensors(read_archive(tmp_path / "x.safetensors"))["w"], tensor)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "segmenter.", "_orig_mod.", "net.", "model._orig_mod.module."])
+def test_prefixes_of_wrappers_are_removed(tmp_path: Path, prefix: str) -> None:
+    weights = nn.Sequential(nn.Linear(2, 3)).state_dict()
+    torch.save({"state_dict": {f"{prefix}{key}": value for key, value in weights.items()}}, tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth").tensors.keys() == weights.keys()
+
+
+def test_parts_of_a_network_keep_their_names(tmp_path: Path) -> None:
+    torch.save({"model.weight": torch.zeros(1), "head.weight": torch.zeros(1)}, tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth").tensors.keys() == {"model.weight", "head.weight"}
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"a folder without checkpoints/best\.ckpt or last\.ckpt"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    for value, name in enumerate(("last", "best"), 1):
+        torch.save({"w": torch.full((1,), float(value))}, tmp_path / "checkpoints" / f"{name}.ckpt")
+        checkpoint = read_checkpoint(tmp_path)
+        assert (float(checkpoint.tensors["w"]), checkpoint.path.stem) == (value, name)
 
 
 def test_mismatches_name_a_key() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from voslab.cli.entry import plain
+from voslab.core import ConfigError
 from voslab.core.resources import resource
 from voslab.methods.builder import LoadedModel, ModelSpec, build_model
 
@@ -44,4 +45,6 @@ def load_model(config: DictConfig, as_trained: bool = False) -> LoadedModel:
 
 
 def _path(value: Any) -> Path | None:
+    if value is not None and "://" in str(value):
+        raise ConfigError(f"{value}: an address, not a file; download it and give its path")
     return None if value is None else Path(value)

@@ -22,10 +22,10 @@ from voslab.video import MaskOptions, open_video, read_masks
 
 def main(config: DictConfig) -> None:
     """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and on request `inspect.mp4` or `maps/`."""
-    video = open_video(Path(config.video))
+    video = open_video(config.video)
     options = MaskOptions(config.mask_colors, config.mask_void, config.mask_resize)
     count = video.count if video.names else None
-    masks = read_masks(Path(config.mask), count, video.names, video.size, options)
+    masks = read_masks(config.mask, count, video.names, video.size, options)
     objects = next((ids for labels in masks.values() if (ids := sorted(set(np.unique(labels).tolist()) - {0}))), [])
     if not objects:
         void = "" if options.void is None else f" or void (mask_void={options.void})"
@@ -49,12 +49,17 @@ def main(config: DictConfig) -> None:
     print(describe_outputs(output, _contents(config, inspection)), flush=True)
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
+        key_frames = 0
 
         def show(prediction: Prediction, throughput: Throughput) -> None:
+            nonlocal key_frames
+            key_frames += prediction.key
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
 
         throughput = consume(predictor.segment(video, masks, mask_scope=mask_scope(config)), sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
+    if model.codec_source is not None:
+        print(_describe_key_frames(key_frames, throughput.frames))
     print(f"masks: {output / 'masks'}")
     if config.overlay:
         print(f"overlay: {output / 'overlay.mp4'}")
@@ -74,6 +79,12 @@ def mask_scope(config: DictConfig) -> MaskScope | None:
         raise ConfigError(f"mask_scope={value}: choose from full, partial, null")
     scope: MaskScope | None = value
     return scope
+
+
+def _describe_key_frames(key_frames: int, frames: int) -> str:
+    """Return the share of frames that the base of CoVOS segments."""
+    share = f"key frames: {key_frames} of {frames} ({key_frames / max(1, frames):.0%})"
+    return share if key_frames < frames else f"{share}; no B-frame is propagated, so the result is that of the base"
 
 
 def _contents(config: DictConfig, inspection: Path) -> dict[str, str]:

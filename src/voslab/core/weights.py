@@ -23,6 +23,8 @@ from voslab.core.resources import resource
 
 PREFIX = "segmenter."
 """Prefix of the network's keys in the state dict of a checkpoint."""
+_WRAPPERS = ("module.", "model.", "segmenter.", "_orig_mod.", "net.")
+"""Prefixes that DistributedDataParallel, Lightning modules, `torch.compile` and training scripts add to all keys."""
 _MOST_VIEWS = 4
 """Tensors may share memory, as tied weights do, but no more often than this on average."""
 
@@ -46,7 +48,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint of this project, or the weights file of another program.
 
     Args:
-        path: A `.safetensors` file or a PyTorch archive.
+        path: A `.safetensors` file or a PyTorch archive, or the folder of a run.
 
     Returns:
         The tensors of the network on the CPU, and the metadata.
@@ -55,13 +57,51 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         CheckpointError: See `read_archive`. Also if a tensor is sparse, quantized or complex, or has more values than
             the file holds.
     """
+    path = find_checkpoint(Path(path))
     content = read_archive(path)
     tensors = find_tensors(content)
     _check_stored(tensors, path)
     if METADATA_KEY not in content:
-        return Checkpoint(Path(path), tensors, None)
+        return Checkpoint(Path(path), strip_wrappers(tensors), None)
     own = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     return Checkpoint(Path(path), own, _metadata(content, path))
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint of a run folder, the best one if there is one; a path of a file is returned unchanged.
+
+    Args:
+        path: A file, or a folder that training wrote.
+
+    Raises:
+        CheckpointError: If the folder has no checkpoint.
+    """
+    if not path.is_dir():
+        return path
+    candidates = [path / folder / f"{name}.ckpt" for folder in ("checkpoints", "") for name in ("best", "last")]
+    found = next((file for file in candidates if file.is_file()), None)
+    if found is None:
+        raise CheckpointError(
+            f"{path}: a folder without checkpoints/best.ckpt or last.ckpt; give a run folder or a file"
+        )
+    return found
+
+
+def strip_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefixes that wrappers add to all keys of a state dict.
+
+    Args:
+        tensors: State dict.
+
+    Example:
+        >>> import torch
+        >>> from voslab.core.weights import strip_wrappers
+        >>> list(strip_wrappers({"model._orig_mod.a.weight": torch.zeros(1), "model._orig_mod.b": torch.zeros(1)}))
+        ['a.weight', 'b']
+    """
+    while tensors and (prefix := next((p for p in _WRAPPERS if all(key.startswith(p) for key in tensors)), None)):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors
 
 
 def read_archive(path: Path | str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from voslab.core import ConfigError, RawFrame
 from voslab.core.parameters import check_parameters
 from voslab.video import Video, read_image
+from voslab.video.animated import is_image
 from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
 from voslab.video.encode import Encoding, encode_to_cache
 from voslab.video.motion.intra_fill import FILLS, Fill, fill_intra_blocks
@@ -84,6 +85,6 @@ class CodecSource:
 
     def file(self, source: Video | Sequence[Path]) -> Path:
         """Return the file that `frames` reads: the video itself, or a copy that is encoded into the cache once."""
-        if isinstance(source, Video) and not source.names:
+        if isinstance(source, Video) and not source.names and not is_image(source.path):
             return ensure_motion_vectors(source.path, self.cache, self.encoding)
         return encode_to_cache(source, self.cache, self.encoding)

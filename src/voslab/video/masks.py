@@ -103,6 +103,8 @@ def read_masks(
         DataError: if the path does not exist, the folder has no mask, a mask matches no frame, or two masks match
             the same frame.
     """
+    if "://" in str(path):
+        raise DataError(f"{path}: an address, not a file; download the mask and give its path")
     warn = WarnOnce()
     found = find_masks(Path(path), FrameNames(names, count), options, warn)
     return MaskFiles(found, size, options, warn)

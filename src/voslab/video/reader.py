@@ -11,6 +11,7 @@ from pathlib import Path
 from av.video.reformatter import VideoReformatter
 
 from voslab.core import DataError, RawFrame, VideoError
+from voslab.video.animated import animation_frames, is_image, read_animation
 from voslab.video.decode import DEFAULT_RATE, damage_at, decoded_frames, read_header, to_image
 from voslab.video.images import image_files, read_image
 
@@ -53,7 +54,8 @@ def open_video(path: Path | str) -> Video:
     """Open a video file or a folder of images, and decode the first frame.
 
     Args:
-        path: a video file (mp4, mov, mkv, webm, avi, …), or a folder of images, read in natural order of the names.
+        path: a video file (mp4, mov, mkv, webm, avi, …), an animated GIF, PNG or WebP, or a folder of images, read in
+            natural order of the names.
 
     Returns:
         the source of frames.
@@ -62,8 +64,12 @@ def open_video(path: Path | str) -> Video:
         VideoError: if the path does not exist, is not a video, or no frame can be decoded.
         DataError: if a folder has no images, two images with the same stem, or a damaged first image.
     """
+    if "://" in str(path):
+        raise VideoError(f"{path}: an address, not a file; download the video and give its path")
     path = Path(path)
-    return _open_folder(path) if path.is_dir() else _open_file(path)
+    if path.is_dir():
+        return _open_folder(path)
+    return _open_animation(path) if is_image(path) else _open_file(path)
 
 
 def _open_file(path: Path) -> Video:
@@ -102,6 +108,11 @@ def _open_file(path: Path) -> Video:
 
     height, width = next(decode()).image.shape[:2]
     return Video(path, (height, width), header.rate, header.count, None, decode)
+
+
+def _open_animation(path: Path) -> Video:
+    size, count, rate = read_animation(path)
+    return Video(path, size, rate or DEFAULT_RATE, count, None, lambda: animation_frames(path))
 
 
 def _open_folder(folder: Path) -> Video:

@@ -103,7 +103,7 @@ def test_colours_have_the_same_id_in_all_frames(tmp_path: Path) -> None:
     assert (later[10, 15], later[15, 45]) == (3, 2)
 
 
-def test_arrays_and_files_are_treated_alike(tmp_path: Path) -> None:
+def test_arrays_and_files_give_the_same_masks(tmp_path: Path) -> None:
     write_mask(tmp_path / "a.png", np.where(LEFT, 255, 3))
     options = MaskOptions(void=255, resize=True)
     masks = given_masks({0: tmp_path / "a.png", 2: np.where(LEFT, 255, 3)}, (20, 30), options)

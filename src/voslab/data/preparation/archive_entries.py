@@ -132,14 +132,22 @@ def _reason(error: Exception) -> str:
 
 def _zip_entries(file: IO[bytes]) -> Iterator[Entry]:
     with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
+        members = archive.infolist()
+        for info, name in zip(members, _with_slashes([info.orig_filename for info in members]), strict=True):
             fault = _ZIP_KINDS.get(stat.S_IFMT(info.external_attr >> 16))
             if fault is None and info.flag_bits & 0x1:
                 fault = "encrypted"
             if fault is None and not info.flag_bits & 0x800 and not info.orig_filename.isascii():
                 fault = "a name that is not in UTF-8"
             # zipfile cuts `filename` at a zero byte; the checks need the whole name.
-            yield Entry(info.orig_filename, info.file_size, info.CRC, info.is_dir(), fault, partial(archive.open, info))
+            folder = name.endswith("/")
+            yield Entry(name, info.file_size, info.CRC, folder, fault, partial(archive.open, info))
+
+
+def _with_slashes(names: list[str]) -> list[str]:
+    """Replace backslashes, with which some Windows programs separate folders, if no name has a slash or is unsafe."""
+    others = ("/" in name or ":" in name or name.startswith("\\") or ".." in name.split("\\") for name in names)
+    return names if any(others) else [name.replace("\\", "/") for name in names]
 
 
 def _tar_entries(archive: Path, plain: IO[bytes], max_bytes: int) -> Iterator[Entry]:

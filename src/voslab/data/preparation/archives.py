@@ -210,7 +210,9 @@ def _checked_entries(archive: Path, limits: Limits) -> Iterator[tuple[str, Entry
             except ValueError as error:
                 fault = str(error)
             if fault is not None:
-                raise DataError(f"{archive}: member '{printable(entry.name)}': {fault}; refused")
+                windows = "\\" in entry.name
+                repair = "; a Windows program made it: unpack it with 7-Zip, and pack it again" if windows else ""
+                raise DataError(f"{archive}: member '{printable(entry.name)}': {fault}; refused{repair}")
         yield name, entry
 
 

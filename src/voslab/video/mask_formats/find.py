@@ -107,7 +107,7 @@ def _object_files(files: Sequence[Path], frames: FrameNames, warn: Warn) -> dict
     if len(files) < 2 or any(_LAST_NUMBER.search(file.stem) for file in files) or numbered:
         return None
     named = dict(enumerate(files, 1))
-    _tell(files[0].parent, [(number, file.stem) for number, file in named.items()], warn)
+    _describe(files[0].parent, [(number, file.stem) for number, file in named.items()], warn)
     return {0: named}
 
 
@@ -120,7 +120,7 @@ def _object_folders(
     if len(set(numbers)) < len(numbers) or not all(1 <= number <= _MAX_ID for number in numbers):
         numbers = list(range(1, len(folders) + 1))
     pairs = sorted(zip(numbers, folders, strict=True))
-    _tell(folders[0].parent, [(number, folder.name) for number, folder in pairs], warn)
+    _describe(folders[0].parent, [(number, folder.name) for number, folder in pairs], warn)
     found: dict[int, dict[int, Path]] = {}
     for number, folder in pairs:
         for index, (file,) in _by_frame(image_files(folder), frames).items():
@@ -163,7 +163,7 @@ def _ignore(kind: str, message: str) -> None:
     """Drop a warning that will be given again."""
 
 
-def _tell(path: Path, objects: Sequence[tuple[int, str]], warn: Warn) -> None:
+def _describe(path: Path, objects: Sequence[tuple[int, str]], warn: Warn) -> None:
     shown = ", ".join(f"{number} = {name}" for number, name in objects[:8])
     more = f" and {len(objects) - 8} more" if len(objects) > 8 else ""
     warn("objects", f"{path}: one mask per object: {shown}{more}")
