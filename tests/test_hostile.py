@@ -228,3 +228,31 @@ def test_odd_sizes_are_taken_as_they_are(name: str) -> None:
         pictures = [np.full((*size, 3), 99, np.uint8)] * 2
         labels = np.ones(size, np.uint8)
         assert [prediction.ids.shape for prediction in carry(segmenter, pictures, {0: labels})] == [size, size]
+
+
+def test_an_interpolation_in_a_file_name_is_a_part_of_the_name(run: Run, tmp_path: Path, clip: Path) -> None:
+    folder = tmp_path / "${oc.env:HOME}"
+    folder.mkdir()
+    video, given = folder / "${now:%Y}.mp4", mask(folder / "${mask}.png")
+    clip.rename(video)
+    assert not run("segment", f"video={video}", f"mask={given}", "model=copy_first", f"output={folder}/${{out}}")
+    assert len(list((folder / "${out}" / "masks").iterdir())) == len(IMAGES)
+    for program, *others in (
+        ("segment", f"video={video}", f"mask={given}", "checkpoint={}"),
+        ("evaluate", "data=generated", "predictions={}"),
+        ("evaluate", "data=generated", "model=crvos", "weights={}"),
+        ("export", "checkpoint={}"),
+        ("train", "resume={}"),
+        ("prepare", "data=davis2017", "archive={}"),
+    ):
+        missing = folder / "${missing}"
+        arguments = [argument.format(missing) if "{}" in argument else argument for argument in others]
+        place = {"train": [f"hydra.run.dir={tmp_path}/out"], "prepare": []}.get(program, [f"output={tmp_path}/out"])
+        line = run(program, *arguments, *place, f"paths.data={folder}", f"paths.cache={folder}")
+        assert str(missing) in line, line
+
+
+def test_interpolations_of_recipes_are_resolved_beside_such_names(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "${data}"
+    line = run("evaluate", "model=copy_first", "data=davis2017", f"paths.data={folder}", f"output={tmp_path}/out")
+    assert line.startswith(f"{folder}/DAVIS: no such folder")

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from voslab.cli.entry import CONFIGS, check_values, entry, explain, fail, quote_path
 from voslab.cli.main import PROGRAMS, main
@@ -17,13 +17,18 @@ from voslab.cli.renamed import RENAMED, RENAMED_KEYS
 from voslab.core import ConfigError, DataError
 
 
-@given(st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="$"), min_size=1, max_size=30))
+@given(
+    st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30)
+    | st.text("${}\\'\":.a", min_size=1, max_size=12)
+)
 @example("0~")
+@example("${oc.env:HOME}.mp4")
+@example("a\\${b}\\")
 def test_any_path_arrives_as_it_is(path: str) -> None:
     if path.strip() != path or path[0] in "'\"[{" or path in ("~", "null", "true") or path.lower() in ("null", "nan"):
         return
     override = OverridesParser.create().parse_override(quote_path(f"video=/clips/{path}"))
-    assert override.value() == f"/clips/{path}"
+    assert OmegaConf.create({"video": override.value()}).video == f"/clips/{path}"
     assert not override.is_sweep_override()
 
 

@@ -98,7 +98,7 @@ def test_missing_or_misshapen_predictions_are_named(videos: tuple[VideoSequence,
         scored(module, videos)
     for i in range(6):
         write_mask(tmp_path / "val_000" / f"{i:05d}.png", np.ones((48, 65), np.uint8))
-    with pytest.raises(DataError, match=r"00001\.jpg: its mask is \(48, 64\), the prediction \(48, 65\)"):
+    with pytest.raises(DataError, match=r"00000\.jpg: its mask is \(48, 64\), the prediction \(48, 65\)"):
         scored(module, videos)
 
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from voslab.core import DataError
 from voslab.video import read_masks, write_mask
@@ -62,18 +66,66 @@ def test_wrong_folders_are_refused(tmp_path: Path, names: list[str], message: st
 
 
 def test_masks_must_have_one_size(tmp_path: Path) -> None:
-    folder_of(folder_of(tmp_path, ["0.png"]), ["2.png", "9.png"], (3, 5))
-    with pytest.raises(DataError, match=r"2\.png: the mask is 5 x 3, the ones before 4 x 3"):
-        dict(read_masks(tmp_path))
-    with pytest.raises(DataError, match=r"0\.png: the mask is 4 x 3, the video 5 x 3"):
-        dict(read_masks(tmp_path, size=(3, 5)))
+    folder_of(folder_of(tmp_path, ["0.png"]), ["2.png", "9.png"], (3, 6))
+    with pytest.raises(DataError, match=r"2\.png: the mask is 6 x 3, the ones before 4 x 3"):
+        read_masks(tmp_path)
+    with pytest.raises(DataError, match=r"0\.png: the mask is 4 x 3, the video 6 x 3"):
+        read_masks(tmp_path, size=(3, 6))
 
 
 def test_missing_paths_and_damaged_masks_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png: no such mask"):
         read_masks(tmp_path / "gone.png")
     (tmp_path / "0.png").write_bytes(b"\x89PNG")
-    masks = read_masks(tmp_path)
-    assert list(masks) == [0]
     with pytest.raises(DataError, match=r"0\.png: not an image"):
+        read_masks(tmp_path)
+    large(tmp_path / "0.png", (64, 96))
+    masks = read_masks(tmp_path, size=(64, 96))
+    assert list(masks) == [0]
+    with pytest.raises(DataError, match=r"0\.png: "):
         masks[0]
+
+
+def large(path: Path, size: tuple[int, int]) -> Path:
+    """A mask of which only the header is sound: decoding it would fail."""
+    content = io.BytesIO()
+    Image.fromarray(np.ones((4, 6), np.uint8)).save(content, "PNG")
+    header = bytearray(content.getvalue())
+    header[16:24] = struct.pack(">II", size[1], size[0])
+    header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
+    path.write_bytes(header)
+    return path
+
+
+def test_all_sizes_are_read_from_headers_at_the_start(tmp_path: Path) -> None:
+    write_mask(tmp_path / "0.png", np.ones((64, 96)))
+    large(tmp_path / "7.png", (9000, 9000))
+    with pytest.raises(DataError, match=r"7\.png: the mask is 9000 x 9000, the video 96 x 64"):
+        read_masks(tmp_path, size=(64, 96))
+    with pytest.raises(DataError, match=r"7\.png: the mask is 9000 x 9000, the ones before 96 x 64"):
+        read_masks(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(65, 96), (63, 95), (64, 97)])
+def test_a_difference_of_one_pixel_is_resized_with_a_warning(
+    tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = np.zeros(size, np.uint8)
+    labels[:32, :48] = 7
+    for name in ("0.png", "3.png"):
+        write_mask(tmp_path / name, labels)
+    masks = read_masks(tmp_path, size=(64, 96))
+    expected = np.zeros((64, 96))
+    expected[:32, :48] = 7
+    for mask in masks.values():
+        assert mask.shape == (64, 96)
+        assert (mask != expected).sum() <= 96
+        assert set(np.unique(mask)) == {0, 7}
+    [line] = caplog.messages
+    assert line == f"{tmp_path}/0.png: the mask is {size[1]} x {size[0]}, resized to 96 x 64"
+
+
+def test_two_pixels_are_refused(tmp_path: Path) -> None:
+    write_mask(tmp_path / "0.png", np.ones((64, 94)))
+    with pytest.raises(DataError, match=r"0\.png: the mask is 94 x 64, the video 96 x 64; mask_resize=true"):
+        read_masks(tmp_path, size=(64, 96))

@@ -48,10 +48,12 @@ PATH_KEYS = (
 )
 # What Hydra reads as a number or a boolean. `null` stays null.
 _NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|false|nan|inf", re.IGNORECASE)
+# Hydra would resolve `${…}` in the name of its folder again, so it gets none. The programs make their own.
+_NO_RUN_FOLDER = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
 _NEEDED = ("video", "mask", "output")
 _LARGEST_SEED = 2**32 - 1
 _PATH = re.compile(
-    rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|hydra\.(run|sweep)\.dir)=(?P<value>.+)$",
+    rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|(?P<folder>hydra\.(run|sweep)\.dir))=(?P<value>.+)$",
     re.S,
 )
 
@@ -137,6 +139,8 @@ def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:
             if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
                 raise ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun")
             sys.argv += PARENT
+        elif any(re.match(r"(output|paths\.outputs)='.*\$\{", argument, re.S) for argument in sys.argv[1:]):
+            sys.argv += _NO_RUN_FOLDER if "output" in plain_file(CONFIGS / f"{name}.yaml") else ()
         with checked_composition():
             program()
     except ConfigError as error:
@@ -223,10 +227,15 @@ def _silence_lightning() -> None:
 
 
 def quote_path(argument: str) -> str:
-    """Quote a path for Hydra's override grammar, so that `clip (1), new.mp4` is a file and not a sweep.
+    r"""Quote a path for Hydra's override grammar, so that `clip (1), new.mp4` is a file and not a sweep.
+
+    `${…}` in it is a part of the name. Only in `hydra.run.dir`, `hydra.sweep.dir` and values in quotes of their own it
+    is an interpolation.
 
     >>> quote_path("video=my clips/a (1).mp4")
     "video='my clips/a (1).mp4'"
+    >>> print(quote_path("video=${a}.mp4"))
+    video='\${a}.mp4'
     >>> quote_path("seed=1,2")
     'seed=1,2'
     """
@@ -237,11 +246,21 @@ def quote_path(argument: str) -> str:
     plain = re.fullmatch(r"[\w./:-]+", value, re.ASCII) and not _NO_TEXT.fullmatch(value)
     sweep = "," in value and not Path(value).exists() and all(Path(part).exists() for part in value.split(","))
     grammar = value[0] in "'\"[{" and not Path(value).exists()
-    if plain or sweep or grammar or "${" in value:
+    if plain or sweep or grammar or (found["folder"] and "${" in value):
         return argument
+    value = escape_interpolations(value)
     # Hydra takes backslashes literally, except before a quote.
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"{argument[: found.start('value')]}'{escaped}'"
+
+
+def escape_interpolations(text: str) -> str:
+    r"""Escape `${`, so that OmegaConf returns the text as it is.
+
+    >>> print(escape_interpolations("${a}.mp4"))
+    \${a}.mp4
+    """
+    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
 
 
 def explain(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import hydra.utils
@@ -56,7 +57,7 @@ def instantiate(config: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
     content = plain(config)
     _check(content, str(config._get_full_key(None)) if isinstance(config, DictConfig) else "")
     try:
-        return hydra.utils.instantiate(content, _convert_="all", **extra)
+        return hydra.utils.instantiate(_opaque(content), _convert_="all", **extra)
     except InstantiationException as error:
         if isinstance(error.__cause__, VOSError):
             raise error.__cause__ from error
@@ -80,6 +81,15 @@ def _check(content: Any, where: str) -> None:
         )
     for key, value in content.items():
         _check(value, f"{prefix}{key}")
+
+
+def _opaque(content: Any) -> Any:
+    """Convert file names with `${` to paths, because Hydra would resolve strings again."""
+    if isinstance(content, dict):
+        return {key: _opaque(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_opaque(value) for value in content]
+    return Path(content) if isinstance(content, str) and "${" in content else content
 
 
 def _is_built(value: Any) -> bool:

@@ -118,12 +118,16 @@ class VideoSequence:
         mask = self.masks[index]
         if mask is None:
             return None
-        raw = read_mask(mask) if isinstance(mask, Path) else mask.labels()
         source = mask if isinstance(mask, Path) else mask.source
         height, width = image_size(self.images[index])
-        if raw.shape != (height, width):
+        # From the header, so that a mask of another size is refused before it is decoded.
+        found = image_size(mask) if isinstance(mask, Path) else mask.size
+        if found == (height, width):
+            raw = read_mask(mask) if isinstance(mask, Path) else mask.labels()
+            found = raw.shape[0], raw.shape[1]
+        if found != (height, width):
             raise DataError(
-                f"{source}: the mask is {raw.shape[1]} x {raw.shape[0]} pixels, its image"
+                f"{source}: the mask is {found[1]} x {found[0]} pixels, its image"
                 f" {self.images[index]} is {width} x {height}"
             )
         objects = raw != 0 if self.void is None else (raw != 0) & (raw != self.void)
@@ -183,6 +187,16 @@ class VideoSequence:
             which = "its first frame" if index == 0 else f"frame {index},"
             raise DataError(f"sequence {self.name}: {which} {self.images[index]} has no mask to start from")
         return labels if self.void is None else np.where(labels == VOID, np.int32(0), labels)
+
+    def mask_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of the label map of a frame, from the header of its image.
+
+        Raises:
+            DataError: If the image is missing or damaged.
+        """
+        height, width = image_size(self.images[index])
+        scaled = self._scaled(height, width)
+        return (height, width) if scaled is None else (scaled[1], scaled[0])
 
     def _scaled(self, height: int, width: int) -> tuple[int, int] | None:
         """Return the width (even) and height after scaling; None if nothing is scaled."""

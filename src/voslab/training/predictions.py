@@ -14,6 +14,7 @@ from voslab.core.prefetch import prefetch_map
 from voslab.data import VideoSequence
 from voslab.engine import Prediction
 from voslab.video import image_files, read_mask
+from voslab.video.images import image_size
 from voslab.video.mask_formats.options import MaskOptions, Warn, log_warning
 
 _WHITE = 255
@@ -38,7 +39,7 @@ def read_predictions(folder: Path, video: VideoSequence, warn: Warn = log_warnin
         Predictions in the order of the frames.
 
     Raises:
-        DataError: for the first missing mask.
+        DataError: for the first mask that is missing or has another size than its frame.
     """
     files = _find_files(folder / video.name, video, warn)
     objects = sorted({int(i) for labels in video.given_masks().values() for i in np.unique(labels)} - {0})
@@ -47,6 +48,9 @@ def read_predictions(folder: Path, video: VideoSequence, warn: Warn = log_warnin
     frames = [index for index in video.output_frames if index in files]
 
     def read(index: int) -> NDArray[np.int32]:
+        # From the header, so that a mask of another size is refused before it is decoded.
+        if (size := image_size(files[index])) != (wanted := video.mask_size(index)):
+            raise DataError(f"{video.images[index]}: its mask is {wanted}, the prediction {size}")
         return read_mask(files[index], MaskOptions(), warn)
 
     # Checked in the order of the frames, not in the threads that read.

@@ -18,6 +18,8 @@ from voslab.video.mask_formats.oddities import warn_of_oddities
 from voslab.video.mask_formats.options import MaskOptions, Warn, WarnOnce
 
 _DEFAULT = MaskOptions()
+_ROUNDING = 1
+"""Pixels per side by which a mask may differ from the video: programs round odd sizes in different ways."""
 
 
 class MaskFiles(Mapping[int, NDArray[np.integer]]):
@@ -49,10 +51,7 @@ class MaskFiles(Mapping[int, NDArray[np.integer]]):
     def __getitem__(self, index: int) -> NDArray[np.integer]:
         mask = self._masks[index]
         # From the header, so that a mask of another size is refused before it is decoded.
-        found = mask.size()
-        self._size = self._size or found
-        if found is not None and found != self._size and not self._options.resize:
-            raise self._wrong_size(mask.source, found)
+        self._check_size(mask)
         labels = mask.labels(self._size)
         if self._options.void is not None:
             labels = np.where(labels == self._options.void, labels.dtype.type(0), labels)
@@ -64,6 +63,25 @@ class MaskFiles(Mapping[int, NDArray[np.integer]]):
             )
             labels = labels[np.ix_(rows, columns)]
         return labels
+
+    def check_sizes(self) -> None:
+        """Check the sizes of all masks from the headers of their files.
+
+        Raises:
+            DataError: if a header cannot be read, or a mask has another size.
+        """
+        for mask in self._masks.values():
+            self._check_size(mask)
+
+    def _check_size(self, mask: GivenMask) -> None:
+        found = mask.size()
+        self._size = self._size or found
+        if found is None or self._size is None or found == self._size or self._options.resize:
+            return
+        if max(abs(one - other) for one, other in zip(found, self._size, strict=True)) > _ROUNDING:
+            raise self._wrong_size(mask.source, found)
+        (height, width), (rows, columns) = found, self._size
+        self._warn("size", f"{mask.source}: the mask is {width} x {height}, resized to {columns} x {rows}")
 
     def _wrong_size(self, source: str, found: tuple[int, int]) -> DataError:
         height, width = self._size or found
@@ -93,21 +111,24 @@ def read_masks(
         count: exact number of frames; None if it is not known.
         names: stems of the video's images (`Video.names`). If some have numbers, masks are matched by these numbers,
             because `00005` need not be frame 5.
-        size: H, W of the video; every mask must have it, unless `options.resize` is set.
+        size: H, W of the video; every mask must have it, unless `options.resize` is set. A mask that differs by one
+            pixel is resized with a warning.
         options: how masks are understood.
 
     Returns:
         label maps by presentation index, in the order of the frames.
 
     Raises:
-        DataError: if the path does not exist, the folder has no mask, a mask matches no frame, or two masks match
-            the same frame.
+        DataError: if the path does not exist, the folder has no mask, a mask matches no frame, two masks match the
+            same frame, or a mask differs from the video by more than a pixel per side.
     """
     if "://" in str(path):
         raise DataError(f"{path}: an address, not a file; download the mask and give its path")
     warn = WarnOnce()
     found = find_masks(Path(path), FrameNames(names, count), options, warn)
-    return MaskFiles(found, size, options, warn)
+    masks = MaskFiles(found, size, options, warn)
+    masks.check_sizes()
+    return masks
 
 
 def given_masks(

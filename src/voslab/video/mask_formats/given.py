@@ -86,7 +86,15 @@ class ObjectImages:
 
     def size(self) -> tuple[int, int] | None:
         """See `GivenMask.size`."""
-        return image_size(next(iter(self.files.values())))
+        first, *others = self.files.values()
+        size = image_size(first)
+        for path in others:
+            if (found := image_size(path)) != size:
+                raise DataError(
+                    f"{path}: the mask is {found[1]} x {found[0]}, that of another object of this frame"
+                    f" {size[1]} x {size[0]}"
+                )
+        return size
 
     def labels(self, size: tuple[int, int] | None) -> NDArray[np.int32]:
         """See `GivenMask.labels`; where objects overlap, the later one wins."""
@@ -99,11 +107,6 @@ class ObjectImages:
             if len(ids[ids > 0]) > 1:
                 raise DataError(f"{path}: {len(ids[ids > 0])} objects, in a file that stands for object {identity}")
             out = np.zeros(mask.shape, np.int32) if out is None else out
-            if out.shape != mask.shape:
-                raise DataError(
-                    f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, that of another object of this frame"
-                    f" {out.shape[1]} x {out.shape[0]}"
-                )
             overlap += int(((out > 0) & (mask > 0)).sum())
             out[mask > 0] = identity
         assert out is not None, "a frame has at least one file"
