@@ -84,5 +84,5 @@ def processor_time() -> Iterator[None]:
     def now(_: torch.device) -> float:
         return time.process_time()
 
-    with patch("voslab.engine.runner.now", now), patch("voslab.engine.profiling.now", now):
+    with patch("voslab.engine.session.now", now), patch("voslab.engine.profiling.now", now):
         yield

@@ -17,7 +17,7 @@ from voslab.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from voslab.configs import compose as compose
-    from voslab.engine.runner import Prediction as Prediction
+    from voslab.engine.prediction import Prediction as Prediction
     from voslab.factory import datamodule as datamodule
     from voslab.factory import lightning_module as lightning_module
     from voslab.predictor import Predictor as Predictor
@@ -27,7 +27,7 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     {
         "configs": ["compose"],
-        "engine.runner": ["Prediction"],
+        "engine.prediction": ["Prediction"],
         "factory": ["datamodule", "lightning_module"],
         "predictor": ["Predictor"],
     },

@@ -16,8 +16,9 @@ from voslab.core import ConfigError, DataError, RawFrame
 from voslab.core.parameters import nearest
 from voslab.core.resources import resource
 from voslab.engine.device import find_device
-from voslab.engine.mask_scope import MaskScope, find_mask_scope
-from voslab.engine.runner import Prediction, run
+from voslab.engine.given_masks import MaskScope, find_mask_scope
+from voslab.engine.prediction import Prediction
+from voslab.engine.runner import run
 from voslab.engine.settings import Precision
 from voslab.methods.builder import CACHE, LoadedModel, ModelSpec, build_model
 from voslab.video import MaskOptions, Video, given_masks, open_video, read_image, read_masks

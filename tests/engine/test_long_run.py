@@ -11,7 +11,7 @@ import pytest
 
 from voslab.core import WriteError
 from voslab.engine import OverlaySink, Prediction, consume, mask_sink, run
-from voslab.engine.runner import Throughput
+from voslab.engine.prediction import Throughput
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.video import BackgroundWriter
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from voslab.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from voslab.engine.mask_scope import MaskScope as MaskScope
-    from voslab.engine.mask_scope import find_mask_scope as find_mask_scope
+    from voslab.engine.given_masks import MaskScope as MaskScope
+    from voslab.engine.given_masks import find_mask_scope as find_mask_scope
     from voslab.engine.padding import Pads as Pads
     from voslab.engine.padding import crop as crop
     from voslab.engine.padding import pad as pad
-    from voslab.engine.runner import Prediction as Prediction
-    from voslab.engine.runner import Throughput as Throughput
+    from voslab.engine.prediction import Prediction as Prediction
+    from voslab.engine.prediction import Throughput as Throughput
     from voslab.engine.runner import run as run
     from voslab.engine.settings import Settings as Settings
     from voslab.engine.sinks import OverlaySink as OverlaySink
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "mask_scope": ["MaskScope", "find_mask_scope"],
+        "given_masks": ["MaskScope", "find_mask_scope"],
         "padding": ["Pads", "crop", "pad"],
-        "runner": ["Prediction", "Throughput", "run"],
+        "prediction": ["Prediction", "Throughput"],
+        "runner": ["run"],
         "settings": ["Settings"],
         "sinks": ["OverlaySink", "Sink", "consume", "mask_sink"],
     },

@@ -1,10 +1,13 @@
-"""Resolves the device of a configuration."""
+"""Resolves the device of a configuration, and measures time on it."""
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import torch
 
-from voslab.core import ConfigError
+from voslab.core import ConfigError, Segmenter
 
 
 def find_device(name: str) -> torch.device:
@@ -30,3 +33,16 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError, ValueError, TypeError) as error:
         raise ConfigError(f"engine.device={name}: no such device on this machine") from error
     return device
+
+
+def device_of(segmenter: Segmenter[Any]) -> torch.device:
+    """Return the device of a segmenter's parameters; the CPU if it has none."""
+    first = next(segmenter.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def now(device: torch.device) -> float:
+    """Synchronise the device and return the time of a monotonic clock in seconds."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from voslab.core import ConfigError, Segmenter, atomic_path
 from voslab.core.segmenter import Padding
 from voslab.engine.padding import Pads, crop, pads
-from voslab.engine.runner import Prediction
+from voslab.engine.prediction import Prediction
 from voslab.engine.settings import Settings
 from voslab.engine.sinks import CompositeSink
 from voslab.video import BackgroundWriter

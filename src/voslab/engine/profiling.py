@@ -19,8 +19,8 @@ import torch
 
 from voslab.core import ConfigError, Frame, Masks, Segmenter, State, generator
 from voslab.core.parameters import Side, fits
+from voslab.engine.device import device_of, now
 from voslab.engine.padding import pad
-from voslab.engine.runner import device_of, now
 from voslab.engine.settings import Settings
 
 Run = Callable[..., Any]

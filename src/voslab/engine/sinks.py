@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from voslab.engine.runner import Prediction, Throughput
+from voslab.engine.prediction import Prediction, Throughput
 from voslab.video import BackgroundWriter, VideoWriter, overlay, write_mask
 
 

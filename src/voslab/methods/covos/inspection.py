@@ -22,8 +22,9 @@ from torch.nn import functional as F
 
 from voslab.core import ConfigError, Frame, ObjectTable, Segmenter
 from voslab.engine.padding import crop, pads
+from voslab.engine.prediction import Prediction
 from voslab.engine.profiling import wrap_methods
-from voslab.engine.runner import Labels, Prediction
+from voslab.engine.session import Labels
 from voslab.engine.settings import Settings
 from voslab.engine.sinks import CompositeSink
 from voslab.video import BackgroundWriter, VideoWriter, overlay
