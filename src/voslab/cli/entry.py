@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from voslab.cli.continuation import Continuation
 from voslab.cli.help import usage
 from voslab.cli.hydra_config import checked_composition
 from voslab.cli.messages import command
@@ -100,6 +101,8 @@ def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[Dict
                 if HydraConfig.get().runtime.choices.get("sweep") is not None:
                     program = command(name) if module == f"voslab.cli.{name}" else f"python -m {module}"
                     raise ConfigError(f"sweep=NAME goes with -m: {program} -m sweep=NAME")
+                if launch.continuation is not None:
+                    config = launch.continuation.restore(name, CONFIGS, config)
                 check_values(name, config)
                 _prepare_process()
                 task(config)
@@ -117,15 +120,19 @@ def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[Dict
 
 @dataclass
 class _Launch:
-    """State of one start of a program: flags that select another configuration, and whether the task has started."""
+    """State of one start of a program: flags that select another configuration, and whether the task has started.
+
+    `continuation` is the run that is resumed with its own configuration.
+    """
 
     flags: list[str] = field(default_factory=list)
     task_started: bool = False
+    continuation: Continuation | None = None
 
 
 def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:
     """Start Hydra with the arguments of `sys.argv`, and report bad ones in one line."""
-    launch.task_started = False
+    launch.task_started, launch.continuation = False, None
     if sys.argv[1:] in (["--help"], ["-h"]):
         print(usage(CONFIGS, name), end="")
         return
@@ -141,6 +148,13 @@ def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:
             sys.argv += PARENT
         elif any(re.match(r"(output|paths\.outputs)='.*\$\{", argument, re.S) for argument in sys.argv[1:]):
             sys.argv += _NO_RUN_FOLDER if "output" in plain_file(CONFIGS / f"{name}.yaml") else ()
+        elif name == "train" and not launch.flags:
+            launch.continuation = Continuation.find(sys.argv[1:])
+        if launch.continuation is not None:
+            sys.argv[1:] = [quote_path(argument) for argument in launch.continuation.arguments()]
+            _flags(sys.argv[1:])
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                print(launch.continuation.describe(), flush=True)
         with checked_composition():
             program()
     except ConfigError as error:
