@@ -134,6 +134,18 @@ def test_two_killed_processes_resume_identically(world: Path, tmp_path: Path, tw
     assert checkpoint(run)["global_step"] == 6
     succeeded(train(world, again, "trainer=ddp_cpu", "data.num_workers=0", f"resume={run}"))
     assert digest(checkpoint(again)) == two
+    alone = subprocess.run(
+        [sys.executable, "-m", "tests.training.faulty", f"resume={run}"],
+        cwd=ROOT,
+        env={**os.environ, "FAULT": "none@-1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    succeeded(alone)
+    assert f"resume: configuration of {run}\n" in alone.stdout
+    assert digest(checkpoint(run)) == two
 
 
 def test_two_processes_stop_together(world: Path, tmp_path: Path) -> None:
