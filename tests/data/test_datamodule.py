@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -261,6 +264,23 @@ def test_overfitting_repeats_the_very_same_clip(videos: tuple[VideoSequence, ...
     recorder = fit(videos, tmp_path, overfit_batches=1)
     assert len(recorder.clips) == 2
     assert recorder.clips[0] == recorder.clips[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_of_a_plain_trainer_score_as_one_and_train(tmp_path: Path) -> None:
+    """The trainer would distribute the data again if it could: its `use_distributed_sampler` is true by default."""
+    root = Path(__file__).resolve().parents[2]
+    for processes in ("1", "2"):
+        command = [sys.executable, "-m", "tests.data.plain_trainer", str(tmp_path), processes]
+        subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=140)
+    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1.0", "2.0", "2.1"))
+    assert one["scored"] == [0, 1, 2, 3, 4]
+    assert sorted(two[0]["scored"] + two[1]["scored"]) == one["scored"]
+    assert [other["J&F"] for other in two] == pytest.approx([one["J&F"]] * 2, abs=1e-12)
+    assert one["J&F"] > 0
+    assert [len(other["clips"]) for other in two] == [2, 2]
+    assert len({*two[0]["clips"], *two[1]["clips"]}) == 4
 
 
 def composed(name: str, *overrides: str) -> Any:

@@ -16,7 +16,7 @@ from voslab.data.clips.augmentation import build_transform
 from voslab.data.clips.bad_samples import BadSampleCounter, ResampleOnError
 from voslab.data.clips.dataset import ClipDataset, ClipSettings, collate
 from voslab.data.clips.mixture import Drawable, Source, Videos, WeightedSource, open_mixture
-from voslab.data.samplers import EvaluationSampler, TrainSampler
+from voslab.data.samplers import EvaluationSampler, OverfitSampler, TrainSampler
 from voslab.data.train_loader import TrainLoader
 from voslab.data.video_sequence import EvaluationItem, VideoSequence
 from voslab.data.workers import cores_per_process
@@ -202,7 +202,7 @@ class VOSDataModule(L.LightningDataModule):
         rank, world = self._process()
         share = self.batch_share(world)
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))
-        sampler = TrainSampler(size, self.seed, share, shuffle=not overfit, fixed=overfit, rank=rank)
+        sampler = (OverfitSampler if overfit else TrainSampler)(size, self.seed, share, rank=rank)
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
         workers = self.num_workers
         if workers is None:
@@ -255,13 +255,14 @@ class VOSDataModule(L.LightningDataModule):
         if not videos:
             return []
         sampler = EvaluationSampler([len(video) for video in videos], *self._process())
-        items = [EvaluationItem(index, videos[index]) for index in sampler]
-        if not items:
+        items = [EvaluationItem(index, video) for index, video in enumerate(videos)]
+        if not len(sampler):
             # Lightning skips the loop, and with it the metric's synchronisation, in a process without items; the other
             # processes would wait forever. A single frame, which is never scored, keeps the loop running.
             first = videos[0]
             items = [EvaluationItem(-1, replace(first, images=first.images[:1], masks=first.masks[:1], starts=None))]
-        return DataLoader(items, batch_size=None)  # type: ignore[arg-type]
+            sampler = EvaluationSampler([1])
+        return DataLoader(items, batch_size=None, sampler=sampler)  # type: ignore[arg-type]
 
 
 def _videos(source: Videos) -> tuple[VideoSequence, ...]:

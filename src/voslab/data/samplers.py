@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, SequentialSampler
 
 from voslab.core import DataError, generator
 from voslab.data.batches import BatchShare
@@ -12,12 +13,14 @@ from voslab.data.batches import BatchShare
 SINGLE = BatchShare(processes=1, clips=1, passes=1)
 
 
-class TrainSampler(Sampler[tuple[int, int]]):
+class TrainSampler(DistributedSampler[Any]):
     """Yields the addresses (epoch, index) of one process, in an order that depends on (seed, epoch).
 
     The global order is cut into global batches, and those into one part per forward pass and process. So a run on
     several processes trains on the same global batches as a run on one. The incomplete last batch is dropped; it holds
     other clips in every epoch.
+
+    The base class tells Lightning that nothing is left to distribute, whatever the trainer's `use_distributed_sampler`.
 
     Args:
         size: Number of clips in the data set.
@@ -46,9 +49,10 @@ class TrainSampler(Sampler[tuple[int, int]]):
                 f"the training set has {size} clips an epoch, fewer than one batch of {share.batch}:"
                 " lower batch_size or repeat the source"
             )
+        super().__init__(cast(Any, range(size)), share.processes, rank, shuffle, seed, drop_last=True)
         self._size, self._seed, self._shuffle = size, seed, shuffle
         self._rank, self._share = rank, share
-        self._fixed, self.epoch = fixed, 0
+        self._fixed = fixed
         self._done = (-1, 0)
 
     @property
@@ -89,10 +93,27 @@ class TrainSampler(Sampler[tuple[int, int]]):
             yield from ((epoch, index) for index in indices[start : start + clips])
 
 
-class EvaluationSampler(Sampler[int]):
+class OverfitSampler(TrainSampler, SequentialSampler):
+    """`TrainSampler` for Lightning's `overfit_batches`, which replaces any sampler that is not sequential.
+
+    Every epoch repeats the clips of epoch 0, in the order of their indices.
+
+    Args:
+        size: See `TrainSampler`.
+        seed: See `TrainSampler`.
+        share: See `TrainSampler`.
+        rank: See `TrainSampler`.
+    """
+
+    def __init__(self, size: int, seed: int, share: BatchShare = SINGLE, *, rank: int = 0) -> None:
+        super().__init__(size, seed, share, shuffle=False, fixed=True, rank=rank)
+
+
+class EvaluationSampler(DistributedSampler[Any], SequentialSampler):
     """Yields the videos of one process. Every video belongs to exactly one process; none is repeated as padding.
 
-    The longest videos are assigned first, each to the process with the fewest frames so far.
+    The longest videos are assigned first, each to the process with the fewest frames so far. The base classes tell
+    Lightning that nothing is left to distribute, and that `overfit_batches` need not replace the sampler.
 
     Args:
         lengths: Number of frames of every video.
@@ -105,6 +126,7 @@ class EvaluationSampler(Sampler[int]):
     """
 
     def __init__(self, lengths: Sequence[int], rank: int = 0, world: int = 1) -> None:
+        super().__init__(cast(Any, lengths), world, rank, shuffle=False)
         loads = [0] * world
         self._mine: list[int] = []
         for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):

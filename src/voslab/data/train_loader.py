@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from voslab.core import ConfigError
 from voslab.data.samplers import TrainSampler
@@ -44,7 +44,9 @@ class TrainLoader(DataLoader[Any]):
     ) -> None:
         super().__init__(
             dataset,
-            batch_sampler=BatchSampler(sampler, batch, drop_last=True),  # type: ignore[arg-type]
+            batch,
+            sampler=sampler,
+            drop_last=True,
             num_workers=num_workers,
             collate_fn=collate,
             worker_init_fn=start_worker,
