@@ -58,6 +58,13 @@ def test_jobs_of_a_sweep_form_a_group(tmp_path: Path, asked: str | None, job: bo
     assert logger.version == (folder / RUN_ID).read_text().strip()
 
 
+def test_wandb_starts_without_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logger = wandb_logger("vos-lab", "name", str(tmp_path))
+    assert logger.experiment.id
+    logger.experiment.finish()
+    assert "WARNING" not in capfd.readouterr().err
+
+
 class Online:
     """A run of W&B that keeps what it is given."""
 

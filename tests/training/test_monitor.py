@@ -15,7 +15,7 @@ from tests.training.small import data, module, trainer, videos
 from voslab.data.datamodule import VOSDataModule
 from voslab.data.train_loader import TrainLoader
 from voslab.training.loggers import Curves
-from voslab.training.monitor import Monitor, duration
+from voslab.training.monitor import EpochProgressBar, Monitor, duration
 
 
 class Norms(L.Callback):
@@ -102,3 +102,10 @@ def test_data_wait_measures_waiting_only(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("seconds", "said"), [(7.24, "7.2 s"), (95, "95 s"), (4000, "67 min"), (200000, "55.6 h")])
 def test_duration_format(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(("most", "shown"), [(1, "Epoch 1/1"), (-1, "Epoch 1")])
+def test_progress_bar_counts_epochs_like_the_lines(most: int, shown: str) -> None:
+    bar = EpochProgressBar()
+    bar.setup(L.Trainer(accelerator="cpu", max_epochs=most, logger=False, callbacks=[bar]), L.LightningModule(), "fit")
+    assert bar._get_train_description(0).strip() == shown

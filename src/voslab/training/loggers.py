@@ -47,7 +47,10 @@ def wandb_logger(
     online = chosen == "online" or (chosen is None and wandb.login(prompt=False, verify=False))
     mode = chosen or ("online" if online else "offline")
     run: dict[str, Any] = {"id": run_id(root, resume), "resume": "allow", "group": group, "mode": mode}
-    return WandbLogger(project=project, name=name, save_dir=folder, offline=not online, **run, **settings)
+    logger = WandbLogger(project=project, name=name, save_dir=folder, offline=not online, **run, **settings)
+    # Lightning always passes this setting, which W&B ignores with a warning.
+    logger._wandb_init.pop("anonymous", None)
+    return logger
 
 
 def run_id(folder: Path, resume: str | None) -> str:

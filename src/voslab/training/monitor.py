@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 from voslab.data.train_loader import TrainLoader
@@ -96,6 +97,16 @@ class Monitor(L.Callback):
         if 0 < done < total < math.inf:
             parts.append(f"{duration((now - self._began) * (total - done) / done)} to go")
         return "  ".join(parts)
+
+
+class EpochProgressBar(RichProgressBar):
+    """Lightning's progress bar, with epochs counted from 1 as in the lines of `Monitor`."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        last = self.trainer.max_epochs or 0
+        description = f"Epoch {current_epoch + 1}" + (f"/{last}" if last > 0 else "")
+        # The bar of validation flickers if its description is longer.
+        return description.ljust(len(self.validation_description))
 
 
 def duration(seconds: float) -> str:
