@@ -75,6 +75,36 @@ sys.exit(40 + len(heard))
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a job learns of it on Linux only")
+def test_killed_sweep_ends_its_job(tmp_path: Path) -> None:
+    """By a SIGTERM, after which a training saves a checkpoint."""
+    log = tmp_path / "job.log"
+    job = """
+import os, signal, sys, time
+from voslab.core.signals import end_with_parent
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("saved"))
+end_with_parent()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+    sweep = f"""
+from pathlib import Path
+from voslab.cli import sweep
+from voslab.core.signals import end_with_parent
+end_with_parent()
+sweep._run({python(job)!r}, Path({str(log)!r}))
+"""
+    with subprocess.Popen(python(sweep)) as running:
+        while not (log.is_file() and log.read_text().endswith("\n")):
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.kill()
+    deadline = time.monotonic() + 10
+    while is_alive(int(log.read_text().split()[0])) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert log.read_text().splitlines()[1:] == ["saved"]
+
+
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Arguments of a very short training."""

@@ -109,6 +109,36 @@ def test_stopped_run_saves_and_resumes_identically(world: Path, tmp_path: Path, 
     assert sum(bool(row.split(",")[at]) for row in rows) == STEPS, lines
 
 
+PHASES = {
+    # Phase: signal, processes, workers, step of the checkpoint.
+    "start": ("SIGTERM", 2, 0, None),
+    "sanity": ("SIGINT", 1, 0, None),
+    "save": ("SIGINT", 1, 2, 1),
+    "validation": ("SIGTERM", 1, 2, 1),
+    "blocked": ("SIGTERM", 2, 2, 1),
+    "test": ("SIGTERM", 2, 0, 4),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_signal_in_any_phase_ends_the_run_within_20_seconds(world: Path, tmp_path: Path, phase: str) -> None:
+    """Signals in a training step are in the tests below."""
+    name, processes, workers, step = PHASES[phase]
+    trainer = (f"trainer={'cpu' if processes == 1 else 'ddp_cpu'}", f"data.num_workers={workers}")
+    every = ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=2", "trainer.num_sanity_val_steps=1")
+    length = ("trainer.max_epochs=1", f"test={'last' if phase == 'test' else 'null'}")
+    done = train(world, tmp_path, *trainer, *every, *length, fault=f"{name}@{phase}")
+    said = done.stdout + done.stderr
+    [struck] = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("struck at")]
+    assert time.time() - struck < 20, said[-3000:]
+    assert done.returncode == {"SIGTERM": 143, "SIGINT": 130}[name], said[-3000:]
+    assert "Traceback" not in said
+    assert said.count(f"stopped by {name}") == 1 or f"killed 12 s after {name}" in said, said[-3000:]
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file() == (step is not None)
+    if step is not None:
+        assert checkpoint(tmp_path)["global_step"] == step
+
+
 def test_preempted_job_is_requeued_and_resumes(world: Path, tmp_path: Path, one: str) -> None:
     run, bin_, asked = tmp_path / "run", tmp_path / "bin", tmp_path / "asked"
     bin_.mkdir()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +16,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from tests.training.small import checkpoint, data, digest, module, trainer, videos
 from voslab.core import CheckpointError
+from voslab.core.signals import SIGNALS, Stopped
 from voslab.data import VideoSequence
 
 STEPS = 12  # three epochs of four
@@ -70,6 +73,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"data": {"batch_size": 4, "max_batch_per_device": 2}, "max_epochs": 6},
     {"check_val_every_n_epoch": None, "val_check_interval": 3},
     {"limit_val_batches": 0},
+    {"val_check_interval": 1},
+    {"accumulate_grad_batches": 2, "val_check_interval": 3, "max_epochs": 6},
 ]
 
 
@@ -116,12 +121,65 @@ def test_crash_at_any_step_resumes_identically(sequences: tuple[VideoSequence, .
     crashed_and_resumed(tmp_path, sequences, range(1, 9))
 
 
+@pytest.mark.slow
+def test_crash_resumes_identically_with_validation_after_every_step(
+    sequences: tuple[VideoSequence, ...], tmp_path: Path
+) -> None:
+    crashed_and_resumed(tmp_path, sequences, (2,), every=None, val_check_interval=1, limit_val_batches=1)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
 def test_crash_resumes_identically_with_any_interval(
     sequences: tuple[VideoSequence, ...], tmp_path: Path, options: dict[str, Any]
 ) -> None:
     crashed_and_resumed(tmp_path, sequences, (4, 6), **options)
+
+
+class Signal(L.Callback):
+    """Sends SIGTERM in the given validation."""
+
+    def __init__(self, validation: int) -> None:
+        self.left = validation
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "interval", "validation", "saved", "validated"),
+    [(3, 7, 1, 2, {2}), (1, 1, 1, 0, {1, 2, 3, 4, 5, 6, 7, 8}), (3, 3, 2, 1, {2})],
+    ids=["within-accumulation", "first-step", "every-step"],
+)
+def test_signal_in_validation_stops_after_a_checkpoint(
+    sequences: tuple[VideoSequence, ...],
+    tmp_path: Path,
+    accumulate: int,
+    interval: int,
+    validation: int,
+    saved: int,
+    validated: set[int],
+) -> None:
+    """Validation may begin between two steps or after every step; the checkpoint of the step before exists."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def fit(*callbacks: L.Callback, resume: Path | None = None) -> None:
+        options = {"accumulate_grad_batches": accumulate, "val_check_interval": interval, "limit_val_batches": 1}
+        made = trainer(tmp_path, *callbacks, every=None, max_epochs=1, **options)
+        clips = data(sequences, clips_per_epoch=16)
+        made.fit(module(), datamodule=clips, ckpt_path=resume, weights_only=True)
+
+    with pytest.raises(Stopped, match="143"):
+        fit(Signal(validation))
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert SIGNALS.detail == f" at step {saved}; resume={tmp_path}"
+    assert checkpoint(tmp_path)["global_step"] == saved
+    resumed = Crash(99)
+    fit(resumed, resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert resumed.seen == -(-8 // accumulate) - saved
+    assert resumed.validated == validated
 
 
 def test_resume_requires_the_same_optimizer(sequences: tuple[VideoSequence, ...], tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from voslab.cli.sweep import PARENT, register_names, run_job
 from voslab.core.errors import ConfigError, VOSError
 from voslab.core.parameters import check_parameters, fits, nearest
 from voslab.core.resources import resource
+from voslab.core.signals import SIGNALS, Stopped, end_with_parent
 from voslab.engine.settings import Settings
 
 CONFIGS = resource("conf")
@@ -53,6 +54,9 @@ _NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|fal
 _NO_RUN_FOLDER = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
 _NEEDED = ("video", "mask", "output")
 _LARGEST_SEED = 2**32 - 1
+_DEADLINE = 12.0
+"""Seconds after which a program that was stopped is killed; schedulers grant about 30."""
+log = logging.getLogger(__name__)
 _PATH = re.compile(
     rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|(?P<folder>hydra\.(run|sweep)\.dir))=(?P<value>.+)$",
     re.S,
@@ -113,7 +117,7 @@ def entry(name: str, module_name: str | None = None) -> Callable[[Callable[[Dict
             return None
 
         program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(guarded)
-        return partial(_start, name, program, launch)
+        return partial(_run_until_signal, partial(_start, name, program, launch))
 
     return decorate
 
@@ -128,6 +132,23 @@ class _Launch:
     flags: list[str] = field(default_factory=list)
     task_started: bool = False
     continuation: Continuation | None = None
+
+
+def _run_until_signal(start: Callable[[], None]) -> None:
+    """Start a program that SIGTERM and Ctrl-C stop with one line."""
+    first = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    SIGNALS.install(_DEADLINE)
+    try:
+        SIGNALS.launched = end_with_parent() and not first
+        start()
+    except Stopped as stopped:
+        if first:
+            log.warning("stopped by %s%s", stopped.signal.name, SIGNALS.detail)
+        raise
+    finally:
+        # A program that stops ignores further signals until it has ended.
+        if SIGNALS.received is None:
+            SIGNALS.uninstall()
 
 
 def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:
@@ -237,7 +258,7 @@ def _silence_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    tips.addFilter(lambda record: not record.getMessage().startswith("💡"))
+    tips.addFilter(lambda record: not record.getMessage().startswith(("💡", "TPU available: False")))
 
 
 def quote_path(argument: str) -> str:

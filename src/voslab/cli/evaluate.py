@@ -25,7 +25,7 @@ from voslab.data.submission import check_submission, write_submission
 from voslab.reporting.run_record import write_record
 from voslab.training.evaluation import EvaluationModule, mask_sinks, segment_video
 from voslab.training.predictions import read_predictions
-from voslab.training.processes import EndOnSignal
+from voslab.training.processes import await_children, handle_signals
 from voslab.video.mask_formats.options import WarnOnce
 
 
@@ -37,12 +37,14 @@ def main(config: DictConfig) -> None:
     if config.predictions is not None and pack_or_check(config, data, output):
         return
     module, cost = _module(config, output)
-    trainer: L.Trainer = instantiate(
-        config.trainer, callbacks=[EndOnSignal()], logger=False, enable_checkpointing=False
-    )
+    trainer: L.Trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+    handle_signals(trainer)
     if trainer.is_global_zero:
         print(describe_outputs(output, _contents(config)), flush=True)
-    trainer.test(module, datamodule=data, verbose=False)
+    try:
+        trainer.test(module, datamodule=data, verbose=False)
+    finally:
+        await_children(trainer)
     if not trainer.is_global_zero:
         return
     videos = data.test_videos

@@ -11,13 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from voslab.cli.entry import run
 from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model
-from voslab.core import ConfigError, DataError
+from voslab.core import ConfigError, DataError, claimed
+from voslab.core.files import remove_partial
+from voslab.core.signals import SIGNALS
 from voslab.engine import MaskScope, OverlaySink, Prediction, Sink, Throughput, consume, mask_sink
 from voslab.engine.device import find_device
 from voslab.engine.feature_maps import MapSink
+from voslab.methods.builder import LoadedModel
 from voslab.methods.covos.inspection import MotionSink
 from voslab.predictor import Predictor
-from voslab.video import MaskOptions, open_video, read_masks
+from voslab.video import MaskOptions, Video, open_video, read_masks
+from voslab.video.masks import MaskFiles
 
 
 def main(config: DictConfig) -> None:
@@ -32,8 +36,14 @@ def main(config: DictConfig) -> None:
         raise DataError(f"{config.mask}: there is no object in it, every pixel is 0{void}")
     model = load_model(config)
     model.warn_if_random()
-    predictor = Predictor(model, find_device(config.engine.device))
+    print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
+    output = Path(config.output)
+    with claimed(output):
+        remove_partial(output, output / "masks", *(output / "maps").glob("*"))
+        _segment(config, video, masks, model)
 
+
+def _segment(config: DictConfig, video: Video, masks: MaskFiles, model: LoadedModel) -> None:
     output = Path(config.output)
     sinks: list[Sink] = [mask_sink(output / "masks", None if video.names is None else dict(enumerate(video.names)))]
     if old := sorted((output / "masks").glob("*.png")):
@@ -45,7 +55,6 @@ def main(config: DictConfig) -> None:
         sinks.append(MapSink(inspection, model.segmenter, model.settings))
     elif config.inspect:
         sinks.append(MotionSink(inspection, video.rate, video.size, model.segmenter, model.settings, masks))
-    print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
     print(describe_outputs(output, _contents(config, inspection)), flush=True)
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
@@ -55,7 +64,9 @@ def main(config: DictConfig) -> None:
             nonlocal key_frames
             key_frames += prediction.key
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
+            SIGNALS.detail = f" after {throughput.frames} frames, which are in {output}"
 
+        predictor = Predictor(model, find_device(config.engine.device))
         throughput = consume(predictor.segment(video, masks, mask_scope=mask_scope(config)), sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
     if model.codec_source is not None:

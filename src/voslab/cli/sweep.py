@@ -35,6 +35,7 @@ from voslab.cli.stages import stage_commands
 from voslab.core import ConfigError, DataError, atomic_write
 from voslab.core.overrides import describe_overrides
 from voslab.core.parameters import nearest
+from voslab.core.signals import SIGNALS
 
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 LOG = "job.log"
@@ -274,7 +275,8 @@ def _run(command: list[str], log: Path) -> tuple[int, int | None]:
         children.append(child)
         for number in received[:1]:
             child.send_signal(_PASSED[number])
-        code = child.wait()
+        with SIGNALS.deferring():
+            code = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -18,6 +18,8 @@ from voslab.cli.messages import after_training, describe_outputs, describe_run_f
 from voslab.cli.results import collect_results, costs, per_sequence, write_metrics, write_per_sequence
 from voslab.cli.training_module import training_module
 from voslab.core import CheckpointError, ConfigError, VOSError, claimed
+from voslab.core.files import remove_partial
+from voslab.core.signals import SIGNALS
 from voslab.core.weights import read_archive, read_checkpoint
 from voslab.data.datamodule import VOSDataModule
 from voslab.methods.checkpoint import check_resumed
@@ -27,7 +29,8 @@ from voslab.training.artifacts import publish
 from voslab.training.finite import NotFiniteError
 from voslab.training.loggers import Curves
 from voslab.training.module import VOSModule
-from voslab.training.processes import await_children, with_process
+from voslab.training.monitor import EpochProgressBar
+from voslab.training.processes import await_children, handle_signals, is_peer_failure, with_process
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +48,13 @@ def main(config: DictConfig) -> None:
     resume = _last_checkpoint(config.resume, output)
     data: VOSDataModule = instantiate(config.data)
     module = training_module(config)
+    bars = [EpochProgressBar()] if config.trainer.get("enable_progress_bar") else []
     trainer: L.Trainer = instantiate(
         config.trainer,
-        callbacks=[instantiate(callback) for callback in config.callbacks.values() if callback is not None],
+        callbacks=[*(instantiate(callback) for callback in config.callbacks.values() if callback is not None), *bars],
         logger=[instantiate(logger) for logger in config.logger.values() if logger is not None],
     )
+    handle_signals(trainer)
     try:
         with claimed(output) if trainer.is_global_zero else nullcontext():
             _run(trainer, module, data, config, resume)
@@ -58,6 +63,9 @@ def main(config: DictConfig) -> None:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(3)
     except (VOSError, RuntimeError) as error:
+        if SIGNALS.received is not None and is_peer_failure(trainer, error):
+            # The other process has stopped first.
+            SIGNALS.stop()
         raise with_process(trainer, error) from error
     except (ValueError, ModuleNotFoundError) as error:
         if not _by_lightning(error):
@@ -76,6 +84,7 @@ def _run(trainer: L.Trainer, module: VOSModule, data: VOSDataModule, config: Dic
         check_resumed(resume, module.metadata)
     _prepare_loggers(trainer, data, config, resume)
     if trainer.is_global_zero:
+        remove_partial(output, output / "checkpoints", output / "gallery")
         print(describe_outputs(output, describe_run_folder(config)), flush=True)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     results = validated = dict(module.results)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from voslab.core.errors import WriteError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.\w+)?")
 
 
 def write_csv(target: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -139,6 +142,19 @@ def _describe(value: Any) -> Any:
         status = value.stat()
         return [str(value.resolve()), status.st_size, status.st_mtime_ns]
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)
+
+
+def remove_partial(*folders: Path) -> None:
+    """Remove temporary files that a killed program left in folders, whose writer `claimed` them before.
+
+    Args:
+        folders: searched without their subfolders; may be missing.
+    """
+    for folder in folders:
+        for path in folder.glob(".*"):
+            if _TEMPORARY.fullmatch(path.name):
+                with suppress(OSError):
+                    path.unlink()
 
 
 @contextmanager

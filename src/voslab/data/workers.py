@@ -1,16 +1,20 @@
-"""Initialises the worker processes of a loader."""
+"""Initialises the worker processes of a loader, and ends them with the program."""
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from multiprocessing.process import BaseProcess
+from weakref import WeakSet
 
 import cv2
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_workers: WeakSet[BaseProcess] = WeakSet()
 
 
 def cores_per_process(processes: int) -> int:
@@ -28,10 +32,16 @@ def cores_per_process(processes: int) -> int:
 @contextmanager
 def starting_workers() -> Iterator[None]:
     """Block SIGINT and SIGTERM while workers start, which would end a worker that has not run `start_worker`."""
+    others = set(multiprocessing.active_children())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
+        if not _workers:
+            # After multiprocessing has registered its own function, which would wait for the workers, and before it.
+            atexit.unregister(_kill_workers)
+            atexit.register(_kill_workers)
+        _workers.update(worker for worker in multiprocessing.active_children() if worker not in others)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -39,14 +49,19 @@ def start_worker(_: int) -> None:
     """Initialise a worker.
 
     OpenCV runs without threads: those of the parent do not survive the fork, and waiting for them would never end.
-    The worker ignores SIGINT and the first SIGTERM, because the main process handles them and still needs the batches
-    of its current step. A second SIGTERM, which the loader sends to a worker that hangs, ends the worker.
+    The worker ignores SIGINT and SIGTERM, because the main process handles them and still needs the batches of its
+    current step. A worker that is still there when the main process exits is killed.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_once)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-def _ignore_once(number: int, _: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
+def _kill_workers() -> None:
+    # torch's handler raises an error when a worker is killed.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in list(_workers):
+        if worker.is_alive():
+            worker.kill()
+            worker.join()

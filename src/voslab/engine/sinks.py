@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from voslab.core import WriteError
 from voslab.engine.prediction import Prediction, Throughput
 from voslab.video import BackgroundWriter, VideoWriter, overlay, write_mask
 
 
 class Sink(Protocol):
-    """Context manager that takes predictions in order and completes its files on exit; errors leave no partial file."""
+    """Context manager that takes predictions in order and completes its files on exit; errors leave no partial file.
+
+    After an interrupt, files are completed with the predictions so far.
+    """
 
     def __enter__(self) -> Self: ...
 
@@ -70,7 +74,12 @@ class CompositeSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        if not isinstance(error, KeyboardInterrupt | SystemExit):
+            self._stack.__exit__(kind, error, trace)
+            return
+        # Without a prediction there is no file to finish.
+        with suppress(WriteError):
+            self._stack.close()
 
 
 class OverlaySink(CompositeSink):

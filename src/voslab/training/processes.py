@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import signal
+import os
 import subprocess
-from contextlib import suppress
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from voslab.core import VOSError
-
-log = logging.getLogger(__name__)
+from voslab.core.signals import SIGNALS
 
 
 def slurm() -> SLURMEnvironment:
@@ -28,40 +24,33 @@ def children(trainer: L.Trainer) -> list[subprocess.Popen[Any]]:
     return list(getattr(trainer.strategy.launcher, "procs", ()))
 
 
-def await_children(trainer: L.Trainer, seconds: float = 20.0) -> None:
+def handle_signals(trainer: L.Trainer) -> None:
+    """Use `SIGNALS` instead of Lightning's handlers, which communicate with other processes from within the handler.
+
+    Args:
+        trainer: the trainer of this process, before it runs.
+    """
+    SIGNALS.children = lambda: _disowned(trainer)
+    SIGNALS.launched = trainer.local_rank > 0 and not _creates_elsewhere(trainer)
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
+
+def requeue() -> None:
+    """Ask SLURM to start this job again."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    subprocess.run(["scontrol", "requeue", job], check=False)
+
+
+def await_children(trainer: L.Trainer) -> None:
     """Wait for the started processes to end, and kill those that do not end in time."""
     for child in children(trainer):
         try:
-            child.wait(seconds)
+            child.wait(20.0 if SIGNALS.received is None else 5.0)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-
-
-def end(trainer: L.Trainer, number: int) -> NoReturn:
-    """End this process after a signal, with exit code 128 + signal."""
-    # Lightning treats any other code of a process that it started as a crash, and kills the other processes.
-    launched = trainer.local_rank > 0 and not _creates_elsewhere(trainer)
-    raise SystemExit(0 if launched else 128 + number)
-
-
-class EndOnSignal(L.Callback):
-    """Ends an evaluation immediately on SIGTERM; Lightning would finish the current sequence and return exit code 0."""
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Replace Lightning's signal handler."""
-
-        def handle(number: int, _: FrameType | None) -> None:
-            for child in children(trainer):
-                with suppress(OSError):
-                    child.send_signal(number)
-            if trainer.is_global_zero:
-                log.warning("stopped by %s", signal.Signals(number).name)
-            end(trainer, number)
-
-        signal.signal(signal.SIGTERM, handle)
-        if trainer.received_sigterm:
-            handle(signal.SIGTERM, None)
 
 
 def is_peer_failure(trainer: L.Trainer, error: BaseException) -> bool:
@@ -89,6 +78,18 @@ def with_process(trainer: L.Trainer, error: VOSError | RuntimeError) -> VOSError
     if is_peer_failure(trainer, error):
         return VOSError(describe_error(trainer, error))
     return type(error)(describe_error(trainer, error)) if isinstance(error, VOSError) else error
+
+
+def _disowned(trainer: L.Trainer) -> list[subprocess.Popen[Any]]:
+    """Return the processes that Lightning started, after Lightning was made to forget them.
+
+    It would kill this process when one of them ends with an exit code other than 0, as they may after a signal.
+    """
+    found = children(trainer)
+    if found:
+        trainer.strategy.launcher.procs.clear()  # type: ignore[union-attr]
+        trainer.strategy.launcher.procs = found  # type: ignore[union-attr]
+    return found
 
 
 def _creates_elsewhere(trainer: L.Trainer) -> bool:

@@ -7,17 +7,18 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from voslab.core import atomic_path, generator
 from voslab.core.parameters import Count, Range
-from voslab.training.processes import children, end
-from voslab.training.signals import Signals, requeue
+from voslab.core.signals import SIGNALS, Stopped
+from voslab.training.processes import handle_signals, requeue
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,10 @@ class StepSeed(L.Callback):
 class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt`; on SIGTERM or Ctrl-C writes it and stops with exit code 128 + signal.
 
-    The checkpoint is written every few steps, at the end of an epoch, and before the batch that is followed by
-    validation. Nothing is written between that batch and the end of validation, because a resumed run could not tell
-    whether validation has run. A run that is stopped there repeats that batch.
+    The checkpoint is written every few steps, at the end of an epoch, and whenever validation begins before the next
+    step ends. Nothing is written between a step and the validation that follows it, because a resumed run could not
+    tell whether validation has run. A run that is stopped there repeats the batches since the step before. Validation
+    and tests stop at once.
 
     Under SLURM, SIGUSR1 (`sbatch --signal=SIGUSR1@120`) does the same and requeues the job.
 
@@ -66,21 +68,39 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         self.path = Path(dirpath) / "last.ckpt"
         self.every = every_n_train_steps
-        self.signals = Signals()
         self.every_seconds = None if every_minutes is None else 60 * every_minutes
         self._saved = -1
         self._written = time.monotonic()
         self._stopping = False
+        self._installed = False
 
-    def _listen(self, trainer: L.Trainer) -> None:
-        numbers = [signal.SIGTERM, signal.SIGINT]
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Handle signals."""
+        if not SIGNALS.installed:
+            SIGNALS.install()
+            self._installed = True
         if SLURMEnvironment.detect():
-            numbers.append(signal.SIGUSR1)
-        self.signals.install(numbers, children(trainer))
+            SIGNALS.add(signal.SIGUSR1)
+        handle_signals(trainer)
+        self._set_saved(self._saved)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Restore the signal handlers from before `setup`."""
+        if self._installed:
+            SIGNALS.uninstall()
+            self._installed = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Requeue the job if SLURM asked for it, and restore the signal handlers."""
+        if trainer.is_global_zero and SIGNALS.received == signal.SIGUSR1:
+            requeue()
+        if trainer.is_global_zero and self._installed and isinstance(exception, Stopped):
+            log.warning("stopped by %s%s", exception.signal.name, SIGNALS.detail)
+        self.teardown(trainer, pl_module, "fit")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Install signal handlers."""
-        self._listen(trainer)
+        """Defer stopping to the next save point, and write a checkpoint if the first step is none."""
+        SIGNALS.deferred = True
         self._written = time.monotonic()
         loop = trainer.fit_loop
         if loop.restarted_on_epoch_end:
@@ -89,17 +109,15 @@ class LastCheckpoint(Checkpoint):
             loop.reset_restart_stage()
             loop._restarting = False
             loop.epoch_loop.restarting = False
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Install signal handlers."""
-        self._listen(trainer)
+        if self._saved < 0 and _validates_before_next_step(trainer, 0):
+            self._save(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop if requested; the loggers now have the previous step."""
         if self._stopping:
-            self._stop(trainer)
+            SIGNALS.stop()
         if self._saved == trainer.global_step:
             for logger in trainer.loggers:
                 logger.save()
@@ -110,40 +128,62 @@ class LastCheckpoint(Checkpoint):
         """Write the checkpoint if it is due, and agree with the other processes whether to stop."""
         if trainer.fit_loop._should_accumulate():
             return
-        done, step = batch_idx + 1, trainer.global_step
-        received = self.signals.received is not None
+        done = batch_idx + 1
+        received = SIGNALS.received is not None
         self._stopping = trainer.strategy.reduce_boolean_decision(received, all=False)
         if _validates_after(trainer, done):
             if self._stopping:
-                self._stop(trainer)
-        elif done < trainer.num_training_batches:
-            upcoming = min(done + trainer.accumulate_grad_batches, int(trainer.num_training_batches))
-            due = (self.every is not None and step % self.every == 0) or self._is_time(trainer)
-            if due or self._stopping or step == trainer.max_steps or _validates_after(trainer, upcoming):
-                self._save(trainer)
+                SIGNALS.stop()
+        elif self._is_due(trainer, done) or (self._stopping and done < trainer.num_training_batches):
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint after validation."""
         if self._saved != trainer.global_step:
             self._save(trainer)
-        stopping = self.signals.received is not None or self._stopping
+        stopping = SIGNALS.received is not None or self._stopping
         if trainer.strategy.reduce_boolean_decision(stopping, all=False):
-            self._stop(trainer)
+            SIGNALS.stop()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop at once from now on."""
+        SIGNALS.check()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop at once from now on; without communication, because processes have different numbers of videos."""
+        SIGNALS.check()
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
-        """Stop if requested; without communication, because processes have different numbers of videos."""
-        if self.signals.received is not None:
-            self._stop(trainer)
+        """Stop if requested; Python drops an exception that a signal handler raises within a destructor."""
+        SIGNALS.check()
 
     def on_test_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         """See `on_validation_batch_end`."""
-        self.on_validation_batch_end(trainer)
+        SIGNALS.check()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Within an epoch, defer stopping again, and write the checkpoint if it is due."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        SIGNALS.deferred = True
+        loop = trainer.fit_loop
+        if not loop._should_accumulate() and self._is_due(trainer, loop.batch_idx + 1):
+            self._save(trainer)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Copy the checkpoint if the run continues in another folder, so that it has one from the start."""
         if trainer.training and trainer.ckpt_path is not None:
             _copy(trainer, Path(trainer.ckpt_path), self.path)
-            self._saved = checkpoint["global_step"]
+            self._set_saved(checkpoint["global_step"])
+
+    def _is_due(self, trainer: L.Trainer, done: int) -> bool:
+        """Return whether to write the checkpoint after a number of batches of an epoch and the step that ends them."""
+        if done >= trainer.num_training_batches:
+            return False
+        step = trainer.global_step
+        interval = self.every is not None and step % self.every == 0
+        last = step == trainer.max_steps
+        return interval or last or _validates_before_next_step(trainer, done) or self._is_time(trainer)
 
     def _is_time(self, trainer: L.Trainer) -> bool:
         """Return whether the interval has passed in any process; the clocks of processes differ."""
@@ -155,18 +195,11 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path, False)
         self._written = time.monotonic()
-        self._saved = trainer.global_step
+        self._set_saved(trainer.global_step)
 
-    def _stop(self, trainer: L.Trainer) -> NoReturn:
-        number = signal.Signals(self.signals.received or signal.SIGTERM)
-        if trainer.is_global_zero:
-            kept = (
-                f"at step {self._saved}; resume={self.path.parents[1]}" if self._saved >= 0 else "before a checkpoint"
-            )
-            log.warning("stopped by %s %s", number.name, kept)
-            if number == signal.SIGUSR1:
-                requeue()
-        end(trainer, number)
+    def _set_saved(self, step: int) -> None:
+        self._saved = step
+        SIGNALS.detail = f" at step {step}; resume={self.path.parents[1]}" if step >= 0 else " before a checkpoint"
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -194,6 +227,17 @@ def _copy(trainer: L.Trainer, source: Path, target: Path) -> None:
     if trainer.is_global_zero and source.resolve() != target.resolve():
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def _validates_before_next_step(trainer: L.Trainer, done: int) -> bool:
+    """Return whether validation begins before a checkpoint can be written after the next step.
+
+    Args:
+        trainer: the trainer.
+        done: number of batches of this epoch that are done.
+    """
+    step = int(min(done + trainer.accumulate_grad_batches, trainer.num_training_batches))
+    return any(_validates_after(trainer, batches) for batches in range(done + 1, step + 1))
 
 
 def _validates_after(trainer: L.Trainer, batches: int) -> bool:
