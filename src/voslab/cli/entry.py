@@ -144,11 +144,9 @@ def _run_until_signal(start: Callable[[], None]) -> None:
     except Stopped as stopped:
         if first:
             log.warning("stopped by %s%s", stopped.signal.name, SIGNALS.detail)
-        raise
+        SIGNALS.exit(stopped)
     finally:
-        # A program that stops ignores further signals until it has ended.
-        if SIGNALS.received is None:
-            SIGNALS.uninstall()
+        SIGNALS.uninstall()
 
 
 def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:

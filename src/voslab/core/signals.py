@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import multiprocessing
 import os
@@ -131,6 +132,18 @@ class SignalHandler:
         self._begin_deadline(number)
         # Lightning takes any other exit code of a process that it launched for a crash, and kills the other processes.
         raise Stopped(number, 0 if self.launched else None)
+
+    def exit(self, stopped: Stopped) -> NoReturn:
+        """End the process like the interpreter, but without its teardown, in which libraries may block.
+
+        Args:
+            stopped: exception that ended the program.
+        """
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(int(stopped.code or 0))
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received is None:

@@ -93,7 +93,7 @@ class TrainSampler(DistributedSampler[Any]):
             yield from ((epoch, index) for index in indices[start : start + clips])
 
 
-class OverfitSampler(TrainSampler, SequentialSampler):
+class OverfitSampler(TrainSampler, SequentialSampler):  # type: ignore[misc]
     """`TrainSampler` for Lightning's `overfit_batches`, which replaces any sampler that is not sequential.
 
     Every epoch repeats the clips of epoch 0, in the order of their indices.
