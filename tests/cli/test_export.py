@@ -28,7 +28,16 @@ FRAMES, SIZE, OBJECTS = 4, (64, 96), 2
 DENSE = {"backbone": "resnet18", "width": 8, "key_channels": 8, "value_channels": 16, "decoder_width": 8}
 SMALL: dict[str, dict[str, Any]] = {
     "stcn": {**DENSE, "memory_every": 2},
+    "stcn_light": {
+        **DENSE,
+        "backbone": "efficientnet_lite0",
+        "mask_backbone": "light",
+        "previous_mask": True,
+        "memory_every": 2,
+        "memory_previous": True,
+    },
     "stm": {**DENSE, "memory_every": 2},
+    "stm_lite": {**DENSE, "backbone": "efficientnet_lite0", "memory_every": 2},
     "mivos": {**DENSE, "memory_every": 2, "memory_previous": True, "kernel": 2.0},
     "gam": {**DENSE, "mem_channels": 8, "update_every": 2},
     "gc": {**DENSE, "cam": False, "mem": False},
@@ -36,6 +45,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "crvos": {"backbone": "resnet18", "width": 8, "refine_width": 8},
 }
 NAMES = sorted(SMALL)
+METHODS = {"gc": "gam", "stcn_light": "stcn", "stm_lite": "stm"}
+"""Registry names of the configurations that are not called by theirs."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +59,7 @@ def _no_shape_checks() -> Iterator[None]:
 
 def network(name: str) -> tuple[Any, tuple[ExportGraph, ...]]:
     torch.manual_seed(0)
-    method = "gam" if name == "gc" else name
+    method = METHODS.get(name, name)
     built: Any = registry.build(method, SMALL[name])
     built.eval().requires_grad_(False)
     graphs = registry.method(method).graphs()
@@ -105,7 +116,7 @@ def run_dense_memory(call: Call, frames: list[Array], masks: Array, every: int, 
             )
         seen = call("encode", image=image)
         memory = {"keys": np.concatenate(keys, 2), "values": np.concatenate(values, 2)}
-        found.append(call("decode", **seen, **call("read", key=seen["key"], **memory))["probabilities"])
+        found.append(call("decode", **seen, masks=masks, **call("read", key=seen["key"], **memory))["probabilities"])
         masks = found[-1][:, 1:]
     return found
 
@@ -205,7 +216,7 @@ def exported(run: Run, name: str, folder: Path, *more: str) -> Any:
     built, _ = network(name)
     torch.save({"state_dict": built.state_dict()}, folder / "weights.pth")
     arguments = [f"model.network.{key}={value}" for key, value in SMALL[name].items()]
-    given = (f"model={name}", *arguments, f"weights={folder}/weights.pth", f"output={folder}/out")
+    given = (f"model={METHODS.get(name, name)}", *arguments, f"weights={folder}/weights.pth", f"output={folder}/out")
     assert not run("export", *given, "size=[48,80]", "objects=1", "repeats=1", *more)
     return built
 
