@@ -25,7 +25,7 @@ RULES: dict[str, str] = {
     "engine/**": "video cv2",
     "methods/__init__.py": "",
     "methods/registry.py": "",
-    "methods/checkpoint.py": "engine",
+    "methods/checkpoint.py": "engine nn",
     "methods/builder.py": "engine nn methods",
     "methods/*/module.py": "nn engine data training lightning",
     "methods/covos/cache/**": "nn engine data video lightning",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from voslab.core import DataError, RawFrame, Segmenter
 from voslab.core.prefetch import prefetch
-from voslab.engine.given_masks import MaskScope
+from voslab.engine.given_masks import MaskScope, find_mask_scope
 from voslab.engine.prediction import Prediction
 from voslab.engine.schedule import presentation_order, schedule_frames
 from voslab.engine.session import Labels, Session
@@ -25,7 +25,7 @@ def run(
     masks: Mapping[int, Labels],
     settings: Settings | None = None,
     probabilities: bool = False,
-    mask_scope: MaskScope = "full",
+    mask_scope: MaskScope | None = None,
 ) -> Iterator[Prediction]:
     """Propagate masks through a video, one frame at a time. Only the state of the segmenter is stored.
 
@@ -39,7 +39,7 @@ def run(
         settings: working size and precision.
         probabilities: whether predictions have `probabilities` and `object_ids`.
         mask_scope: `full`: a known object that is absent from a later mask is removed, until a later mask holds it
-            again. `partial`: absent objects keep their prediction outside the given masks. See `find_mask_scope`.
+            again. `partial`: absent objects keep their prediction outside the given masks. None: see `find_mask_scope`.
 
     Yields:
         one `Prediction` per frame, in presentation order. Frames before the first mask are background.
@@ -48,7 +48,7 @@ def run(
         DataError: if a mask has another size than its frame, the size of the frames changes, or a mask belongs to a
             frame after the last one.
     """
-    session = Session(segmenter, settings or Settings(), probabilities, mask_scope)
+    session = Session(segmenter, settings or Settings(), probabilities, mask_scope or find_mask_scope(masks))
     raw = (item if isinstance(item, RawFrame) else _copy(index, item) for index, item in enumerate(frames))
     scheduled = schedule_frames(prefetch(raw) if _has_free_core(session.device) else raw, masks)
     last = -1
