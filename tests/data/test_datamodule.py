@@ -195,7 +195,7 @@ def test_missing_data_are_reported(videos: tuple[VideoSequence, ...]) -> None:
         VOSDataModule(SETTINGS, ()).setup("fit")
     with pytest.raises(ConfigError, match="batch_size=0"):
         VOSDataModule(batch_size=0)
-    module = VOSDataModule(SETTINGS, videos, batch_size=8)
+    module = VOSDataModule(SETTINGS, videos, batch_size=8, clips_per_epoch=5)
     module.setup("fit")
     with pytest.raises(DataError, match="5 clips an epoch, fewer than one batch of 8"):
         module.train_dataloader()
@@ -323,3 +323,18 @@ def test_the_generated_config_makes_its_data(tmp_path: Path) -> None:
     assert clip.slot_mask.all()
     assert len(list(module.val_dataloader())) == 6
     assert (tmp_path / "a b" / "generated" / "generated.json").is_file()
+
+
+def test_data_smaller_than_a_batch_are_repeated(
+    videos: tuple[VideoSequence, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = video(tmp_path / "short", frames=2)
+    module = VOSDataModule(SETTINGS, (videos[0], short, videos[1]), batch_size=4, num_workers=0)
+    module.check(2)
+    module.setup("fit")
+    [batch] = names(module)
+    assert sorted(name.split()[0] for name in batch) == sorted([videos[0].name, videos[1].name] * 2)
+    assert caplog.messages[:2] == [
+        f"short: left out, 2 frames are too few for clips of {SETTINGS.frames}",
+        "the data have 2 clips an epoch; they are repeated to fill a batch of 4",
+    ]

@@ -98,6 +98,6 @@ def test_an_indivisible_batch_is_found_before_any_process_starts(tmp_path: Path)
     with pytest.raises(ConfigError, match="batch_size=2 is the batch of all 3 processes"):
         build_once.check(3)
     with pytest.raises(DataError, match="7 clips an epoch, fewer than one batch of 8"):
-        module(tmp_path, batch_size=8).check(2)
+        module(tmp_path, batch_size=8, clips_per_epoch=7).check(2)
     with pytest.raises(DataError, match="has no videos"):
         VOSDataModule(SETTINGS, ()).check(1)

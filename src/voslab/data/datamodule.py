@@ -47,8 +47,8 @@ class VOSDataModule(L.LightningDataModule):
         seed: Seed of the order and of all random draws.
         clips_per_epoch: Clips per epoch, distributed over the sources; None for every video or image as often as its
             source repeats it.
-        skip_limit: Fraction of an epoch's clips, per process, that may be unreadable, and of a source's videos that may
-            be too short. Other clips replace them; training ends with an error above the limit.
+        skip_limit: Fraction of an epoch's clips, per process, that may be unreadable. Other clips replace them;
+            training ends with an error above the limit.
 
     Raises:
         ConfigError: If `batch_size`, `max_batch_per_device`, `num_workers` or `skip_limit` is out of range.
@@ -144,11 +144,11 @@ class VOSDataModule(L.LightningDataModule):
 
         Raises:
             ConfigError: If training is not configured.
-            DataError: If a source is missing or damaged, or has too few or too short videos.
+            DataError: If a source is missing or damaged, or has no or only too short videos.
         """
         if self.clip is None or self.train is None:
             raise ConfigError("data: this configuration has no training data (training needs `train` and `clip`)")
-        mixture = open_mixture(self.train, self.clip, self.clips_per_epoch, self._bad_samples.limit)
+        mixture = open_mixture(self.train, self.clip, self.clips_per_epoch, self.batch_size)
         return ClipDataset(mixture.sources, build_transform(self.clip.augmentation), self.seed, mixture.counts)
 
     def setup(self, stage: str) -> None:
@@ -159,7 +159,7 @@ class VOSDataModule(L.LightningDataModule):
 
         Raises:
             ConfigError: If the batch is not divisible by the number of processes, or training is not configured.
-            DataError: If a source is missing or damaged, or has too few or too short videos.
+            DataError: If a source is missing or damaged, or has no or only too short videos.
         """
         if stage == "fit":
             self.set_accumulation()

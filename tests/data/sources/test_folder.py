@@ -154,7 +154,7 @@ def add(path: str, content: Any = b"anything") -> Callable[[Path], None]:
         (add("masks/dog/00000.png"), r"masks/dog: masks, but there is no video of that name \(there are ant, bee\)"),
         (add("frames/ant/00001.png"), "frames/ant: 2 images are named 00001"),
         (add("videos/ant.mp4"), r"videos/ant\.mp4: a second video of that name, besides .*frames/ant"),
-        (remove("masks/*/*"), "no masks for any of 2 videos; expected are frames/<video>/ or"),
+        (remove("masks/*/*"), "no masks for any of 2 videos, or no object in them; expected are frames/<video>/ or"),
         (lambda r: (r / "masks").rename(r / "labels"), "no masks; expected are .*, there are frames/, labels/"),
         (lambda r: (r / "frames").rename(r / "images"), "no videos; expected are .*, there are images/, masks/"),
         (lambda r: (r / "JPEGImages").mkdir(), "holds both frames/ and JPEGImages/"),
@@ -213,3 +213,12 @@ def test_evaluation_scores_sparse_masks(tmp_path: Path) -> None:
     module.evaluate_item(EvaluationItem(0, *folder(tmp_path)))
     # An 8 x 8 square that has moved by 3 and by 5 pixels.
     assert module.conclude()["J-Mean"] == pytest.approx(np.mean([5 / 11, 3 / 13]))
+
+
+def test_training_leaves_out_videos_without_any_object(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree(tmp_path)
+    for t in range(6):
+        save_mask(tmp_path / "masks/ant" / f"{t:05}.png", np.zeros_like(labels(t)))
+    assert names(folder(tmp_path, annotated=True)) == ["bee"]
+    assert caplog.messages == [f"{tmp_path / 'frames/ant'}: left out, none of its masks has an object"]
+    assert names(folder(tmp_path)) == ["ant", "bee"]

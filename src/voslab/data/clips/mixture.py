@@ -84,7 +84,7 @@ def open_mixture(
     train: Source | WeightedSource | Sequence[Source | WeightedSource],
     settings: ClipSettings,
     clips_per_epoch: int | None,
-    skip_limit: float = 0.0,
+    least: int = 1,
 ) -> Mixture:
     """Open training sources.
 
@@ -95,14 +95,14 @@ def open_mixture(
         train: A training source or a list of them.
         settings: Common clip settings.
         clips_per_epoch: Total number of clips per epoch; None for the natural number.
-        skip_limit: Maximum fraction of a source's videos that may be too short; these are skipped.
+        least: Minimum number of clips per epoch without `clips_per_epoch`; smaller data are repeated.
 
     Returns:
         The opened sources and their numbers of clips.
 
     Raises:
         ConfigError: If only some sources have weights, or weights are given without `clips_per_epoch`.
-        DataError: If a source is damaged or empty, or too many of its videos are too short.
+        DataError: If a source is damaged or empty, or all of its videos are too short.
     """
     parts = [source if isinstance(source, WeightedSource) else WeightedSource(source) for source in _as_list(train)]
     weights = [part.weight for part in parts if part.weight is not None]
@@ -112,8 +112,11 @@ def open_mixture(
         raise ConfigError("data: the weights of all sources are 0")
     parts = [part for part in parts if part.weight != 0]
     weights = [weight for weight in weights if weight]
-    sources = tuple(_open(part.source, part.settings(settings), skip_limit) for part in parts)
+    sources = tuple(_open(part.source, part.settings(settings)) for part in parts)
     natural = [len(source) * part.repeats for source, part in zip(sources, parts, strict=True)]
+    if clips_per_epoch is None and sum(natural) < least:
+        log.warning("the data have %d clips an epoch; they are repeated to fill a batch of %d", sum(natural), least)
+        clips_per_epoch = least
     if clips_per_epoch is None:
         return Mixture(sources, tuple(natural))
     return Mixture(sources, _shares(clips_per_epoch, [float(share) for share in weights or natural]))
@@ -125,17 +128,18 @@ def _as_list(train: Source | WeightedSource | Sequence[Source | WeightedSource])
     return [train]  # type: ignore[list-item]
 
 
-def _open(source: Source, settings: ClipSettings, skip_limit: float) -> ClipSource:
+def _open(source: Source, settings: ClipSettings) -> ClipSource:
     if isinstance(source, Drawable):
         return source.clips(settings)
     videos = source() if callable(source) else source
     if not videos:
         raise DataError("data: a training source has no videos")
-    short = [video.name for video in videos if len(video) < settings.frames]
-    if 0 < len(short) <= skip_limit * len(videos):
-        log.warning("left out, too short for clips of %d frames: %s", settings.frames, ", ".join(short))
-        videos = tuple(video for video in videos if len(video) >= settings.frames)
-    return VideoClips(tuple(videos), settings)
+    long = tuple(video for video in videos if len(video) >= settings.frames)
+    # If all are too short, the error names the first.
+    for video in videos if long else ():
+        if len(video) < settings.frames:
+            log.warning("%s: left out, %d frames are too few for clips of %d", video.name, len(video), settings.frames)
+    return VideoClips(long or tuple(videos), settings)
 
 
 def _shares(total: int, weights: list[float]) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def folder(
     annotated: bool = False,
     cache: Path | str = ".cache/frames",
 ) -> tuple[VideoSequence, ...]:
-    """List the videos of a user folder, sorted by name, without reading any mask.
+    """List the videos of a user folder, sorted by name, without reading any mask unless `annotated`.
 
     Frames are in `root/frames/<video>/`, or in `root/frames/` if there is a single video. Video files in
     `root/videos/`, of any format that FFmpeg reads, are decoded into `cache` once. Masks are PNG files in
@@ -119,10 +119,25 @@ def folder(
             scores_last=True,
             file=video if video.is_file() and not annotated else None,
         )
+        if annotated and not _has_object(sequence):
+            _log.warning("%s: left out, none of its masks has an object", video)
+            continue
         sequences.append(replace(sequence, starts=FirstFrames(sequence)))
     if not sequences:
-        raise DataError(f"{root}: no masks for any of {len(names)} videos; expected are {_LAYOUT}")
+        raise DataError(
+            f"{root}: no masks for any of {len(names)} videos, or no object in them; expected are {_LAYOUT}"
+        )
     return tuple(sequences)
+
+
+def _has_object(sequence: VideoSequence) -> bool:
+    """Return whether a mask has an object; also if a mask cannot be read, so that its own error is shown."""
+    void = -1 if sequence.void is None else VOID
+    try:
+        masks = (sequence.labels(index) for index in range(len(sequence)))
+        return any(labels is not None and bool(((labels != 0) & (labels != void)).any()) for labels in masks)
+    except DataError:
+        return True
 
 
 def _videos(root: Path) -> dict[str, Path]:
