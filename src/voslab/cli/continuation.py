@@ -91,7 +91,7 @@ class Continuation:
         finally:
             GlobalHydra.instance().hydra = outer
         now = OmegaConf.to_container(composed, resolve=False)
-        restored = OmegaConf.create(_merge(self.config, before, now))
+        restored: DictConfig = OmegaConf.create(_merge(self.config, before, now))
         hydra = HydraConfig.get()
         if hydra.output_subdir is not None:
             # Hydra has written the composed one.
