@@ -36,7 +36,7 @@ RULES: dict[str, str] = {
     "training/**": "nn video metrics data engine lightning torchmetrics wandb",
     "reporting/**": "data matplotlib omegaconf",
     "dashboard/workspace.py": "wandb wandb_workspaces",
-    "dashboard/**": "reporting plotly",
+    "dashboard/**": "reporting video plotly",
     "cli/**": "* hydra omegaconf lightning onnx onnxruntime cv2",
 }
 HEAVY = {

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import struct
 import sys
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from plotly.offline import get_plotlyjs
 
 from tests.conftest import Run
@@ -221,7 +225,12 @@ def test_long_names_are_shortened_in_charts() -> None:
         ("metrics.json", "[1]", "expected a JSON object"),
         ("metrics.json", "{", "cannot be read"),
         ("per_sequence.csv", "name\ndog\n", "not the scores"),
-        ("gallery/dog.png", "text", "cannot be read as an image"),
+        ("gallery/dog.png", "text", "not an image, or a damaged one"),
+        ("metrics.json", '{"a":' * 2000 + "1" + "}" * 2000, "nested too deeply"),
+        ("metrics.json", '{"a":' * 200_000, "nested too deeply"),
+        ("metrics.json", f'{{"J-Mean": 1{"0" * 400}}}', "'J-Mean' is no number that can be shown"),
+        ("metrics.json", f'{{"J-Mean": 1{"0" * 6000}}}', "cannot be read"),
+        ("metrics.json", '{"J-Mean": NaN}', "NaN is not a number"),
     ],
 )
 def test_a_damaged_file_is_reported_in_one_line(folder: Path, name: str, content: str, message: str) -> None:
@@ -231,6 +240,47 @@ def test_a_damaged_file_is_reported_in_one_line(folder: Path, name: str, content
         page_of(read_runs(folder))
     assert name.rpartition("/")[2] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def image_bytes(kind: str) -> bytes:
+    """Return a hostile image file."""
+    file = io.BytesIO()
+    grey = Image.fromarray(np.zeros((4, 4), np.uint8))
+    if kind == "eps":
+        grey.save(file, "EPS")
+        return file.getvalue()
+    text = PngInfo()
+    if kind == "text":
+        text.add_text("a", "0" * (80 << 20), zip=True)
+    grey.save(file, "PNG", pnginfo=text)
+    content = bytearray(file.getvalue())
+    if kind == "size":
+        content[16:24] = struct.pack(">II", 60_000, 60_000)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("eps", "not an image"), ("text", "dog.png: "), ("size", "more than .* pixels, too many")],
+)
+def test_a_hostile_image_is_reported_in_one_line(folder: Path, kind: str, message: str) -> None:
+    [run] = folder.iterdir()
+    (run / "gallery" / "dog.png").write_bytes(image_bytes(kind))
+    with pytest.raises(DataError, match=message) as caught:
+        page_of(read_runs(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_values_that_are_not_finite_are_left_out_of_curves(folder: Path) -> None:
+    [run] = folder.iterdir()
+    with (run / "logs" / "metrics.csv").open("a") as file:
+        file.write("3,inf,nan,0.1,\n4,0.25,,1e999,\ninf,1,,,\n")
+    [read] = read_runs(folder)
+    steps, losses = read.history["train/loss"]
+    assert (steps.tolist(), losses.tolist()) == ([0, 1, 2, 4], [2, 1, 0.5, 0.25])
+    assert read.history["lr-Adam"][0].tolist() == [0, 1, 2, 3]
+    assert "Infinity" not in markup(page_of([read]))
 
 
 def test_incomplete_rows_are_ignored(folder: Path) -> None:

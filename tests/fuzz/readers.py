@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ from torch import nn
 from tests.fuzz.damage import damaged, damaged_json
 from tests.video.clips import encode, moving_square
 from voslab.core.weights import find_tensors, load_tensors, read_archive
+from voslab.dashboard.page import Section
+from voslab.dashboard.runs import read_runs
+from voslab.dashboard.views import VIEWS
 from voslab.data.preparation.archives import Limits, members, unpack
 from voslab.data.preparation.listing import read_annotated, read_names
 from voslab.data.sources.coco import COCOStills, build_index
 from voslab.data.sources.ovis import ovis
 from voslab.data.sources.youtube_vos import youtube_vos
+from voslab.reporting.page import page, table_csv
+from voslab.reporting.study import read_study
 from voslab.video import MaskOptions, open_video, read_image, read_mask, read_masks
 from voslab.video.codec_reader import codec_frames
 from voslab.video.images import image_size
@@ -285,10 +291,84 @@ def given_polygons(folder: Path) -> Reader:
     return Reader(_named(samples), read)
 
 
+def run_folder(folder: Path) -> Reader:
+    """Files of a run, shown on the dashboard."""
+    picture = Image.fromarray((np.arange(24 * 32) % 200).reshape(24, 32).astype(np.uint8))
+    samples = {
+        "metrics.csv": b"step,train/loss,val/J&F-Mean\n0,2.0,\n1,1.0,\n1,,0.5\n2,inf,nan\n",
+        "per_sequence.csv": b"sequence,object,J&F-Mean\ndog,1,0.2\ndog,2,0.4\ncow,1,nan\n",
+        "metrics.json": b'{"J&F-Mean": 0.625, "frames_per_second": 3.0, "J-Mean": null}',
+        "job.json": b'{"number": 0, "choices": ["seed=1"], "command": []}',
+        "dog.png": _saved(picture, "PNG"),
+        "sheet.jpg": _saved(picture, "JPEG"),
+    }
+    inside = {"metrics.csv": "logs", "dog.png": "gallery"}
+
+    def read(path: Path) -> None:
+        run = path.parent / "run"
+        (run / inside.get(path.name, "")).mkdir(parents=True)
+        path.rename(run / inside.get(path.name, "") / path.name)
+        if path.name != "metrics.json":
+            (run / "metrics.json").write_text('{"J&F-Mean": 0.5}')
+        sections = Section(read_runs(path.parent), count()).render(VIEWS)
+        assert "<section>" in sections
+
+    return Reader(_named(samples), read)
+
+
+def record_json(folder: Path) -> Reader:
+    """Records of a study, shown on its page and on the dashboard."""
+    content = {
+        "time": "",
+        "kind": "evaluate",
+        "command": ["python"],
+        "commit": "abc",
+        "versions": {"python": "3.11"},
+        "hardware": {"cpu": "x", "cores": 2, "threads": 2, "gpus": []},
+        "config": {"seed": 0},
+        "masks": "00",
+        "data": {"sequences": 1, "frames": 2, "fingerprint": "00"},
+        "metrics": {"J&F-Mean": 0.5, "seconds": 2},
+        "per_sequence": [{"sequence": "dog", "object": 1, "J&F-Mean": 0.5}],
+    }
+    study = {
+        "title": "A study",
+        "question": "What?",
+        "columns": ["J&F-Mean", "seconds"],
+        "rows": {"one": {"label": "one", "records": ["a"], "paper": {"J&F-Mean": 50}}},
+        "figures": {"bars": {"kind": "sequences", "caption": "Bars"}},
+    }
+
+    def read(path: Path) -> None:
+        (path.parent / "records").mkdir()
+        (path.parent / "records" / "a.json").write_text(json.dumps(content))
+        (path.parent / "study.yaml").write_text(json.dumps(study))
+        path.rename(path.parent / ("records" if path.name == "a.json" else "") / path.name)
+        found = read_study(path.parent)
+        assert page(found)
+        assert table_csv(found)
+        Section(read_runs(path.parent), count()).render(VIEWS)
+
+    files = st.tuples(st.just("a.json"), damaged_json(content)) | st.tuples(st.just("study.yaml"), damaged_json(study))
+    return Reader(files, read)
+
+
 READERS = {
     one.__name__: one
     for one in (
-        *(video, coded_video, image, archive, checkpoint, coco_json, ovis_json, youtube_json, rle),
+        *(
+            video,
+            coded_video,
+            image,
+            archive,
+            checkpoint,
+            coco_json,
+            ovis_json,
+            youtube_json,
+            rle,
+            run_folder,
+            record_json,
+        ),
         *(given_annotations, given_polygons),
     )
 }

@@ -22,8 +22,24 @@ def read_json(path: Path) -> Any:
     """
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a file")
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse a JSON document.
+
+    Args:
+        text: The document, in UTF-8.
+
+    Raises:
+        ValueError: See `read_json`.
+
+    Example:
+        >>> parse_json('{"width": 8}')
+        {'width': 8}
+    """
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_object, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from string import Template
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
-from PIL import Image, UnidentifiedImageError
 from plotly.io import to_html  # type: ignore[import-untyped]
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from voslab.core import DataError
 from voslab.dashboard.plotly_figures import (
     Curve,
     bar_plot,
@@ -28,6 +26,7 @@ from voslab.dashboard.plotly_figures import (
 )
 from voslab.dashboard.runs import Run, grouped
 from voslab.dashboard.views import VIEWS, Panel, View
+from voslab.video.images import opened_image
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 CONFIG = {
@@ -215,12 +214,9 @@ def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _image_url(path: Path) -> str:
     """Return a reduced JPEG copy of an image as a `data:` URL."""
-    try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
-            small.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH))
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
+    with opened_image(path) as image:
+        small = image.convert("RGB")
+        small.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH))
     data = io.BytesIO()
     small.save(data, format="JPEG", quality=78)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from pathlib import Path
 
 from voslab.core import ConfigError, DataError
 from voslab.core.overrides import describe_overrides
+from voslab.core.parameters import fits
+from voslab.core.strict_json import read_json
 from voslab.reporting.curves import Values, points, read_table
 from voslab.reporting.study import Study, read_study
 from voslab.reporting.summary import sequence_means, sequence_scores, summarise
@@ -81,7 +82,8 @@ def _study(study: Study) -> Iterator[Run]:
         for file in figure.files if figure.kind == "curves" else ():
             path = study.folder / file
             yield Run(path.stem, study.title, history=_history(path))
-    images = {one.caption: study.folder / one.files[0] for one in study.figures.values() if one.kind == "file"}
+    files = [one for one in study.figures.values() if one.kind == "file" and one.files]
+    images = {one.caption: study.folder / one.files[0] for one in files}
     for name, row in study.rows.items():
         runs = study.runs(name)
         shared = set.intersection(*(set(run.metrics) for run in runs)) if runs else set()
@@ -132,7 +134,7 @@ def _overrides(path: Path) -> list[str]:
 def _history(path: Path) -> dict[str, tuple[Values, Values]]:
     try:
         rows = [row for row in read_table(path) if None not in row.values()]
-        names = [name for name in (rows[0] if rows else ()) if name not in ("step", "epoch")]
+        names = [name for name in (rows[0] if rows else ()) if name and name not in ("step", "epoch")]
         curves = {name: points(rows, name) for name in names}
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: not the curves of a run ({error})") from error
@@ -141,6 +143,9 @@ def _history(path: Path) -> dict[str, tuple[Values, Values]]:
 
 def _summary(path: Path) -> dict[str, float]:
     numbers = {key: value for key, value in _json(path).items() if isinstance(value, int | float)}
+    for key, value in numbers.items():
+        if not fits(value, float):
+            raise DataError(f"{path}: '{key}' is no number that can be shown")
     return {f"test/{key}": float(value) for key, value in numbers.items()}
 
 
@@ -155,7 +160,7 @@ def _sequences(path: Path) -> dict[str, float]:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not isinstance(content, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def points(rows: list[dict[str, str]], name: str) -> tuple[Values, Values]:
-    """Return the steps at which a metric was logged, and its values.
+    """Return the steps at which a metric was logged and finite, and its values.
 
     Args:
         rows: rows of a CSV file; the cell of a metric is empty in rows where it was not logged.
@@ -35,7 +36,9 @@ def points(rows: list[dict[str, str]], name: str) -> tuple[Values, Values]:
         KeyError: if the file has no column of that name, or no column `step`.
         ValueError: if a cell is not a number.
     """
-    pairs = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+    cells = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+    # A step whose loss was NaN or infinite has no place on an axis.
+    pairs = [cell for cell in cells if all(map(math.isfinite, cell))]
     return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def draw(study: Study, name: str) -> Path:
         raise ConfigError(f"{where}: unknown kind '{figure.kind}', choose from file, {', '.join(KINDS)}")
     try:
         canvas = KINDS[figure.kind](study, figure)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, OverflowError, TypeError, ValueError, csv.Error) as error:
         raise ConfigError(f"{where}: {error}") from error
     with atomic_path(path) as temporary:
         # Without the library's version in the file, the same numbers give the same bytes.

@@ -123,7 +123,7 @@ def notes(study: Study) -> str:
     """
     try:
         return study.notes.format_map({name: _Numbers(study, name) for name in study.rows})
-    except (KeyError, ValueError, IndexError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{study.folder / 'notes.md'}: no record for {{{error}}}") from error
 
 
@@ -195,12 +195,15 @@ def _all(values: Sequence[str]) -> str:
 def _data(seen: dict[str, object] | None) -> str:
     if seen is None:
         return "generated videos only"
-    return f"{seen['sequences']} sequences, {seen['frames']} frames, fingerprint {seen['fingerprint']}"
+    sequences, frames, fingerprint = (seen.get(key, "unknown") for key in ("sequences", "frames", "fingerprint"))
+    return f"{sequences} sequences, {frames} frames, fingerprint {fingerprint}"
 
 
 def _hardware(found: dict[str, object]) -> str:
     gpus = found.get("gpus") or []
     where = (
-        ", ".join(str(gpu) for gpu in gpus) if isinstance(gpus, list) and gpus else f"{found['threads']} CPU threads"
+        ", ".join(str(gpu) for gpu in gpus)
+        if isinstance(gpus, list) and gpus
+        else f"{found.get('threads', 'unknown')} CPU threads"
     )
-    return f"{found['cpu']}, {where}"
+    return f"{found.get('cpu', 'unknown')}, {where}"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from voslab.core import ConfigError, DataError, atomic_write
+from voslab.core.parameters import check_parameters, fits
+from voslab.core.strict_json import parse_json
 from voslab.reporting import provenance
 
 if TYPE_CHECKING:  # every program imports this module, few read data sets
@@ -73,10 +75,14 @@ class RunRecord:
             ValueError: if the text is not JSON.
             DataError: if it lacks a required key.
         """
-        content = json.loads(text)
+        content = parse_json(text)
         missing = _REQUIRED - (content.keys() if isinstance(content, dict) else set())
         if missing:
             raise DataError(f"not a record: it lacks {', '.join(sorted(missing))}")
+        try:
+            check_parameters(cls, content, "", lambda value: value is None)
+        except ConfigError as error:
+            raise DataError(f"not a record: {error}") from error
         metrics = {RENAMED_METRICS.get(key, key): value for key, value in content["metrics"].items()}
         optional = ("time", "kind", "versions", "data", "per_sequence", "masks")
         return cls(
@@ -122,7 +128,10 @@ class RunRecord:
         """
         if name not in self.metrics:
             raise DataError(f"{self.name}: has no '{name}', only {', '.join(self.metrics)}")
-        return math.nan if self.metrics[name] is None else float(self.metrics[name])
+        value = self.metrics[name]
+        if value is not None and not fits(value, float):
+            raise DataError(f"{self.name}: '{name}' is not a number")
+        return math.nan if value is None else float(value)
 
     def setting(self, name: str) -> float:
         """Return a number of the run's configuration by its dotted name.
@@ -133,7 +142,7 @@ class RunRecord:
         found: Any = self.config
         for key in name.split("."):
             found = found.get(key) if isinstance(found, dict) else None
-        if not isinstance(found, int | float):
+        if not fits(found, float):
             raise DataError(f"{self.name}: neither a metric nor a number of its configuration is called '{name}'")
         return float(found)
 
@@ -233,7 +242,11 @@ def _points(record: RunRecord) -> Iterator[RunRecord]:
     if points is None:
         yield record
         return
+    if not fits(points, list[dict[str, Any]]):
+        raise DataError(f"{record.name}: its points are no list of measurements")
     for point in points:
+        if missing := {"height", "width", "objects", "memory_frames"} - point.keys():
+            raise DataError(f"{record.name}: a point lacks {', '.join(sorted(missing))}")
         numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
         label = "{height}x{width}-{objects}-{memory_frames}".format(**point)
         yield replace(record, name=f"{record.name}@{label}", metrics=numbers)

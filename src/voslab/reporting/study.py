@@ -171,13 +171,16 @@ def read_study(folder: Path) -> Study:
     path = folder / "study.yaml"
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, RecursionError, TypeError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a study")
     rows, tables = _named(Row, content, "rows", path), _named(Table, content, "tables", path)
     claims, figures = _named(Claim, content, "claims", path), _named(Figure, content, "figures", path)
-    notes = folder / "notes.md"
+    try:
+        notes = (folder / "notes.md").read_text() if (folder / "notes.md").is_file() else ""
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder / 'notes.md'}: cannot be read ({error})") from error
     study = _build(
         Study,
         {"limits": "", "source": "paper", **content},
@@ -188,7 +191,7 @@ def read_study(folder: Path) -> Study:
         claims=claims,
         figures=figures,
         records=_records(folder, rows),
-        notes=notes.read_text() if notes.is_file() else "",
+        notes=notes,
     )
     _check(study)
     return study

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voslab.core import DataError
 from voslab.reporting.run_record import RunRecord
 
 
@@ -48,14 +49,22 @@ def sequence_means(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """
     scores: dict[str, list[float]] = {}
     for row in rows:
-        scores.setdefault(row["sequence"], []).append(float(row["J&F-Mean"]))
+        name, score = row["sequence"], row["J&F-Mean"]
+        if not isinstance(name, str):
+            raise ValueError("a row names no sequence")
+        # Null stands for an object that no frame scores.
+        if score is not None:
+            scores.setdefault(name, []).append(float(score))
     return {name: sum(found) / len(found) for name, found in scores.items()}
 
 
 def record_sequences(record: RunRecord) -> dict[str, float]:
     """Return J&F of every sequence of a run; empty if the record has no J&F per sequence."""
     rows = record.per_sequence or ()
-    return {} if any("J&F-Mean" not in row for row in rows) else sequence_means(rows)
+    try:
+        return {} if any("J&F-Mean" not in row for row in rows) else sequence_means(rows)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{record.name}: not the scores of sequences ({error})") from error
 
 
 def sequence_table(records: Sequence[RunRecord]) -> tuple[list[str], NDArray[np.float64]]:
