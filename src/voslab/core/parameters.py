@@ -143,7 +143,7 @@ def _fits_generic(value: Any, hint: Any, known: Callable[[Any], bool]) -> bool:
         expected = parts[:1] * len(value) if parts[-1:] == (...,) else parts
         return len(expected) == len(value) and all(map(fits, value, expected, [known] * len(value)))
     if isinstance(origin, type) and issubclass(dict, origin):
-        return isinstance(value, dict)
+        return isinstance(value, dict) and all(fits(one, parts[1], known) for one in value.values())
     if isinstance(origin, type) and issubclass(list, origin):
         return isinstance(value, list | tuple) and all(fits(one, parts[0], known) for one in value)
     # Callables, classes and protocols are not plain values.

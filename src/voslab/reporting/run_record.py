@@ -80,7 +80,7 @@ class RunRecord:
         if missing:
             raise DataError(f"not a record: it lacks {', '.join(sorted(missing))}")
         try:
-            check_parameters(cls, content, "", lambda value: value is None)
+            check_parameters(cls, content, "")
         except ConfigError as error:
             raise DataError(f"not a record: {error}") from error
         metrics = {RENAMED_METRICS.get(key, key): value for key, value in content["metrics"].items()}
