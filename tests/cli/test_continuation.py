@@ -80,6 +80,19 @@ def test_a_recipe_that_has_changed_since_does_not_change_the_run(
     assert (again.model.training.optimizer.lr, again.data.clip.frames) == (0.125, 9)
 
 
+def test_options_that_are_newer_than_the_run_get_their_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(tmp_path, *RECORDED)
+    file = folder / ".hydra" / "config.yaml"
+    before = OmegaConf.load(file)
+    del before.stages
+    OmegaConf.save(before, file)
+    config, _ = resumed(monkeypatch, f"resume={folder}")
+    assert config.stages is None
+    assert config.trainer.max_epochs == 3
+
+
 def test_a_new_folder_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_folder(tmp_path, *RECORDED)
     config, output = resumed(monkeypatch, f"resume={folder}", f"hydra.run.dir={tmp_path / 'new'}")

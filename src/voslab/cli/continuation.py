@@ -75,8 +75,8 @@ class Continuation:
     def restore(self, name: str, configs: Path, composed: DictConfig) -> DictConfig:
         """Return the configuration of the run, changed where the new command changes it.
 
-        Recipes may have changed since the run began; the run keeps its own values. The result replaces the file that
-        Hydra wrote.
+        Recipes may have changed since the run began; the run keeps its own values. Options of the program that did not
+        exist then get their defaults. The result replaces the file that Hydra wrote.
 
         Args:
             name: Name of the program's configuration.
@@ -91,7 +91,8 @@ class Continuation:
         finally:
             GlobalHydra.instance().hydra = outer
         now = OmegaConf.to_container(composed, resolve=False)
-        restored: DictConfig = OmegaConf.create(_merge(self.config, before, now))
+        assert isinstance(now, dict)
+        restored: DictConfig = OmegaConf.create({**now, **_merge(self.config, before, now)})
         hydra = HydraConfig.get()
         if hydra.output_subdir is not None:
             # Hydra has written the composed one.
