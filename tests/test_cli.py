@@ -240,7 +240,7 @@ def test_validation_evaluate_and_segment_write_the_same_bytes(
     assert len(np.unique(np.asarray(Image.open(folders[0] / names[0])))) == 3
 
 
-def test_masks_of_numbered_images_have_their_numbers_and_go_back_in(trained_run: TrainedRun, tmp_path: Path) -> None:
+def test_masks_have_the_names_of_the_images_and_go_back_in(trained_run: TrainedRun, tmp_path: Path) -> None:
     frames, mask = tmp_path / "frames", np.zeros((65, 97), np.uint8)
     frames.mkdir()
     mask[10:30, 10:40] = 4
@@ -250,7 +250,7 @@ def test_masks_of_numbered_images_have_their_numbers_and_go_back_in(trained_run:
     segment = ("segment", f"video={frames}", "model=copy_first")
     program(*segment, f"mask={tmp_path / 'mask.png'}", f"output={tmp_path / 'one'}")
     made = sorted(path.name for path in (tmp_path / "one" / "masks").iterdir())
-    assert made == [f"{5 * index:05}.png" for index in range(5)]
+    assert made == [f"{5 * index:04}.png" for index in range(5)]
     again = program(*segment, f"mask={tmp_path / 'one' / 'masks'}", f"output={tmp_path / 'one'}")
     assert "5 masks of an earlier run are kept" in again.stdout
 

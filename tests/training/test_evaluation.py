@@ -92,6 +92,25 @@ def test_white_masks_are_object_one(videos: tuple[VideoSequence, ...], tmp_path:
     assert second.region.mean < 1
 
 
+@pytest.mark.parametrize("place", ["val_000", "val_000/masks", "masks/val_000"])
+def test_masks_lie_where_programs_write_them(videos: tuple[VideoSequence, ...], tmp_path: Path, place: str) -> None:
+    for i in range(6):
+        labels = videos[0].labels(i)
+        assert labels is not None
+        write_mask(tmp_path / place / f"{i:05d}.png", labels)
+    assert scored(EvaluationModule(partial(read_predictions, tmp_path)), videos[:1])["J&F-Mean"] == 1
+
+
+def test_masks_of_a_single_sequence_need_no_folder(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
+    for i in range(6):
+        labels = videos[0].labels(i)
+        assert labels is not None
+        write_mask(tmp_path / "masks" / f"{i:05d}.png", labels)
+    assert scored(EvaluationModule(partial(read_predictions, tmp_path, alone=True)), videos[:1])["J&F-Mean"] == 1
+    with pytest.raises(DataError, match=r"val_000.00000\.png: no such mask"):
+        scored(EvaluationModule(partial(read_predictions, tmp_path)), videos[:1])
+
+
 def test_missing_or_misshapen_predictions_are_named(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     module = EvaluationModule(partial(read_predictions, tmp_path))
     with pytest.raises(DataError, match=r"val_000.00000\.png: no such mask \(sequence val_000, frame 0 of 6\)"):

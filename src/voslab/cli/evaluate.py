@@ -36,7 +36,7 @@ def main(config: DictConfig) -> None:
     data: VOSDataModule = instantiate(config.data)
     if config.predictions is not None and pack_or_check(config, data, output):
         return
-    module, cost = _module(config, output)
+    module, cost = _module(config, output, data)
     trainer: L.Trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
     handle_signals(trainer)
     if trainer.is_global_zero:
@@ -131,10 +131,12 @@ def _check(path: Path, videos: Sequence[VideoSequence]) -> None:
     print(f"submission: {path} ({len(videos)} sequences, no faults)")
 
 
-def _module(config: DictConfig, output: Path) -> tuple[EvaluationModule, dict[str, float]]:
+def _module(config: DictConfig, output: Path, data: VOSDataModule) -> tuple[EvaluationModule, dict[str, float]]:
     """Return the module that scores, and the cost of its network and training as metrics."""
     if config.predictions is not None:
-        return EvaluationModule(partial(read_predictions, Path(config.predictions), warn=WarnOnce())), {}
+        alone = len(data.test_videos) == 1
+        read = partial(read_predictions, Path(config.predictions), warn=WarnOnce(), alone=alone)
+        return EvaluationModule(read), {}
     model = load_model(config)
     model.warn_if_random()
     predict = partial(segment_video, model.segmenter, model.settings, codec_source=model.codec_source)

@@ -14,7 +14,7 @@ from voslab.core.prefetch import prefetch_map
 from voslab.data import VideoSequence
 from voslab.engine import Prediction
 from voslab.video import image_files, read_mask
-from voslab.video.images import image_size
+from voslab.video.images import image_size, is_image_name
 from voslab.video.mask_formats.options import MaskOptions, Warn, log_warning
 
 _WHITE = 255
@@ -22,8 +22,12 @@ _LAST_NUMBER = re.compile(r"(\d+)$")
 _SHOWN = 5
 
 
-def read_predictions(folder: Path, video: VideoSequence, warn: Warn = log_warning) -> Iterator[Prediction]:
+def read_predictions(
+    folder: Path, video: VideoSequence, warn: Warn = log_warning, alone: bool = False
+) -> Iterator[Prediction]:
     """Read existing masks `folder/<sequence>/<frame>.png`, written by any tool; white on black is object 1.
+
+    They may also lie in `masks/` inside the folder of the sequence or around it, as the programs write them.
 
     Only masks of frames that the data set asks for are required and read. Masks with other names are matched by the
     numbers in their names, or by their order if there is one per frame. The mask of the first frame, which is given and
@@ -34,6 +38,7 @@ def read_predictions(folder: Path, video: VideoSequence, warn: Warn = log_warnin
         video: the sequence.
         warn: receives what is odd about the masks: other names, a missing first mask, ids that are no objects, white
             masks of several objects.
+        alone: whether the data set has no other sequence, so that the masks may lie in `folder` or `folder/masks`.
 
     Returns:
         Predictions in the order of the frames.
@@ -41,7 +46,7 @@ def read_predictions(folder: Path, video: VideoSequence, warn: Warn = log_warnin
     Raises:
         DataError: for the first mask that is missing or has another size than its frame.
     """
-    files = _find_files(folder / video.name, video, warn)
+    files = _find_files(_find_folder(folder, video.name, alone), video, warn)
     objects = sorted({int(i) for labels in video.given_masks().values() for i in np.unique(labels)} - {0})
     empty = np.zeros((0, 0, 3), np.uint8)
 
@@ -58,6 +63,18 @@ def read_predictions(folder: Path, video: VideoSequence, warn: Warn = log_warnin
         if not video.merge:
             _check_ids(files[index], labels, objects, warn)
         yield Prediction(index, empty, video.as_predicted(labels).astype(np.int64), 0.0)
+
+
+def _find_folder(folder: Path, name: str, alone: bool) -> Path:
+    """Return the folder of a sequence's masks: the usual one, unless masks lie only in another one."""
+    usual = folder / name
+    others = [usual / "masks", folder / "masks" / name, *((folder, folder / "masks") if alone else ())]
+    return next((one for one in (usual, *others) if _has_image(one)), usual)
+
+
+def _has_image(folder: Path) -> bool:
+    """Return whether a folder exists and has an image."""
+    return folder.is_dir() and any(is_image_name(path.name) and path.is_file() for path in folder.iterdir())
 
 
 def _check_ids(path: Path, labels: NDArray[np.int32], objects: Sequence[int], warn: Warn) -> None:
@@ -86,7 +103,7 @@ def _find_files(folder: Path, video: VideoSequence, warn: Warn) -> dict[int, Pat
     """
     files = {index: folder / f"{video.images[index].stem}.png" for index in video.output_frames}
     missing = [index for index, path in files.items() if not path.is_file()]
-    if len(missing) == len(files) and folder.is_dir() and any(folder.iterdir()):
+    if len(missing) == len(files) and _has_image(folder):
         other = _match_names(image_files(folder), video)
         if other:
             first = next(iter(other))
@@ -104,7 +121,7 @@ def _find_files(folder: Path, video: VideoSequence, warn: Warn) -> dict[int, Pat
     if missing:
         index = missing[0]
         path = folder / f"{video.images[index].stem}.png"
-        there = [file.name for file in image_files(folder)] if folder.is_dir() and any(folder.iterdir()) else []
+        there = [file.name for file in image_files(folder)] if _has_image(folder) else []
         known = f"; there are {there[0]} to {there[-1]}" if there else ""
         raise DataError(f"{path}: no such mask (sequence {video.name}, frame {index} of {len(video)}{known})")
     return files
