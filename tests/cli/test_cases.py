@@ -242,7 +242,9 @@ def test_scoring_tells_what_is_odd(run: Run, tmp_path: Path, warned: list[str]) 
     perfect = {row.split(",")[0] for row in rows if ",1,3,1.000000" in row}
     assert {"plain", "late", "named"} <= perfect
     shutil.rmtree(tmp_path / "masks/plain")
-    assert "plain/00000.png: no such mask (sequence plain, frame 0 of 5)" in run("evaluate", *scored, "output=x")
+    assert "plain/00000.png: no such mask (sequence plain, frame 0 of 5)" in run(
+        "evaluate", *scored, f"output={tmp_path}/x"
+    )
 
 
 def test_palette_colours_stay_ids(segmented: Segment, tmp_path: Path) -> None:
