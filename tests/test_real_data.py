@@ -88,3 +88,19 @@ def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
     predictions = list(run(model.segmenter, frames, masks, Settings(size=240)))
     assert set(np.unique(predictions[0].ids)) == {0, 1, 2, 3, 4, 5}
     assert len(np.unique(predictions[-1].ids)) >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("scratch_stcn", 0.98), ("scratch_swiftnet", 0.98), ("scratch_stm", 0.97), ("scratch_crvos", 0.97)],
+)
+def test_a_correction_that_equals_the_prediction_changes_little(name: str, least: float, vos_data: Path) -> None:
+    model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
+    [video] = davis(vos_data / "DAVIS", 2016, "val", only=["cows"])
+    images, first = [video.image(i) for i in range(9)], video.given_masks()
+    plain = [one.ids for one in run(model.segmenter, images, first, Settings(size=240))]
+    given = {**first, 3: plain[3]}
+    corrected = [one.ids for one in run(model.segmenter, images, given, Settings(size=240), mask_scope="full")]
+    assert np.array_equal(corrected[3], plain[3])
+    for before, after in zip(plain[4:], corrected[4:], strict=True):
+        assert ((before == 1) & (after == 1)).sum() / ((before == 1) | (after == 1)).sum() > least
