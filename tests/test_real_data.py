@@ -92,7 +92,7 @@ def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("scratch_stcn", 0.98), ("scratch_swiftnet", 0.98), ("scratch_stm", 0.97), ("scratch_crvos", 0.97)],
+    [("scratch_stcn", 0.98), ("scratch_swiftnet", 0.98), ("scratch_stm", 0.97), ("scratch_crvos", 0.95)],
 )
 def test_a_correction_that_equals_the_prediction_changes_little(name: str, least: float, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")

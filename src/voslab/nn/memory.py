@@ -231,7 +231,14 @@ class GlobalMemory(State):
 
 
 def warn_dropped(max_given: int) -> None:
-    """Log that a frame with given masks leaves the memory for a new one."""
+    """Log that a frame with given masks leaves the memory for a new one.
+
+    Args:
+        max_given: maximum number of such frames.
+
+    Example:
+        >>> warn_dropped(8)
+    """
     message = "the memory holds %d frames with given masks: the oldest except the first is dropped (memory_given)"
     _log.warning(message, max_given)
 
