@@ -144,7 +144,7 @@ class Session:
 
     def _suppress_later_objects(self, logits: Tensor, index: int) -> Tensor:
         """Remove objects that start after frame `index`, which may be decoded after their first frame."""
-        early = [slot for slot, start in enumerate(self.starts, 1) if start > index]
+        early = [slot for slot, start in enumerate(self.starts, 1) if start > index and slot < logits.shape[1]]
         return logits.index_fill(1, torch.tensor(early, device=logits.device), -torch.inf) if early else logits
 
     def _slots(self, logits: Tensor, pads: Pads) -> NDArray[np.integer]:

@@ -8,6 +8,7 @@ others come from papers and web pages. Licences are abbreviated; the official pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,8 +184,10 @@ def configured_data_sets(config: Any) -> tuple[DataSet, ...]:
     """
     splits: dict[tuple[str, str, tuple[tuple[str, Any], ...]], list[str]] = {}
     for source in _sources(config):
-        _, default_split, kept = _DESCRIPTIONS[source["_target_"]]
-        arguments = tuple((name, source[name]) for name in kept if name in source)
+        describe, default_split, kept = _DESCRIPTIONS[source["_target_"]]
+        defaults = {name: signature(describe).parameters[name].default for name in kept}
+        # A source that states a default is the same data set as one that does not.
+        arguments = tuple((name, source[name]) for name in kept if source.get(name, defaults[name]) != defaults[name])
         found = splits.setdefault((source["_target_"], source["root"], arguments), [])
         split = source.get("split") or default_split
         if split not in found:
