@@ -22,6 +22,8 @@ def is_image(path: Path) -> bool:
     Args:
         path: The file.
     """
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(12)
