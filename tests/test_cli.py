@@ -258,10 +258,10 @@ def test_masks_have_the_names_of_the_images_and_go_back_in(trained_run: TrainedR
 def test_segment_a_video_file_with_late_objects_and_white_masks(trained_run: TrainedRun, tmp_path: Path) -> None:
     clip, masks = tmp_path / "clip (1), new.mp4", tmp_path / "given masks"
     masks.mkdir()
-    white = np.zeros((65, 97), np.uint8)
+    white = np.zeros((60, 90), np.uint8)
     white[10:30, 10:40] = 255
     Image.fromarray(white).save(masks / "00001.png")
-    late = np.zeros((65, 97), np.uint8)
+    late = np.zeros((60, 90), np.uint8)
     late[40:60, 50:90] = 7
     Image.fromarray(late).save(masks / "3.png")
     with av.open(str(clip), "w") as container:
@@ -270,7 +270,10 @@ def test_segment_a_video_file_with_late_objects_and_white_masks(trained_run: Tra
             frame = av.VideoFrame.from_image(Image.open(path).resize((98, 66)))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    program(*("segment", f"video={clip}", f"mask={masks}", "model=copy_first", f"output={tmp_path / 'wrong'}"), code=2)
+    wrong = tmp_path / "wrong"
+    done = program("segment", f"video={clip}", f"mask={masks}", "model=copy_first", f"output={wrong}", code=2)
+    assert "the mask is 90 x 60, the video 98 x 66" in done.stderr
+    assert not wrong.exists()
     for path in masks.iterdir():
         Image.open(path).resize((98, 66), Image.Resampling.NEAREST).save(path)
     output = tmp_path / "out put"

@@ -15,6 +15,7 @@ from voslab.data import VideoSequence
 from voslab.metrics import ScoreTable
 from voslab.video import overlay, read_mask
 from voslab.video.drawing import caption, tiled
+from voslab.video.mask_formats.options import LITERAL
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Positions of the shown frames, as fractions of a sequence; the first frame has the given mask."""
@@ -61,7 +62,7 @@ def _panels(masks: Path, video: VideoSequence, mean: float, width: int) -> list[
     for moment in MOMENTS:
         index = asked[round(moment * (len(asked) - 1))]
         image = video.image(index)
-        ids = read_mask(masks / video.name / f"{video.images[index].stem}.png")
+        ids = read_mask(masks / video.name / f"{video.images[index].stem}.png", LITERAL)
         drawn = overlay(image, ids)
         fitted = cv2.resize(
             drawn, (min(width, round(HEIGHT * image.shape[1] / image.shape[0])), HEIGHT), interpolation=cv2.INTER_AREA

@@ -14,6 +14,7 @@ from voslab.metrics import ScoreTable, youtube_vos_score
 from voslab.reporting.run_record import finite_metrics
 from voslab.training.evaluation import EvaluationModule
 from voslab.video import read_mask
+from voslab.video.mask_formats.options import LITERAL
 
 STATISTICS = ("mean", "recall", "decay")
 
@@ -62,7 +63,7 @@ def masks_hash(folder: Path, videos: Sequence[VideoSequence]) -> str:
     for path in sorted(
         folder / video.name / f"{video.images[i].stem}.png" for video in videos for i in video.output_frames
     ):
-        ids = read_mask(path)
+        ids = read_mask(path, LITERAL)
         digest.update(f"{path.relative_to(folder)} {ids.shape} ".encode() + ids.astype("<i4").tobytes())
     return digest.hexdigest()
 

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from voslab.core import DataError, atomic_path
 from voslab.data.video_sequence import VideoSequence
 from voslab.video import palette, read_mask
+from voslab.video.mask_formats.options import LITERAL
 
 _SHOWN = 10
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, ValueError, EOFError, LookupError)
@@ -127,7 +128,7 @@ def _folder(name: str) -> str:
 
 
 def _palette_png(path: Path, video: VideoSequence) -> bytes:
-    labels = video.as_predicted(read_mask(path))
+    labels = video.as_predicted(read_mask(path, LITERAL))
     if labels.max() > 255:
         raise DataError(f"{path}: id {labels.max()} does not fit into a palette PNG (0 to 255), which servers ask for")
     image = Image.fromarray(labels.astype(np.uint8))

@@ -16,6 +16,7 @@ from voslab.core import VOID, ConfigError, DataError
 from voslab.core.parameters import nearest
 from voslab.video.images import image_size, read_image
 from voslab.video.mask_formats.label_image import read_mask
+from voslab.video.mask_formats.options import LITERAL
 from voslab.video.mask_formats.rle import Runs
 from voslab.video.reader import Video, open_video
 
@@ -123,7 +124,7 @@ class VideoSequence:
         # From the header, so that a mask of another size is refused before it is decoded.
         found = image_size(mask) if isinstance(mask, Path) else mask.size
         if found == (height, width):
-            raw = read_mask(mask) if isinstance(mask, Path) else mask.labels()
+            raw = read_mask(mask, LITERAL) if isinstance(mask, Path) else mask.labels()
             found = raw.shape[0], raw.shape[1]
         if found != (height, width):
             raise DataError(
@@ -174,7 +175,7 @@ class VideoSequence:
     @cached_property
     def _masks_are_binary(self) -> bool:
         """Whether all mask files have only the values 0 and 255."""
-        return all(_is_white(read_mask(mask)) for mask in self.masks if isinstance(mask, Path))
+        return all(_is_white(read_mask(mask, LITERAL)) for mask in self.masks if isinstance(mask, Path))
 
     @cached_property
     def _has_id_255(self) -> bool:

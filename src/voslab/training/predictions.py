@@ -15,7 +15,7 @@ from voslab.data import VideoSequence
 from voslab.engine import Prediction
 from voslab.video import image_files, read_mask
 from voslab.video.images import image_size, is_image_name
-from voslab.video.mask_formats.options import MaskOptions, Warn, log_warning
+from voslab.video.mask_formats.options import LITERAL, Warn, log_warning
 
 _WHITE = 255
 _LAST_NUMBER = re.compile(r"(\d+)$")
@@ -56,7 +56,7 @@ def read_predictions(
         # From the header, so that a mask of another size is refused before it is decoded.
         if (size := image_size(files[index])) != (wanted := video.mask_size(index)):
             raise DataError(f"{video.images[index]}: its mask is {wanted}, the prediction {size}")
-        return read_mask(files[index], MaskOptions(), warn)
+        return read_mask(files[index], LITERAL, warn)
 
     # Checked in the order of the frames, not in the threads that read.
     for index, labels in zip(frames, prefetch_map(read, frames), strict=True):

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from voslab.core import DataError, generator
-from voslab.video import MaskOptions, palette, read_mask
+from voslab.video import MaskOptions, palette, read_mask, write_mask
 from voslab.video.mask_formats.colours import ColourTable
+from voslab.video.mask_formats.options import LITERAL
 
 AUTO, ANY = MaskOptions(), MaskOptions("any")
+SPECKLES = (0.9, 0.05, 0.05)  # share of background and of two ids in a noisy mask
 SIZE = (72, 96)
 
 
@@ -222,3 +224,31 @@ def test_a_table_keeps_the_ids_of_earlier_files() -> None:
 
 def test_grey_levels_in_rgb_are_ids(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "a.png", np.repeat(TWO[..., None], 3, 2))[0], TWO)
+
+
+def test_noisy_masks_in_the_davis_palette_are_taken_as_they_are(tmp_path: Path) -> None:
+    noise = generator("noise").choice(3, SIZE, p=SPECKLES).astype(np.uint8)
+    write_mask(tmp_path / "written.png", noise)
+    assert np.array_equal(read_mask(tmp_path / "written.png"), noise)
+    image = Image.fromarray(noise)
+    image.putpalette(np.where(palette() == 192, 191, palette()).astype(np.uint8).tobytes())
+    assert np.array_equal(read(tmp_path / "copy.png", image)[0], noise)
+    image.putpalette([0, 0, 0, 200, 30, 30, 30, 200, 30])
+    with pytest.raises(DataError, match="dithered"):
+        read(tmp_path / "other.png", image)
+
+
+@pytest.mark.parametrize("high", [3, 200, 300])
+def test_ids_of_data_sets_and_predictions_may_be_noisy(tmp_path: Path, high: int) -> None:
+    """Noise of background and the two ids below `high`."""
+    noise = generator(f"noise {high}").choice([0, high - 2, high - 1], SIZE, p=SPECKLES)
+    image = Image.fromarray(noise.astype(np.uint8 if high <= 256 else np.uint16))
+    with pytest.raises(DataError, match="dithered"):
+        read(tmp_path / "a.png", image)
+    assert np.array_equal(read(tmp_path / "a.png", image, LITERAL)[0], noise)
+
+
+def test_thin_objects_beside_white_keep_their_ids_in_data_sets(tmp_path: Path) -> None:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[10:60, 20:70], labels[30:33, 30:33] = 255, 9
+    assert np.array_equal(read(tmp_path / "a.png", labels, LITERAL)[0], labels)

@@ -24,6 +24,7 @@ from voslab.data.preparation.listing import first_existing, folders, read_annota
 from voslab.data.sources.stills import stills
 from voslab.video.images import image_size, read_image
 from voslab.video.mask_formats.label_image import read_mask
+from voslab.video.mask_formats.options import LITERAL
 
 _BATCH = 512
 
@@ -69,7 +70,7 @@ def _fault(image_file: _ImageFile, decode: bool) -> str | None:
         if decode:
             read_image(image_file.image)
             if image_file.mask is not None:
-                read_mask(image_file.mask)
+                read_mask(image_file.mask, LITERAL)
     except DataError as error:
         return str(error)
     return None

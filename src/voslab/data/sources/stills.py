@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from voslab.core import DataError
 from voslab.video.images import opened_image, read_image
 from voslab.video.mask_formats.label_image import read_mask
+from voslab.video.mask_formats.options import LITERAL
 
 VOID_STILL = -1
 """Label of void pixels of a still image."""
@@ -87,7 +88,7 @@ class PairedStills:
         """
         path, mask = self.pairs[index]
         image = read_image(path)
-        labels = read_mask(mask) if _has_palette(mask) else (read_image(mask)[..., 0] > 127).astype(np.int32)
+        labels = read_mask(mask, LITERAL) if _has_palette(mask) else (read_image(mask)[..., 0] > 127).astype(np.int32)
         if labels.shape != image.shape[:2]:
             raise DataError(
                 f"{mask}: the mask is {labels.shape[1]} x {labels.shape[0]} pixels, its image {path} is"

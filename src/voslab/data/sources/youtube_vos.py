@@ -13,6 +13,7 @@ from voslab.core.strict_json import read_json
 from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files
 from voslab.video.mask_formats.label_image import read_mask
+from voslab.video.mask_formats.options import LITERAL
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class _Starts(Mapping[int, int]):
         frames = dict(self.listed)[identity]
         for frame in frames:
             mask = self.masks[frame]
-            if mask is not None and (read_mask(mask) == identity).any():
+            if mask is not None and (read_mask(mask, LITERAL) == identity).any():
                 return frame
         raise DataError(f"{self.source}, object {identity}: is in no mask of the frames listed for it")
 

@@ -108,6 +108,22 @@ def palette_ids(codes: NDArray[np.int32]) -> NDArray[np.int32] | None:
     return None if min(ids) < 0 else np.array(ids, np.int32)[inverse].reshape(codes.shape)
 
 
+def has_davis_colours(ids: NDArray[np.integer], colours: NDArray[np.uint8]) -> bool:
+    """Return whether every id has its colour of the DAVIS palette, or of the copies with 191 in place of 192.
+
+    Args:
+        ids: Ids from 0 to 255, N.
+        colours: Their colours, N 3.
+
+    Example:
+        >>> ids = np.array([0, 3])
+        >>> has_davis_colours(ids, palette()[ids]), has_davis_colours(ids, palette()[ids + 1])
+        (True, False)
+    """
+    expected = palette()[ids]
+    return any(bool((colours == table).all()) for table in (expected, np.where(expected == 192, 191, expected)))
+
+
 def table_ids(path: Path | str, codes: NDArray[np.int32], table: ColourTable) -> NDArray[np.int32]:
     """Return ids of a mask in which every distinct colour is an object.
 

@@ -10,7 +10,15 @@ from PIL import Image
 
 from voslab.core import DataError
 from voslab.video.images import DEEP_GREY, load_image
-from voslab.video.mask_formats.colours import WHITE, ColourTable, encode, palette_ids, table_ids, unknown_colour
+from voslab.video.mask_formats.colours import (
+    WHITE,
+    ColourTable,
+    encode,
+    has_davis_colours,
+    palette_ids,
+    table_ids,
+    unknown_colour,
+)
 from voslab.video.mask_formats.options import MaskOptions, Warn, log_warning
 from voslab.video.mask_formats.scrutiny import check_labels
 from voslab.video.mask_formats.soft_edges import cut_soft
@@ -22,6 +30,7 @@ _MAX_CHROMA = 64  # difference of the channels of such a pixel
 _MAX_GREY = 0.02
 """Maximum fraction of pixels of such a mask that are neither black nor white, or coloured."""
 _DEEP_WHITE = 65535
+_MIN_SOFT_LEVELS = 32  # soft edges have more grey levels; fewer are ids of a data set or a prediction
 _PHOTO_COLOURS = 64  # a mask that a person painted has fewer
 _DEFAULT = MaskOptions()
 
@@ -37,7 +46,8 @@ def read_mask(
     The ids are the indices of palette images, the values of grey images (1, 8, 16 or 32 bits), and the index of each
     palette colour in RGB images (255 for white on black). A white object with soft edges is cut at half. Pixels of
     less than half the alpha are background; where the colours say nothing, as in a cut-out, the rest is one object. A
-    JPEG can only be black and white.
+    JPEG can only be black and white. A palette image in which every id has its colour of the DAVIS palette, as
+    `write_mask` writes it, is taken as it is.
 
     Args:
         path: Image file.
@@ -49,8 +59,8 @@ def read_mask(
         H W int32, 0 for background. Void is not removed.
 
     Raises:
-        DataError: See `read_image`; also if an RGB colour is not in the palette, edges are anti-aliased, colours are
-            dithered, or black is not entry 0 of the file's palette.
+        DataError: See `read_image`; also if an RGB colour is not in the palette, black is not entry 0 of the file's
+            palette, or, unless `options.literal` is set, edges are anti-aliased or colours are dithered.
     """
     image = load_image(path)
     if image.mode in {"RGB", "L"} and Path(path).suffix.lower() in _LOSSY:
@@ -63,8 +73,8 @@ def read_mask(
     labels = np.asarray(image.getchannel(0) if image.mode in {"LA", "PA"} else image)
     labels = labels if opaque is None else labels * opaque
     if image.mode in {"P", "PA"}:
-        return _from_palette(path, image, labels.astype(np.uint8), warn)
-    return _from_grey(path, labels, opaque, warn)
+        return _from_palette(path, image, labels.astype(np.uint8), options, warn)
+    return _from_grey(path, labels, opaque, options, warn)
 
 
 def _opaque(path: Path | str, image: Image.Image, warn: Warn) -> NDArray[np.bool_] | None:
@@ -101,7 +111,11 @@ def _black_and_white(path: Path | str, image: Image.Image, warn: Warn) -> NDArra
 
 
 def _from_grey(
-    path: Path | str, labels: NDArray[np.integer], opaque: NDArray[np.bool_] | None, warn: Warn
+    path: Path | str,
+    labels: NDArray[np.integer],
+    opaque: NDArray[np.bool_] | None,
+    options: MaskOptions,
+    warn: Warn,
 ) -> NDArray[np.int32]:
     """Translate grey levels to ids."""
     if int(labels.min()) < 0:
@@ -112,11 +126,11 @@ def _from_grey(
     deep = high > 255
     grey = (labels.astype(np.int64) * 255 // _DEEP_WHITE if deep else labels).astype(np.uint8)
     if not deep or high == _DEEP_WHITE:
-        soft = _cut(path, grey, warn)
+        soft = _cut(path, grey, options, warn)
         if soft is not None:
             return soft
     try:
-        check_labels(path, labels, np.arange(high + 1)[:, None])
+        _check(path, labels, np.arange(high + 1)[:, None], options)
     except DataError:
         if opaque is None or len(np.unique(labels)) < _PHOTO_COLOURS:
             raise
@@ -126,8 +140,15 @@ def _from_grey(
     return labels.astype(np.int32)
 
 
-def _cut(path: Path | str, grey: NDArray[np.uint8], warn: Warn) -> NDArray[np.int32] | None:
+def _check(path: Path | str, labels: NDArray[np.integer], colours: NDArray[np.integer], options: MaskOptions) -> None:
+    if not options.literal:
+        check_labels(path, labels, colours)
+
+
+def _cut(path: Path | str, grey: NDArray[np.uint8], options: MaskOptions, warn: Warn) -> NDArray[np.int32] | None:
     """Return the label map of one white object, hard or soft; None for anything else."""
+    if options.literal and len(np.unique(grey)) < _MIN_SOFT_LEVELS:
+        return None
     found = cut_soft(grey)
     if found is None:
         return None
@@ -146,15 +167,19 @@ def _one_object(path: Path | str, opaque: NDArray[np.bool_], warn: Warn) -> NDAr
     return np.where(opaque, WHITE, 0).astype(np.int32)
 
 
-def _from_palette(path: Path | str, image: Image.Image, labels: NDArray[np.uint8], warn: Warn) -> NDArray[np.int32]:
+def _from_palette(
+    path: Path | str, image: Image.Image, labels: NDArray[np.uint8], options: MaskOptions, warn: Warn
+) -> NDArray[np.int32]:
     """Take the indices of a palette image for ids, unless its colours are a soft white object on black."""
     colours = np.zeros((256, 3), np.uint8)
     stored = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     colours[: len(stored)] = stored
     used = np.unique(labels)
+    if has_davis_colours(used, colours[used]):
+        return labels.astype(np.int32)
     # Two or three grey entries can be ids. White (255) at entry 255 is white anyway.
     if len(used) > 2 and not np.ptp(colours[used], axis=1).any():
-        soft = _cut(path, colours[labels, 0], warn)
+        soft = _cut(path, colours[labels, 0], options, warn)
         if soft is not None:
             return soft
     if colours[0].any() and (black := [i for i in used.tolist() if i < len(stored) and not colours[i].any()]):
@@ -162,7 +187,7 @@ def _from_palette(path: Path | str, image: Image.Image, labels: NDArray[np.uint8
             f"{path}: entry 0 of the palette, which stands for background, is the colour {colours[0].tolist()}, and"
             f" entry {black[0]} is black; save the mask with background as entry 0"
         )
-    check_labels(path, labels, colours)
+    _check(path, labels, colours, options)
     return labels.astype(np.int32)
 
 
@@ -182,21 +207,21 @@ def _from_colours(
         return _one_object(path, opaque, warn)
     white = palette_ids(codes) if options.colors == "auto" or _is_white(codes) else None
     if white is not None:
-        check_labels(path, white, _colours(white, rgb))
+        _check(path, white, _colours(white, rgb), options)
         return white
     if not np.ptp(rgb, axis=2).any():
         grey = np.ascontiguousarray(rgb[..., 0])
-        soft = _cut(path, grey, warn)
+        soft = _cut(path, grey, options, warn)
         if soft is not None:
             return soft
         if options.colors == "auto":
-            return _from_grey(path, grey, opaque, warn)
+            return _from_grey(path, grey, opaque, options, warn)
     if opaque is not None and _is_photo(codes, opaque):
         return _one_object(path, opaque, warn)
     if options.colors == "auto":
         raise unknown_colour(path, codes)
     labels = table_ids(path, codes, table)
-    check_labels(path, labels, _colours(labels, rgb))
+    _check(path, labels, _colours(labels, rgb), options)
     warn(f"colours {table.describe()}", f"{path}: every colour is an object: {table.describe()}")
     return labels
 

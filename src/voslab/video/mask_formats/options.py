@@ -25,6 +25,8 @@ class MaskOptions:
             every distinct colour for an object.
         void: Id of pixels that belong to no object, such as the borders of 255 in Pascal VOC; None if there is none.
         resize: Whether a mask of another size than the video is scaled to it.
+        literal: Whether ids are taken as they are, without a search for anti-aliased or dithered edges. For annotations
+            of data sets and for predictions, which may be noisy.
 
     Raises:
         ConfigError: If a value is not allowed.
@@ -33,6 +35,7 @@ class MaskOptions:
     colors: Literal["auto", "any"] = "auto"
     void: int | None = None
     resize: bool = False
+    literal: bool = False
 
     def __post_init__(self) -> None:
         if self.colors not in ("auto", "any"):
@@ -41,6 +44,9 @@ class MaskOptions:
             raise ConfigError(f"mask_void={self.void}: must be null or an id from 1 to {_MAX_ID}")
         if not isinstance(self.resize, bool):
             raise ConfigError(f"mask_resize={self.resize}: must be true or false")
+
+
+LITERAL = MaskOptions(literal=True)
 
 
 class WarnOnce:
