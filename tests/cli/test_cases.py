@@ -58,7 +58,7 @@ def segmented(run: Run, clip: Path, tmp_path: Path, warned: list[str]) -> Segmen
         warned.clear()
         output = tmp_path / "out"
         shutil.rmtree(output, ignore_errors=True)
-        arguments = ("model=copy_first", "overlay=false", f"video={clip}", f"mask={mask}", f"output={output}")
+        arguments = ("model=copy_first", "save=[masks]", f"video={clip}", f"mask={mask}", f"output={output}")
         error = run("segment", *arguments, *options)
         first = output / "masks" / "00000.png"
         return error, read_mask(first) if first.exists() else np.zeros(SIZE, np.int32), list(warned)
@@ -202,7 +202,7 @@ def test_names_of_frames_survive_and_can_be_scored(run: Run, tmp_path: Path, nam
     (tmp_path / "given").mkdir()
     shutil.copy(given, tmp_path / "given")
     frames = root / "JPEGImages" / video
-    arguments = ("model=copy_first", "overlay=false", f"video={frames}", f"mask={tmp_path / 'given'}")
+    arguments = ("model=copy_first", "save=[masks]", f"video={frames}", f"mask={tmp_path / 'given'}")
     assert not run("segment", *arguments, f"output={output}")
     assert sorted(path.stem for path in (output / "masks").iterdir()) == sorted(names)
     scored = (f"predictions={output}", "data=folder", f"paths.folder={root}", "trainer=cpu")
@@ -322,7 +322,7 @@ def test_the_share_of_key_frames_is_printed(tmp_path: Path, b_frames: int) -> No
     clip = encode(tmp_path / "clip.mp4", moving_square(6, (48, 64)), bf=str(b_frames))
     write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
     arguments = ("model=covos", "model/base=copy_first", f"video={clip}", f"mask={tmp_path / 'mask.png'}")
-    program = [sys.executable, "-m", "voslab", "segment", *arguments, f"output={tmp_path / 'out'}", "overlay=false"]
+    program = [sys.executable, "-m", "voslab", "segment", *arguments, f"output={tmp_path / 'out'}", "save=[masks]"]
     said = subprocess.run(program, capture_output=True, text=True, check=True).stdout
     line = next(line for line in said.splitlines() if line.startswith("key frames: "))
     assert ("of 6 (100%); no B-frame is propagated, so the result is that of the base" in line) == (b_frames == 0)

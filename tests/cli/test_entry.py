@@ -111,7 +111,7 @@ def test_a_slip_of_the_pen_gets_the_nearest_name(argument: str, message: str) ->
         ("segment", ["video=a.mp4"], "say mask=PATH"),
         ("segment", ["video=null", "mask=m.png"], "video=None: must name a file or folder"),
         ("segment", ["video=''", "mask=m.png"], "video=: must name"),
-        ("segment", ["video=a.mp4", "mask=m.png", "overlay=maybe"], "overlay=maybe: must be true or false"),
+        ("segment", ["video=a.mp4", "mask=m.png", "inspect=maybe"], "inspect=maybe: must be true or false"),
         ("segment", ["video=a.mp4", "mask=m.png", "output=null"], "output=None: must name"),
         ("segment", ["video=[a.mp4]", "mask=m.png"], "video=['a.mp4']: must be one file or folder"),
         ("train", ["record=a/b"], "record=a/b: a study is a plain folder name"),

@@ -10,6 +10,7 @@ RENAMED = {
 """Old option of a configuration group, as `group/option` -> its new name in the same group."""
 RENAMED_KEYS = {
     "model.fill": "model.intra_fill",
+    "overlay": "save=[masks,overlay], or save=[masks] for no overlay",
     "model.training.scratch_lr": "model.training.optimizer.lr",
 }
-"""Old configuration key -> its new name."""
+"""Old configuration key -> its new name, or how to write it now."""

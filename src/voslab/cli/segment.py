@@ -11,10 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from voslab.cli.entry import run
 from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model
+from voslab.cli.saved_outputs import SavedOutput, saved_outputs
 from voslab.core import ConfigError, DataError, claimed
 from voslab.core.files import remove_partial
 from voslab.core.signals import SIGNALS
-from voslab.engine import MaskScope, OverlaySink, Prediction, Sink, Throughput, consume, mask_sink
+from voslab.engine import MaskScope, Prediction, Throughput, consume
 from voslab.engine.device import find_device
 from voslab.engine.feature_maps import MapSink
 from voslab.methods.builder import LoadedModel
@@ -25,7 +26,8 @@ from voslab.video.masks import MaskFiles
 
 
 def main(config: DictConfig) -> None:
-    """Write `masks/<frame>.png` with the ids of `mask`, `overlay.mp4`, and on request `inspect.mp4` or `maps/`."""
+    """Write the outputs of `save` (see `OUTPUTS`), and on request `inspect.mp4` or `maps/`."""
+    saved = saved_outputs(config.save)
     video = open_video(config.video)
     options = MaskOptions(config.mask_colors, config.mask_void, config.mask_resize)
     count = video.count if video.names else None
@@ -39,23 +41,24 @@ def main(config: DictConfig) -> None:
     print(f"{config.video}: {video.size[1]}x{video.size[0]}, objects {', '.join(map(str, objects))}, {model.name}")
     output = Path(config.output)
     with claimed(output):
-        remove_partial(output, output / "masks", *(output / "maps").glob("*"))
-        _segment(config, video, masks, model)
+        folders = [output / each.file for each in saved.values() if each.file.endswith("/")]
+        remove_partial(output, *folders, *(path for folder in (*folders, output / "maps") for path in folder.glob("*")))
+        _segment(config, video, masks, model, saved)
 
 
-def _segment(config: DictConfig, video: Video, masks: MaskFiles, model: LoadedModel) -> None:
+def _segment(
+    config: DictConfig, video: Video, masks: MaskFiles, model: LoadedModel, saved: dict[str, SavedOutput]
+) -> None:
     output = Path(config.output)
-    sinks: list[Sink] = [mask_sink(output / "masks", None if video.names is None else dict(enumerate(video.names)))]
-    if old := sorted((output / "masks").glob("*.png")):
+    sinks = [each.open(output / each.file, video) for each in saved.values()]
+    if "masks" in saved and (old := sorted((output / "masks").glob("*.png"))):
         print(f"{output / 'masks'}: {len(old)} masks of an earlier run are kept, except those of the same names")
-    if config.overlay:
-        sinks.append(OverlaySink(output / "overlay.mp4", video.rate, video.size))
     inspection = output / ("maps" if model.codec_source is None else "inspect.mp4")
     if config.inspect and model.codec_source is None:
         sinks.append(MapSink(inspection, model.segmenter, model.settings))
     elif config.inspect:
         sinks.append(MotionSink(inspection, video.rate, video.size, model.segmenter, model.settings, masks))
-    print(describe_outputs(output, _contents(config, inspection)), flush=True)
+    print(describe_outputs(output, _contents(config, saved, inspection)), flush=True)
     with _progress() as progress:
         task = progress.add_task("segment", total=video.count, speed="")
         key_frames = 0
@@ -67,13 +70,14 @@ def _segment(config: DictConfig, video: Video, masks: MaskFiles, model: LoadedMo
             SIGNALS.detail = f" after {throughput.frames} frames, which are in {output}"
 
         predictor = Predictor(model, find_device(config.engine.device))
-        throughput = consume(predictor.segment(video, masks, mask_scope=mask_scope(config)), sinks, show)
+        soft = any(each.probabilities for each in saved.values())
+        predictions = predictor.segment(video, masks, probabilities=soft, mask_scope=mask_scope(config))
+        throughput = consume(predictions, sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
     if model.codec_source is not None:
         print(_describe_key_frames(key_frames, throughput.frames))
-    print(f"masks: {output / 'masks'}")
-    if config.overlay:
-        print(f"overlay: {output / 'overlay.mp4'}")
+    for name, each in saved.items():
+        print(f"{name}: {output / each.file}")
     if config.inspect:
         print(f"{inspection.stem}: {inspection}")
     print("next: to correct masks or add objects, mask=FOLDER with one mask per such frame, named by frame number")
@@ -98,10 +102,8 @@ def _describe_key_frames(key_frames: int, frames: int) -> str:
     return share if key_frames < frames else f"{share}; no B-frame is propagated, so the result is that of the base"
 
 
-def _contents(config: DictConfig, inspection: Path) -> dict[str, str]:
-    found = {"masks/": "one PNG per frame, with the ids of the given mask"}
-    if config.overlay:
-        found["overlay.mp4"] = "the video with coloured objects"
+def _contents(config: DictConfig, saved: dict[str, SavedOutput], inspection: Path) -> dict[str, str]:
+    found = {each.file: each.description for each in saved.values()}
     if config.inspect:
         found[inspection.name] = "attention maps, or the motion that propagates masks"
     return found

@@ -1,4 +1,4 @@
-"""Sinks for predictions: palette PNGs and an overlay video, written in the background."""
+"""Sinks for predictions: images per frame and videos, written in the background."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from voslab.core import WriteError
 from voslab.engine.prediction import Prediction, Throughput
@@ -35,24 +38,40 @@ class Sink(Protocol):
         ...
 
 
-def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
-    """Create a sink that writes masks as palette PNGs with the user's ids.
+def frame_sink(
+    write: Callable[[str, Prediction], None], names: Mapping[int, str] | None = None, capacity: int = 8
+) -> Sink:
+    """Create a sink that writes files per frame.
 
     Args:
-        folder: output folder; created if it does not exist.
+        write: writes the files of a frame, given their stem and the prediction.
         names: file stems by frame index; other frames are not written. By default all frames are written and named by
             their index in five digits.
+        capacity: maximum number of predictions that wait for the writer.
 
     Returns:
         the sink.
     """
 
-    def write(prediction: Prediction) -> None:
+    def write_named(prediction: Prediction) -> None:
         name = f"{prediction.index:05d}" if names is None else names.get(prediction.index)
         if name is not None:
-            write_mask(folder / f"{name}.png", prediction.ids)
+            write(name, prediction)
 
-    return BackgroundWriter(write)
+    return BackgroundWriter(write_named, capacity)
+
+
+def mask_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
+    """Create a sink that writes masks as palette PNGs with the user's ids.
+
+    Args:
+        folder: output folder; created if it does not exist.
+        names: see `frame_sink`.
+
+    Returns:
+        the sink.
+    """
+    return frame_sink(lambda name, prediction: write_mask(folder / f"{name}.png", prediction.ids), names)
 
 
 class CompositeSink:
@@ -82,7 +101,35 @@ class CompositeSink:
             self._stack.close()
 
 
-class OverlaySink(CompositeSink):
+class VideoSink(CompositeSink):
+    """Sink that writes an mp4 with one image per prediction.
+
+    Args:
+        path: file to write.
+        rate: frames per second.
+        size: H, W of the frames.
+        draw: returns the image of a prediction, H W 3.
+        capacity: maximum number of predictions that wait for the writer.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rate: Fraction,
+        size: tuple[int, int],
+        draw: Callable[[Prediction], NDArray[np.uint8]],
+        capacity: int = 8,
+    ) -> None:
+        self._video = VideoWriter(path, rate, size)
+        self._background = BackgroundWriter[Prediction](lambda each: self._video.write(draw(each)), capacity)
+        super().__init__(self._video, self._background)
+
+    def put(self, prediction: Prediction) -> None:
+        """See `Sink.put`."""
+        self._background.put(prediction)
+
+
+class OverlaySink(VideoSink):
     """Sink that writes an mp4 of the source frames with coloured objects.
 
     Args:
@@ -92,16 +139,7 @@ class OverlaySink(CompositeSink):
     """
 
     def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
-        self._video = VideoWriter(path, rate, size)
-        self._background = BackgroundWriter[Prediction](self._write)
-        super().__init__(self._video, self._background)
-
-    def put(self, prediction: Prediction) -> None:
-        """See `Sink.put`."""
-        self._background.put(prediction)
-
-    def _write(self, prediction: Prediction) -> None:
-        self._video.write(overlay(prediction.image, prediction.ids))
+        super().__init__(path, rate, size, lambda prediction: overlay(prediction.image, prediction.ids))
 
 
 def consume(

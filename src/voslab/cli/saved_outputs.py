@@ -1,0 +1,116 @@
+"""Lists what `src.segment` can save: the names of `save=[…]`, with their files and sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import ListConfig
+
+from voslab.core import ConfigError
+from voslab.core.parameters import nearest
+from voslab.engine import OverlaySink, Sink, mask_sink
+from voslab.engine.export_sinks import (
+    CocoSink,
+    alpha_sink,
+    green_screen_sink,
+    object_sink,
+    probability_sink,
+    rgba_sink,
+)
+from voslab.video import Video, image_files
+
+
+@dataclass(frozen=True)
+class SavedOutput:
+    """An output of `src.segment`.
+
+    Attributes:
+        file: name in the output folder; folders end with a slash.
+        description: what the file holds.
+        open: creates the sink, given the path and the video.
+        probabilities: whether the sink needs predictions with probabilities.
+    """
+
+    file: str
+    description: str
+    open: Callable[[Path, Video], Sink]
+    probabilities: bool = False
+
+
+def _names(video: Video) -> dict[int, str] | None:
+    return None if video.names is None else dict(enumerate(video.names))
+
+
+def _coco(path: Path, video: Video) -> Sink:
+    files = None if video.names is None else {i: file.name for i, file in enumerate(image_files(video.path))}
+    return CocoSink(path, video.size, files)
+
+
+OUTPUTS = {
+    "masks": SavedOutput(
+        "masks/",
+        "one PNG per frame, with the ids of the given mask",
+        lambda path, video: mask_sink(path, _names(video)),
+    ),
+    "overlay": SavedOutput(
+        "overlay.mp4",
+        "the video with coloured objects",
+        lambda path, video: OverlaySink(path, video.rate, video.size),
+    ),
+    "rgba": SavedOutput(
+        "rgba/",
+        "one PNG per frame, transparent outside the objects",
+        lambda path, video: rgba_sink(path, _names(video)),
+        probabilities=True,
+    ),
+    "greenscreen": SavedOutput(
+        "greenscreen.mp4",
+        "the objects on green",
+        lambda path, video: green_screen_sink(path, video.rate, video.size),
+        probabilities=True,
+    ),
+    "alpha": SavedOutput(
+        "alpha/",
+        "one grey PNG per frame, the soft mask of all objects",
+        lambda path, video: alpha_sink(path, _names(video)),
+        probabilities=True,
+    ),
+    "coco": SavedOutput("annotations.json", "the masks as COCO annotations (RLE)", _coco),
+    "probabilities": SavedOutput(
+        "probabilities/",
+        "a folder per object, one soft mask per frame",
+        lambda path, video: probability_sink(path, _names(video)),
+        probabilities=True,
+    ),
+    "per_object": SavedOutput(
+        "per_object/",
+        "a folder per object, one black and white mask per frame",
+        lambda path, video: object_sink(path, _names(video)),
+    ),
+}
+"""Outputs by their name in `save`."""
+
+
+def saved_outputs(save: Any) -> dict[str, SavedOutput]:
+    """Look up the outputs that a configuration selects.
+
+    Args:
+        save: names of `OUTPUTS`: a list, or one name.
+
+    Returns:
+        The outputs by name, each once.
+
+    Raises:
+        ConfigError: If a name is unknown, or there is none.
+    """
+    names = list(save) if isinstance(save, list | ListConfig) else [save]
+    choices = f"(there are {', '.join(OUTPUTS)})"
+    if not names:
+        raise ConfigError(f"save=[]: no output is selected {choices}")
+    for name in names:
+        if not isinstance(name, str) or name not in OUTPUTS:
+            raise ConfigError(f"save={name}: no such output{nearest(str(name), OUTPUTS)} {choices}")
+    return {name: OUTPUTS[name] for name in names}
