@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,14 +18,26 @@ def test_palette_equals_pascal_voc() -> None:
     assert not table.flags.writeable
 
 
-def test_colours_below_256_equal_the_palette_for_every_dtype() -> None:
-    ids = np.arange(256).reshape(16, 16)
-    for dtype in (np.uint8, np.int32, np.int64, np.uint16):
-        assert np.array_equal(colour(ids.astype(dtype)).reshape(256, 3), palette())
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_every_id_has_a_strong_colour_and_the_background_is_black(dtype: type) -> None:
+    ids = np.arange(256 if dtype is np.uint8 else 60000).astype(dtype)
+    colours = colour(ids)
+    assert colours.dtype == np.uint8
+    assert colours[0].tolist() == [0, 0, 0]
+    assert (colours[1:].max(1) >= 178).all(), "bright"
+    assert (colours[1:].min(1) == 0).all(), "fully saturated"
 
 
-def test_70000_ids_have_70000_colours() -> None:
-    assert len(np.unique(colour(np.arange(70000)), axis=0)) == 70000
+def test_colours_of_a_video_are_distinct() -> None:
+    ids = [*range(1, 14), 255]
+    colours = colour(np.array(ids)).astype(int)
+    distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 1000 * np.eye(len(ids))
+    assert distances.min() > 50
+    assert len(np.unique(colour(np.arange(1, 256)), axis=0)) == 255
+
+
+def test_large_ids_are_not_black() -> None:
+    assert (colour(np.array([65535, 65536, 131070, 10**12])).max(-1) >= 178).all()
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))

@@ -205,5 +205,5 @@ def test_overlay_draws_colour_and_a_white_outline() -> None:
 def test_overlay_without_objects_or_edges(dtype: type) -> None:
     assert np.array_equal(overlay(NOISE, np.zeros((256, 256), dtype)), NOISE)
     assert np.array_equal(overlay(NOISE, np.ones((256, 256), dtype), alpha=0), NOISE)
-    assert (overlay(NOISE, np.ones((256, 256), dtype), alpha=1) == palette()[1]).all()
+    assert (overlay(NOISE, np.ones((256, 256), dtype), alpha=1) == colour(np.array(1))).all()
     assert overlay(NOISE[:1, :1], np.ones((1, 1), dtype)).shape == (1, 1, 3)

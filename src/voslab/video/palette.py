@@ -1,4 +1,4 @@
-"""Maps object ids to colours: the palette of Pascal VOC and DAVIS, continued above 255."""
+"""Maps object ids to colours: the palette of Pascal VOC and DAVIS for mask files, strong colours for overlays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-_HASH_FACTOR = 0x9E3779B1  # odd, close to 2^32 over the golden ratio, so that neighbouring ids get distant colours
+_IDS = 65536  # of the table of strong colours, which repeat above
+_GOLDEN = 0.6180339887498949
+_LEVELS = 13  # ids until the brightness changes; the hues of 13 consecutive ids are at least 20 degrees apart
 
 
 @cache
@@ -29,19 +31,33 @@ def palette() -> NDArray[np.uint8]:
 
 
 def colour(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Look up the colours of ids.
+    """Look up strong colours of ids, for drawing.
 
-    Ids above 255 get odd channel values, which the palette does not contain. Any 2^21 consecutive ids have different
-    colours.
+    Id k has full saturation and the hue (k - 1) / golden ratio mod 1, from red, so that neighbouring ids have distant
+    hues. Blocks of 13 ids are bright and darker in turn. 0 is black.
 
     Args:
         ids: non-negative ids of any shape.
 
     Returns:
         the shape of `ids` + 3, uint8, RGB.
+
+    >>> colour(np.arange(4)).tolist()
+    [[0, 0, 0], [255, 0, 0], [0, 74, 255], [149, 255, 0]]
     """
-    table: NDArray[np.uint8] = palette().take(np.minimum(ids, 255), axis=0)
-    if ids.max(initial=0) < 256:
-        return table
-    hashed = ids.astype(np.int64)[..., None] * _HASH_FACTOR >> np.array([14, 7, 0]) & 127
-    return np.where((ids < 256)[..., None], table, (2 * hashed + 1).astype(np.uint8))
+    if ids.max(initial=0) >= _IDS:
+        ids = np.where(ids > 0, (ids.astype(np.int64) - 1) % (_IDS - 1) + 1, 0)
+    strong: NDArray[np.uint8] = _strong_colours().take(ids, axis=0)
+    return strong
+
+
+@cache
+def _strong_colours() -> NDArray[np.uint8]:
+    """Return the colours of `colour` for ids below `_IDS`."""
+    places = np.arange(_IDS - 1)
+    sixths = 6 * (_GOLDEN * places % 1)
+    # Red, green and blue are full within a sixth of the circle around their hue, and off from two sixths on.
+    distance = np.abs((sixths[:, None] - np.array([0, 2, 4]) + 3) % 6 - 3)
+    brightness = np.where(places // _LEVELS % 2, 0.7, 1)
+    colours = np.rint(255 * brightness[:, None] * (2 - distance).clip(0, 1)).astype(np.uint8)
+    return np.concatenate([np.zeros((1, 3), np.uint8), colours])
