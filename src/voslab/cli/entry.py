@@ -51,11 +51,17 @@ PATH_KEYS = (
 # What Hydra reads as a number or a boolean. `null` stays null.
 _NO_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[-+]?\d+)?|true|false|nan|inf", re.IGNORECASE)
 # Hydra would resolve `${…}` in the name of its folder again, so it gets none. The programs make their own.
-_NO_RUN_FOLDER = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
+_NO_RUN_FOLDER = (
+    *("hydra.run.dir=.", "hydra.output_subdir=null"),
+    # The handler of the log file stays configured, but nothing is logged to it.
+    *("hydra.job_logging.root.handlers=[console]", "++hydra.job_logging.handlers.file.delay=true"),
+)
 _NEEDED = ("video", "mask", "output")
 _LARGEST_SEED = 2**32 - 1
 _DEADLINE = 12.0
 """Seconds after which a program that was stopped is killed; schedulers grant about 30."""
+# Configurations use these resolvers, and are read by other callers of `check_values` too.
+register_names()
 log = logging.getLogger(__name__)
 _PATH = re.compile(
     rf"^(?:\+\+?)?(?:{'|'.join(PATH_KEYS)}|paths\.\w+|model\.\w+_weights|(?P<folder>hydra\.(run|sweep)\.dir))=(?P<value>.+)$",
@@ -157,7 +163,6 @@ def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     _silence_lightning()
-    register_names()
     sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
     try:
         sweeps, launch.flags = _flags(sys.argv[1:])
@@ -166,7 +171,8 @@ def _start(name: str, program: Callable[[], None], launch: _Launch) -> None:
                 raise ConfigError("-m starts the processes of its jobs itself: not below torchrun or srun")
             sys.argv += PARENT
         elif any(re.match(r"(output|paths\.outputs)='.*\$\{", argument, re.S) for argument in sys.argv[1:]):
-            sys.argv += _NO_RUN_FOLDER if "output" in plain_file(CONFIGS / f"{name}.yaml") else ()
+            content = plain_file(CONFIGS / f"{name}.yaml")
+            sys.argv += _NO_RUN_FOLDER if "output" in content and "job_logging" in content["hydra"] else ()
         elif name == "train" and not launch.flags:
             launch.continuation = Continuation.find(sys.argv[1:])
         if launch.continuation is not None:
@@ -222,6 +228,9 @@ def check_values(name: str, config: DictConfig) -> None:
     Raises:
         ConfigError: a value of another type than the default, or an unknown engine setting.
     """
+    seed = config.get("seed")
+    if isinstance(seed, int) and not 0 <= seed <= _LARGEST_SEED:
+        raise ConfigError(f"seed={seed}: must be from 0 to {_LARGEST_SEED}")
     for key, default in plain_file(CONFIGS / f"{name}.yaml").items():
         value = config[key] if key in config and not OmegaConf.is_missing(config, key) else default
         if key in _NEEDED and value in (None, "", "???"):
@@ -231,8 +240,6 @@ def check_values(name: str, config: DictConfig) -> None:
         if isinstance(default, bool | int) and not fits(value, type(default)):
             kind = "true or false" if isinstance(default, bool) else "a whole number"
             raise ConfigError(f"{key}={value}: must be {kind}")
-    if not 0 <= config.get("seed", 0) <= _LARGEST_SEED:
-        raise ConfigError(f"seed={config.seed}: must be from 0 to {_LARGEST_SEED}")
     if config.get("record") is not None:
         from voslab.reporting.run_record import check_study
 
