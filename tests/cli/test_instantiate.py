@@ -28,7 +28,7 @@ SETTINGS = "voslab.engine.Settings"
             "voslab.core.strict_json.json.loads",
             "voslab.training.loggers.os.system",
         ),
-        *("voslab.data.frame_cache.shutil.rmtree", "voslab.data.sources.davis.image_files"),
+        *("voslab.training.resume.shutil.rmtree", "voslab.data.sources.davis.image_files"),
         *("torch.optim.optimizer.functools.partial", "torch.optim.optimizer.torch.hub.load"),
         *("lightning.pytorch.loggers.wandb.os.system", "lightning.pytorch.trainer.trainer.torch.load"),
         *("lightning.pytorch.seed_everything", "albumentations.core.serialization.load"),

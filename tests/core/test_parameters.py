@@ -63,7 +63,9 @@ def test_no_suggestion_without_a_close_match() -> None:
 
 
 def test_ranges_and_numbers_that_no_machine_holds() -> None:
-    def draw(width: Count, level: Annotated[float, Range(0, 1)] = 0.5, depth: float | None = None) -> None: ...
+    def draw(
+        width: Count, level: Annotated[float, Range(0, 1)] = 0.5, depth: float | None = None, rate: float | Tensor = 1
+    ) -> None: ...
 
     check_parameters(draw, {"width": 1, "level": 1, "depth": 3}, "")
     for values, message in (
@@ -74,6 +76,7 @@ def test_ranges_and_numbers_that_no_machine_holds() -> None:
         ({"depth": 10**400}, r"^depth=10+…: must be a number or null$"),
         ({"depth": float("inf")}, r"^depth=inf: must be a number"),
         ({"depth": 10**5000}, r"^depth=…: must be a number"),
+        ({"rate": "fast"}, r"^rate=fast: must be a number$"),
     ):
         with pytest.raises(ConfigError, match=message):
             check_parameters(draw, values, "")

@@ -46,8 +46,13 @@ _NARROWER: dict[str, dict[str, Any]] = {
 _KEYS = ("_target_", "_partial_")
 
 
-def instantiate(config: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
+def instantiate(config: DictConfig | Mapping[str, Any], where: str = "", /, **extra: Any) -> Any:
     """`hydra.utils.instantiate` for allowed targets only; nested values arrive as plain lists and dicts.
+
+    Args:
+        config: Values by name, with a `_target_`.
+        where: Dotted name of the values in errors; a `DictConfig` knows its own.
+        extra: Further arguments of the target.
 
     Raises:
         ConfigError: a target that is not on the list, does not exist or cannot be built; an unknown parameter, or one
@@ -55,7 +60,7 @@ def instantiate(config: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
         VOSError: raised by the target itself for bad input.
     """
     content = plain(config)
-    _check(content, str(config._get_full_key(None)) if isinstance(config, DictConfig) else "")
+    _check(content, str(config._get_full_key(None)) if isinstance(config, DictConfig) else where)
     try:
         return hydra.utils.instantiate(_opaque(content), _convert_="all", **extra)
     except InstantiationException as error:

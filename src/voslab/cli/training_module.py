@@ -107,7 +107,7 @@ def build_module(
     stored = {"size": settings.size, "precision": settings.precision}
     built: VOSModule = module(
         segmenter=model.segmenter,
-        recipe=training if isinstance(training, Recipe) else instantiate(training),
+        recipe=training if isinstance(training, Recipe) else instantiate(training, "model.training"),
         settings=settings,
         metadata=replace(model.metadata, engine=stored),
         pretrained=model.pretrained,

@@ -175,6 +175,11 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
+def _is_foreign(hint: Any) -> bool:
+    """Return whether a type is a class of another package."""
+    return isinstance(hint, type) and hint.__module__.partition(".")[0] not in {"builtins", "pathlib", "voslab"}
+
+
 def _describe(hint: Any) -> str:
     """Describe a type in a message."""
     if get_origin(hint) is Literal:
@@ -183,7 +188,9 @@ def _describe(hint: Any) -> str:
         kind, *others = get_args(hint)
         return " ".join([_describe(kind), *(str(one) for one in others if isinstance(one, Range))])
     if get_origin(hint) in {Union, types.UnionType}:
-        return " or ".join(dict.fromkeys(_describe(part) for part in get_args(hint)))
+        # A configuration cannot contain objects of other packages, such as tensors.
+        writable = [part for part in get_args(hint) if not _is_foreign(part)]
+        return " or ".join(dict.fromkeys(_describe(part) for part in writable or get_args(hint)))
     if hint is type(None):
         return "null"
     if get_origin(hint) is tuple:
