@@ -148,7 +148,7 @@ def test_heat_can_share_one_scale() -> None:
 
 
 def test_a_method_without_maps_is_refused() -> None:
-    with pytest.raises(ConfigError, match="CopyFirst has no maps"):
+    with pytest.raises(ConfigError, match="CopyFirst has no feature maps"):
         Inspector(CopyFirst())
 
 
@@ -176,5 +176,5 @@ def test_segment_refuses_a_method_without_maps(clip: tuple[str, str], tmp_path: 
     done = program("segment", *clip, "model=copy_first", "inspect=true", f"output={tmp_path / 'result'}", code=2)
     assert (
         done.stderr.strip()
-        == "error: inspect=true: CopyFirst has no maps to show as it is configured; gam has, and covos"
+        == "error: inspect=true: CopyFirst has no feature maps as configured; use model=gam or model=covos"
     )

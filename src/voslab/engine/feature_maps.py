@@ -45,9 +45,8 @@ class Inspector:
 
     def __init__(self, segmenter: Segmenter[Any]) -> None:
         if not segmenter.maps:
-            raise ConfigError(
-                f"inspect=true: {type(segmenter).__name__} has no feature maps; use model=gam or model=covos"
-            )
+            name = type(segmenter).__name__
+            raise ConfigError(f"inspect=true: {name} has no feature maps as configured; use model=gam or model=covos")
         self._modules = {name: segmenter.get_submodule(path) for name, path in segmenter.maps.items()}
         self._chunks: dict[str, list[Tensor]] = {}
         self._stack = ExitStack()

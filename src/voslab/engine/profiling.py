@@ -55,8 +55,9 @@ class Grid:
         for size in self.sizes:
             if not isinstance(size, (list, tuple)) or len(size) != 2:
                 raise ConfigError(f"sizes={list(self.sizes)}: each is a height and a width, [[480, 854]]")
-            if not all(fits(side, Side) for side in size):
-                raise ConfigError(f"sizes: {list(size)} must be whole numbers of pixels from 1 to 16384")
+            for side in size:
+                if not fits(side, Side):
+                    raise ConfigError(f"sizes: {side!r} in {list(size)} is not a number of pixels from 1 to 16384")
 
 
 @dataclass(frozen=True, slots=True)
