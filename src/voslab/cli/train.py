@@ -141,8 +141,10 @@ def _checkpoint(output: Path, which: str | None) -> Path:
 def _record(config: DictConfig, results: dict[str, float], data: VOSDataModule, table: ScoreTable) -> None:
     if config.record is not None:
         root = Path(config.paths.experiments)
-        rows = per_sequence(table, data.test_videos)
-        path = write_record(root, config.record, "train", results, config, data.test_videos, rows)
+        # Without a test, the results are those of the last validation.
+        videos = data.val_videos if config.test is None else data.test_videos
+        rows = per_sequence(table, videos)
+        path = write_record(root, config.record, "train", results, config, videos, rows)
         print(f"record: {path}")
 
 
