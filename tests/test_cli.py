@@ -273,7 +273,7 @@ def test_segment_a_video_file_with_late_objects_and_white_masks(trained_run: Tra
     wrong = tmp_path / "wrong"
     done = program("segment", f"video={clip}", f"mask={masks}", "model=copy_first", f"output={wrong}", code=2)
     assert "the mask is 90 x 60, the video 98 x 66" in done.stderr
-    assert not wrong.exists()
+    assert not list(wrong.iterdir()), "masks are checked before anything is written"
     for path in masks.iterdir():
         Image.open(path).resize((98, 66), Image.Resampling.NEAREST).save(path)
     output = tmp_path / "out put"
@@ -329,9 +329,15 @@ def test_stages_chain_and_runs_resume(trained_run: TrainedRun, tmp_path: Path) -
     chained, resumed = tmp_path / "chained", tmp_path / "resumed"
     small = (*SMALL, *trained_run.davis, *CLIPS, "engine.size=60", "test=null")
     program("train", *small, f"weights={trained_run.checkpoint}", f"hydra.run.dir={chained}", "trainer.max_epochs=0")
-    program("train", *small, f"resume={trained_run.run}", f"hydra.run.dir={resumed}", "trainer.max_epochs=2")
+    studies = tmp_path / "experiments"
+    longer = ("trainer.max_epochs=2", f"paths.experiments={studies}")
+    program("train", *small, f"resume={trained_run.run}", f"hydra.run.dir={resumed}", *longer)
     content = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
     assert (content["epoch"], content["global_step"]) == (1, 4)
+    [path] = (studies / "trial" / "records").iterdir()
+    record = json.loads(path.read_text())
+    assert record["data"]["sequences"] == 2, "the study's name is that of the first run; validated videos are recorded"
+    assert {row["sequence"] for row in record["per_sequence"]} == {"val_000", "val_001"}
 
 
 def test_training_starts_from_the_given_weights(trained_run: TrainedRun) -> None:
