@@ -21,7 +21,10 @@ def described(*overrides: str) -> dict[str, str]:
 
 def test_run_folder_lists_only_what_is_enabled() -> None:
     usual = described()
-    assert usual["checkpoints/last.ckpt"] == "after every epoch and every 200 steps; continue with 'resume=/runs/a run'"
+    assert (
+        usual["checkpoints/last.ckpt"]
+        == "after every epoch and every 200 steps and 15 minutes; continue with 'resume=/runs/a run'"
+    )
     assert usual["checkpoints/best.ckpt"] == "by val/J&F-Mean"
     assert "wandb/" not in usual
     assert "wandb/" in described("logger=wandb")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from voslab.core import ConfigError, Frame, Masks, Segmenter, State, generator
-from voslab.core.parameters import Side, fits
+from voslab.core.parameters import Count, fits
 from voslab.engine.device import device_of, now
 from voslab.engine.padding import pad
 from voslab.engine.settings import Settings
@@ -56,8 +56,8 @@ class Grid:
             if not isinstance(size, (list, tuple)) or len(size) != 2:
                 raise ConfigError(f"sizes={list(self.sizes)}: each is a height and a width, [[480, 854]]")
             for side in size:
-                if not fits(side, Side):
-                    raise ConfigError(f"sizes: {side!r} in {list(size)} is not a number of pixels from 1 to 16384")
+                if not fits(side, Count):
+                    raise ConfigError(f"sizes: {side!r} in {list(size)} is not a number of pixels, at least 1")
 
 
 @dataclass(frozen=True, slots=True)

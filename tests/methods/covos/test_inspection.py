@@ -19,6 +19,7 @@ from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.covos.inspection import FUTURE, LARGE, PAST, MotionSink, Watcher
 from voslab.nn.aggregation import aggregate_min
 from voslab.video import open_video
+from voslab.video.palette import colour
 
 SIZE = (90, 160)
 
@@ -103,7 +104,9 @@ def test_panels_show_codec_data_and_masks(tmp_path: Path, size: int | None) -> N
     rows, columns = near(residual[20:], LARGE, 90).nonzero()
     assert columns.min() >= 115
     assert len(rows) > 1000
-    propagated, corrected, final = (near(part, (146, 50, 50), 25)[40:65] for part in split[1][1])
+    red, green, blue = ((100 + value) // 2 for value in colour(np.array(9)).tolist())
+    shade = (red, green, blue)
+    propagated, corrected, final = (near(part, shade, 25)[40:65] for part in split[1][1])
     assert propagated[:, 26:54].all()
     assert final[:, 26:54].all()
     assert corrected[:, -54:-26].all()

@@ -109,7 +109,7 @@ def test_only_referenced_frames_are_buffered(tmp_path: Path, encoding: Encoding,
     network = Watched()
     first = np.zeros((HEIGHT, WIDTH), np.int64)
     first[40:88, 100:160] = 1
-    count = sum(1 for _ in run(network, CodecSource(tmp_path, encoding, fill="none").frames(files), {0: first}))
+    count = sum(1 for _ in run(network, CodecSource(tmp_path, encoding, intra_fill="none").frames(files), {0: first}))
     assert count == len(files)
     assert len(network.held) > 30
     assert not network.lost
