@@ -7,19 +7,16 @@ and Q are positions. `write` consumes the memory: without gradients its buffers 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from voslab.core import State, state_dataclass
 from voslab.nn.affinity import Kernel, Similarity, attend
-from voslab.nn.precision import at_least_float32
 
 _log = logging.getLogger(__name__)
-KeyNorm = Literal["softmax", "mean", "none"]
-QueryNorm = Literal["softmax", "scale", "none"]
 
 
 @state_dataclass
@@ -143,9 +140,7 @@ class DenseMemory(State):
 
     def write(self, key: Tensor, value: Tensor, retain: bool, given: bool = False) -> DenseMemory:
         """Write a frame, on which masks of known objects may be given. See `Bank.write` and `Bank.insert`."""
-        given = given and self.max_given > 1
-        if given and any(bank.given == self.max_given for bank in self.banks):
-            warn_dropped(self.max_given)
+        given = admit_given(given, (bank.given for bank in self.banks), self.max_given)
         counts = [bank.objects for bank in self.banks]
         shared = key.shape[1] == 1
         keys = [key] * len(counts) if shared else torch.split(key, counts, 1)
@@ -178,69 +173,27 @@ class DenseMemory(State):
         return retain or self.previous or not bank.given
 
 
-@state_dataclass
-class GlobalMemory(State):
-    """One C x V matrix per object, independent of the number of frames (GAM, section 3.2.3).
-
-    Attributes:
-        context: G of Eq. 2, B O C V, float32.
-        frames: T of Eq. 2, number of frames written, per object.
-
-    Example:
-        >>> memory = GlobalMemory.empty(batch=1, objects=2, key=8, value=4, device=torch.device("cpu"))
-        >>> memory = memory.write(torch.randn(1, 1, 12, 8), torch.randn(1, 2, 12, 4))
-        >>> memory.read(torch.randn(1, 6, 8)).shape, memory.frames
-        (torch.Size([1, 2, 6, 4]), [1, 1])
-    """
-
-    context: Tensor
-    frames: list[int]
-
-    @classmethod
-    def empty(cls, batch: int, objects: int, key: int, value: int, device: torch.device) -> GlobalMemory:
-        """Return an empty memory for keys with `key` channels and values with `value` channels."""
-        return cls(torch.zeros(batch, objects, key, value, device=device), [0] * objects)
-
-    def needs_write(self, retain: bool) -> bool:
-        """Whether `write` changes the memory. The first frame of an object is always written."""
-        return retain or 0 in self.frames
-
-    def write(self, key: Tensor, value: Tensor, retain: bool = True) -> GlobalMemory:
-        """Update the running mean (Eq. 2) with A = keyᵀ · value (Eq. 1). `normalise_key` has normalised the key."""
-        due = [retain or not count for count in self.frames]
-        rates = [added / (count + 1) for added, count in zip(due, self.frames, strict=True)]
-        with torch.autocast(key.device.type, enabled=False):
-            new = at_least_float32(key).transpose(2, 3) @ at_least_float32(value)
-            context = self.context + (new - self.context) * new.new_tensor(rates).view(1, -1, 1, 1)
-        return GlobalMemory(context, [count + added for added, count in zip(due, self.frames, strict=True)])
-
-    def read(self, query: Tensor) -> Tensor:
-        """Compute D = query · G (Eq. 3), float32. `normalise_query` has normalised the query."""
-        with torch.autocast(query.device.type, enabled=False):
-            return at_least_float32(query).unsqueeze(1) @ self.context
-
-    def extend(self, objects: int) -> GlobalMemory:
-        """Add objects whose first frame is the next one that is written."""
-        batch, _, key, value = self.context.shape
-        new = GlobalMemory.empty(batch, objects, key, value, self.context.device)
-        return GlobalMemory(torch.cat([self.context, new.context], 1), self.frames + new.frames)
-
-    def repeat(self, frames: int) -> GlobalMemory:
-        """Return the same memory as if `frames` frames had been written, for benchmarks."""
-        return replace(self, frames=[frames] * len(self.frames))
-
-
-def warn_dropped(max_given: int) -> None:
-    """Log that a frame with given masks leaves the memory for a new one.
+def admit_given(given: bool, counts: Iterable[int], most: int) -> bool:
+    """Decide whether a memory keeps a frame as one with given masks, and log if it replaces an older one.
 
     Args:
-        max_given: maximum number of such frames.
+        given: whether masks of known objects were given for the frame.
+        counts: number of such frames per bank.
+        most: maximum number of such frames, an object's first one included.
+
+    Returns:
+        whether it is kept.
 
     Example:
-        >>> warn_dropped(8)
+        >>> admit_given(True, [1, 2], most=8), admit_given(True, [1], most=1)
+        (True, False)
     """
-    message = "the memory holds %d frames with given masks: the oldest except the first is dropped (memory_given)"
-    _log.warning(message, max_given)
+    if not given or most == 1:
+        return False
+    if most in counts:
+        message = "the memory holds %d frames with given masks: the oldest except the first is dropped (memory_given)"
+        _log.warning(message, most)
+    return True
 
 
 def check_policy(every: int, bound: int | None, top_k: int | None = None, given: int = 8) -> None:
@@ -261,46 +214,6 @@ def check_policy(every: int, bound: int | None, top_k: int | None = None, given:
     if every < 1 or given < 1 or (top_k is not None and top_k < 1) or (bound is not None and bound < 2):
         values = f"memory_every={every}, memory_given={given}, top_k={top_k}, memory_bound={bound}"
         raise ValueError(f"{values}: must be at least 1, 1, 1 and 2")
-
-
-def normalise_key(key: Tensor, norm: KeyNorm) -> Tensor:
-    """Normalise memory keys over positions.
-
-    Args:
-        key: … N C.
-        norm: `softmax` over positions, `mean` divides by N, `none` changes nothing.
-
-    Returns:
-        float32 keys … N C.
-
-    Example:
-        >>> normalise_key(torch.zeros(4, 2), "softmax")[0]
-        tensor([0.2500, 0.2500])
-    """
-    key = at_least_float32(key)
-    if norm == "softmax":
-        return key.softmax(-2)
-    return key / key.shape[-2] if norm == "mean" else key
-
-
-def normalise_query(query: Tensor, norm: QueryNorm) -> Tensor:
-    """Normalise queries over channels.
-
-    Args:
-        query: … Q C.
-        norm: `softmax` over channels, `scale` divides by √C, `none` changes nothing.
-
-    Returns:
-        float32 queries … Q C.
-
-    Example:
-        >>> normalise_query(torch.ones(1, 4), "scale")
-        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
-    """
-    query = at_least_float32(query)
-    if norm == "softmax":
-        return query.softmax(-1)
-    return query * query.shape[-1] ** -0.5 if norm == "scale" else query
 
 
 def write_positions(buffer: Tensor | None, new: Tensor, start: int, capacity: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from voslab.core import State, state_dataclass
 from voslab.nn.affinity import attend, query_chunk_size
 from voslab.nn.export_compat import split_unless_exporting
-from voslab.nn.memory import warn_dropped, write_positions
+from voslab.nn.memory import admit_given, write_positions
 from voslab.nn.precision import at_least_float32
 
 
@@ -203,9 +203,7 @@ class PixelMemory(State):
             due: whether positions of the frame will be retained, per clip.
             given: whether masks of known objects are given on the frame; then all of its positions are retained.
         """
-        given = given and self.policy.max_given > 1
-        if given and any(bank.given == self.policy.max_given for bank in self.banks):
-            warn_dropped(self.policy.max_given)
+        given = admit_given(given, (bank.given for bank in self.banks), self.policy.max_given)
         counts = [bank.objects for bank in self.banks]
         parts = zip(self.banks, torch.split(key, counts, 1), torch.split(value, counts, 1), strict=True)
         if given:

@@ -9,7 +9,7 @@ from voslab.core.export_graph import OBJECTS, Axis, ExportGraph, Shape
 from voslab.methods.gam.network import GAM, Encoded
 from voslab.nn import matching_graphs as common
 from voslab.nn.blocks import flatten_hw, unflatten_hw
-from voslab.nn.memory import normalise_query
+from voslab.nn.global_memory import normalise_query
 
 
 def graphs(network: GAM) -> tuple[ExportGraph, ...]:

@@ -21,8 +21,8 @@ from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, add_shared, expand_shared, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STMDecoder
 from voslab.nn.encoders import KeyValue, frame_encoder, mask_encoder, masks_with_others
+from voslab.nn.global_memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from voslab.nn.key_projections import memory_key, project, query_proj
-from voslab.nn.memory import GlobalMemory, KeyNorm, QueryNorm, normalise_key, normalise_query
 from voslab.nn.normalise import Normalise
 
 Merge = Literal["concat", "sum"]
