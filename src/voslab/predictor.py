@@ -16,7 +16,7 @@ from voslab.core import ConfigError, DataError, RawFrame
 from voslab.core.parameters import nearest
 from voslab.core.resources import resource
 from voslab.engine.device import find_device
-from voslab.engine.given_masks import MaskScope
+from voslab.engine.given_masks import MaskScope, check_mask_scope
 from voslab.engine.prediction import Prediction
 from voslab.engine.runner import run
 from voslab.engine.settings import Precision
@@ -184,7 +184,8 @@ class Predictor:
         if mask_resize and size is None:
             frames, size = _peek(frames)
         labels = _labels(masks, names, size, MaskOptions(mask_colors, mask_void, mask_resize))
-        return run(self.model.segmenter, frames, labels, self.model.settings, probabilities, mask_scope)
+        scope = check_mask_scope(mask_scope)
+        return run(self.model.segmenter, frames, labels, self.model.settings, probabilities, scope)
 
 
 def default_checkpoint() -> Path:

@@ -139,9 +139,6 @@ def test_signal_in_any_phase_ends_the_run_within_20_seconds(world: Path, tmp_pat
         assert checkpoint(tmp_path)["global_step"] == step
 
 
-FLOAT32 = ("trainer.precision=32-true", "float32_matmul_precision=null")
-
-
 def test_preempted_job_is_requeued_and_resumes(world: Path, tmp_path: Path, one: str) -> None:
     run, bin_, asked = tmp_path / "run", tmp_path / "bin", tmp_path / "asked"
     bin_.mkdir()
@@ -150,7 +147,9 @@ def test_preempted_job_is_requeued_and_resumes(world: Path, tmp_path: Path, one:
     job = {"JOB_ID": "77", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1", "PROCID": "0", "LOCALID": "0"}
     job |= {"NODEID": "0", "JOB_NAME": "train", "NODELIST": "localhost"}
     slurm = {f"SLURM_{name}": value for name, value in job.items()} | {"PATH": f"{bin_}:{os.environ['PATH']}"}
-    command = ("trainer=slurm", "trainer.accelerator=cpu", "trainer.strategy=auto", "data.num_workers=0", *FLOAT32)
+    command = ("trainer=slurm", "trainer.accelerator=cpu", "trainer.strategy=auto", "data.num_workers=0")
+    # As the run that is compared; `trainer=slurm` trains in bf16.
+    command += ("trainer.precision=32-true", "float32_matmul_precision=null")
     done = train(world, run, *command, fault="SIGUSR1@6", variables=slurm)
     assert done.returncode == 128 + signal.SIGUSR1, done.stderr[-3000:]
     assert asked.read_text() == "requeue 77\n"

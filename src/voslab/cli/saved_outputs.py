@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,14 @@ class SavedOutput:
     probabilities: bool = False
 
 
-def _names(video: Video) -> dict[int, str] | None:
-    return None if video.names is None else dict(enumerate(video.names))
+def _per_frame(create: Callable[[Path, dict[int, str] | None], Sink]) -> Callable[[Path, Video], Sink]:
+    """Open a sink that writes files per frame, under the frames' own names if they have some."""
+    return lambda path, video: create(path, None if video.names is None else dict(enumerate(video.names)))
+
+
+def _as_video(create: Callable[[Path, Fraction, tuple[int, int]], Sink]) -> Callable[[Path, Video], Sink]:
+    """Open a sink that writes a video with the rate and size of the source."""
+    return lambda path, video: create(path, video.rate, video.size)
 
 
 def _coco(path: Path, video: Video) -> Sink:
@@ -53,42 +60,42 @@ OUTPUTS = {
     "masks": SavedOutput(
         "masks/",
         "one PNG per frame, with the ids of the given mask",
-        lambda path, video: mask_sink(path, _names(video)),
+        _per_frame(mask_sink),
     ),
     "overlay": SavedOutput(
         "overlay.mp4",
         "the video with coloured objects",
-        lambda path, video: OverlaySink(path, video.rate, video.size),
+        _as_video(OverlaySink),
     ),
     "rgba": SavedOutput(
         "rgba/",
         "one PNG per frame, transparent outside the objects",
-        lambda path, video: rgba_sink(path, _names(video)),
+        _per_frame(rgba_sink),
         probabilities=True,
     ),
     "greenscreen": SavedOutput(
         "greenscreen.mp4",
         "the objects on green",
-        lambda path, video: green_screen_sink(path, video.rate, video.size),
+        _as_video(green_screen_sink),
         probabilities=True,
     ),
     "alpha": SavedOutput(
         "alpha/",
         "one grey PNG per frame, the soft mask of all objects",
-        lambda path, video: alpha_sink(path, _names(video)),
+        _per_frame(alpha_sink),
         probabilities=True,
     ),
     "coco": SavedOutput("annotations.json", "the masks as COCO annotations (RLE)", _coco),
     "probabilities": SavedOutput(
         "probabilities/",
         "a folder per object, one soft mask per frame",
-        lambda path, video: probability_sink(path, _names(video)),
+        _per_frame(probability_sink),
         probabilities=True,
     ),
     "per_object": SavedOutput(
         "per_object/",
         "a folder per object, one black and white mask per frame",
-        lambda path, video: object_sink(path, _names(video)),
+        _per_frame(object_sink),
     ),
 }
 """Outputs by their name in `save`."""

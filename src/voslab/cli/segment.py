@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -12,10 +11,10 @@ from voslab.cli.entry import run
 from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model
 from voslab.cli.saved_outputs import SavedOutput, saved_outputs
-from voslab.core import ConfigError, DataError, claimed
+from voslab.core import DataError, claimed, object_ids
 from voslab.core.files import remove_partial
 from voslab.core.signals import SIGNALS
-from voslab.engine import MaskScope, Prediction, Throughput, consume
+from voslab.engine import Prediction, Throughput, consume
 from voslab.engine.device import find_device
 from voslab.engine.feature_maps import MapSink
 from voslab.methods.builder import LoadedModel
@@ -32,7 +31,7 @@ def main(config: DictConfig) -> None:
     options = MaskOptions(config.mask_colors, config.mask_void, config.mask_resize)
     count = video.count if video.names else None
     masks = read_masks(config.mask, count, video.names, video.size, options)
-    objects = next((ids for labels in masks.values() if (ids := sorted(set(np.unique(labels).tolist()) - {0}))), [])
+    objects = next((ids for labels in masks.values() if (ids := object_ids(labels))), [])
     if not objects:
         void = "" if options.void is None else f" or void (mask_void={options.void})"
         raise DataError(f"{config.mask}: there is no object in it, every pixel is 0{void}")
@@ -71,7 +70,7 @@ def _segment(
 
         predictor = Predictor(model, find_device(config.engine.device))
         soft = any(each.probabilities for each in saved.values())
-        predictions = predictor.segment(video, masks, probabilities=soft, mask_scope=mask_scope(config))
+        predictions = predictor.segment(video, masks, probabilities=soft, mask_scope=config.mask_scope)
         throughput = consume(predictions, sinks, show)
     print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
     if model.codec_source is not None:
@@ -81,19 +80,6 @@ def _segment(
     if config.inspect:
         print(f"{inspection.stem}: {inspection}")
     print("next: to correct masks or add objects, mask=FOLDER with one mask per such frame, named by frame number")
-
-
-def mask_scope(config: DictConfig) -> MaskScope | None:
-    """Return the scope of given masks; None: it is found from the masks.
-
-    Raises:
-        ConfigError: if it is unknown.
-    """
-    value = config.mask_scope
-    if value not in (None, "full", "partial"):
-        raise ConfigError(f"mask_scope={value}: choose from full, partial, null")
-    scope: MaskScope | None = value
-    return scope
 
 
 def _describe_key_frames(key_frames: int, frames: int) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from voslab.core.files import claimed as claimed
     from voslab.core.files import write_csv as write_csv
     from voslab.core.objects import ObjectTable as ObjectTable
+    from voslab.core.objects import object_ids as object_ids
     from voslab.core.rng import generator as generator
     from voslab.core.segmenter import KeyInputs as KeyInputs
     from voslab.core.segmenter import KeyMatching as KeyMatching
@@ -49,7 +50,7 @@ __getattr__, __all__ = lazy_exports(
             "WriteError",
         ],
         "files": ["atomic_folder", "atomic_path", "atomic_write", "cache_key", "claimed", "write_csv"],
-        "objects": ["ObjectTable"],
+        "objects": ["ObjectTable", "object_ids"],
         "rng": ["generator"],
         "segmenter": ["KeyInputs", "KeyMatching", "Keys", "LowLevel", "Projection", "ReferenceBuffered", "Segmenter"],
         "state": ["State", "state_dataclass"],

@@ -1,4 +1,4 @@
-"""Maps user object ids to slots. No other module knows user ids."""
+"""Reads object ids from label maps and maps them to slots. No other module assigns slots."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def object_ids(labels: NDArray[np.integer]) -> list[int]:
+    """Return the ids of the objects in a label map, in ascending order.
+
+    Args:
+        labels: label map of any shape; 0 is background.
+
+    Example:
+        >>> object_ids(np.array([[0, 7], [300, 7]]))
+        [7, 300]
+    """
+    return [int(i) for i in np.unique(labels) if i != 0]
 
 
 class ObjectTable:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from voslab.core import DataError, atomic_path
+from voslab.core import DataError, atomic_path, object_ids
 from voslab.data.video_sequence import VideoSequence
 from voslab.video import palette, read_mask
 from voslab.video.mask_formats.options import LITERAL
@@ -195,7 +195,7 @@ def _check_sequence(
 def _starts(video: VideoSequence) -> dict[int, int]:
     if video.starts is not None:
         return dict(video.starts)
-    return {int(i): 0 for i in np.unique(video.given_masks()[0]) if i}
+    return dict.fromkeys(object_ids(video.given_masks()[0]), 0)
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int]) -> NDArray[np.uint8] | str:

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from voslab.core import ConfigError, atomic_path
+from voslab.core import ConfigError, object_ids
 from voslab.core.files import atomic_write
 from voslab.engine.prediction import Prediction
 from voslab.engine.sinks import Sink, VideoSink, frame_sink
 from voslab.video.mask_formats import rle
+from voslab.video.writer import write_png
 
 GREEN = (0, 255, 0)
 _CAPACITY = 2
@@ -49,7 +49,7 @@ def alpha_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
     Returns:
         the sink.
     """
-    return frame_sink(lambda name, each: _write_png(folder / f"{name}.png", soft_alpha(each)), names, _CAPACITY)
+    return frame_sink(lambda name, each: write_png(folder / f"{name}.png", soft_alpha(each)), names, _CAPACITY)
 
 
 def rgba_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
@@ -64,7 +64,7 @@ def rgba_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
     """
 
     def write(name: str, prediction: Prediction) -> None:
-        _write_png(folder / f"{name}.png", np.dstack([prediction.image, soft_alpha(prediction)]))
+        write_png(folder / f"{name}.png", np.dstack([prediction.image, soft_alpha(prediction)]))
 
     return frame_sink(write, names, _CAPACITY)
 
@@ -116,10 +116,10 @@ def object_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
     known: set[int] = set()
 
     def write(name: str, prediction: Prediction) -> None:
-        known.update(_present(prediction.ids))
+        known.update(object_ids(prediction.ids))
         for identity in sorted(known):
             inside = np.where(prediction.ids == identity, 255, 0).astype(np.uint8)
-            _write_png(folder / str(identity) / f"{name}.png", inside)
+            write_png(folder / str(identity) / f"{name}.png", inside)
 
     return frame_sink(write, names)
 
@@ -137,7 +137,7 @@ def probability_sink(folder: Path, names: Mapping[int, str] | None = None) -> Si
 
     def write(name: str, prediction: Prediction) -> None:
         for identity, probability in zip(prediction.object_ids, _probabilities(prediction), strict=True):
-            _write_png(folder / str(identity) / f"{name}.png", _bytes(probability))
+            write_png(folder / str(identity) / f"{name}.png", _bytes(probability))
 
     return frame_sink(write, names, _CAPACITY)
 
@@ -178,7 +178,7 @@ class CocoSink:
         image = prediction.index + 1
         name = f"{prediction.index:05d}.png" if self._names is None else self._names[prediction.index]
         self._images.append({"id": image, "file_name": name, "width": width, "height": height})
-        for identity in _present(prediction.ids):
+        for identity in object_ids(prediction.ids):
             inside = prediction.ids == identity
             self._annotations.append(
                 {
@@ -201,10 +201,6 @@ def _box(inside: NDArray[np.bool_]) -> list[int]:
     return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
-def _present(ids: NDArray[np.int64]) -> list[int]:
-    return [int(each) for each in np.unique(ids) if each != 0]
-
-
 def _probabilities(prediction: Prediction) -> NDArray[np.float32]:
     if prediction.probabilities is None:
         raise ConfigError("soft masks need predictions with probabilities: run(..., probabilities=True)")
@@ -214,8 +210,3 @@ def _probabilities(prediction: Prediction) -> NDArray[np.float32]:
 def _bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     scaled: NDArray[np.uint8] = np.rint(255 * probability.clip(0, 1)).astype(np.uint8)
     return scaled
-
-
-def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG", compress_level=1)

@@ -16,17 +16,17 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import ConfigError, Segmenter, atomic_path
+from voslab.core import ConfigError, Segmenter
 from voslab.core.segmenter import Padding
 from voslab.engine.padding import Pads, crop, pads
 from voslab.engine.prediction import Prediction
 from voslab.engine.settings import Settings
 from voslab.engine.sinks import CompositeSink
 from voslab.video import BackgroundWriter
+from voslab.video.writer import write_png
 
 Map = NDArray[np.float32]
 
@@ -109,8 +109,7 @@ class MapSink(CompositeSink):
         working = self._settings.working_size((image.shape[0], image.shape[1]))
         for name, maps in seen.maps.items():
             drawn = [heat(image, fit(each, working, image.shape[:2], self._stride, self._padding)) for each in maps]
-            with atomic_path(self._folder / name / f"{seen.prediction.index:05d}.png") as temporary:
-                Image.fromarray(np.hstack(drawn)).save(temporary, format="PNG", compress_level=1)
+            write_png(self._folder / name / f"{seen.prediction.index:05d}.png", np.hstack(drawn))
 
 
 def fit(values: Map, working: tuple[int, int], size: tuple[int, ...], stride: int, padding: Padding) -> Map:

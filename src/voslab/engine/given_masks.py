@@ -5,18 +5,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voslab.core import Masks
+from voslab.core import ConfigError, Masks, object_ids
 
 MaskScope = Literal["full", "partial"]
 """`full`: a given mask is the whole truth of its frame. `partial`: it is the truth of the objects in it only."""
 _log = logging.getLogger(__name__)
+
+
+def check_mask_scope(value: Any) -> MaskScope | None:
+    """Check the scope that a user states; None: `find_mask_scope` finds it.
+
+    Raises:
+        ConfigError: if it is unknown.
+    """
+    if value is not None and value not in get_args(MaskScope):
+        raise ConfigError(f"mask_scope={value}: choose from {', '.join(get_args(MaskScope))}, null")
+    scope: MaskScope | None = value
+    return scope
 
 
 def find_mask_scope(masks: Mapping[int, NDArray[np.integer]]) -> MaskScope:
@@ -36,7 +48,7 @@ def find_mask_scope(masks: Mapping[int, NDArray[np.integer]]) -> MaskScope:
         return "full"
     known: set[int] = set()
     for frame in sorted(masks):
-        present = set(np.unique(masks[frame]).tolist()) - {0}
+        present = set(object_ids(masks[frame]))
         if known and (not present or present & known):
             return "full"
         known |= present

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import DataError, Frame, ObjectTable, RawFrame, ReferenceBuffered, Segmenter
+from voslab.core import DataError, Frame, ObjectTable, RawFrame, ReferenceBuffered, Segmenter, object_ids
 from voslab.engine.codec_resize import fit_codec
 from voslab.engine.device import device_of, now
 from voslab.engine.given_masks import GivenMask, MaskScope, split_given
@@ -81,7 +81,7 @@ class Session:
 
     def _given(self, index: int, labels: Labels) -> GivenMask:
         """Compare a given mask with the known objects, and log which of them it removes."""
-        present = [int(i) for i in np.unique(labels) if i != 0]
+        present = object_ids(labels)
         known = self.table.ids
         new = self.table.add(present)
         self.starts += [index] * len(new)
@@ -139,13 +139,13 @@ class Session:
 
     def _without(self, logits: Tensor, given: GivenMask) -> Tensor:
         """Exclude objects whose whole mask is given."""
-        slots = [slot for slot, i in enumerate(given.known, 1) if i in given.exact]
-        return logits.index_fill(1, torch.tensor(slots, device=logits.device), -torch.inf) if slots else logits
+        return _exclude(logits, [slot for slot, i in enumerate(given.known, 1) if i in given.exact])
 
     def _suppress_later_objects(self, logits: Tensor, index: int) -> Tensor:
         """Remove objects that start after frame `index`, which may be decoded after their first frame."""
-        early = [slot for slot, start in enumerate(self.starts, 1) if start > index and slot < logits.shape[1]]
-        return logits.index_fill(1, torch.tensor(early, device=logits.device), -torch.inf) if early else logits
+        later = [slot for slot, start in enumerate(self.starts, 1) if start > index]
+        # Without a correction that was made later, the state does not know the objects that came with it.
+        return _exclude(logits, [slot for slot in later if slot < logits.shape[1]])
 
     def _slots(self, logits: Tensor, pads: Pads) -> NDArray[np.integer]:
         """Convert logits to slots H W at the source size."""
@@ -176,3 +176,7 @@ class Session:
                 maps[slot - 1] = slots == slot
         self.probabilities = None
         return maps, tuple(self.table.ids)
+
+
+def _exclude(logits: Tensor, slots: list[int]) -> Tensor:
+    return logits.index_fill(1, torch.tensor(slots, device=logits.device), -torch.inf) if slots else logits

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics import SumMetric
 
-from voslab.core import DataError, Segmenter
+from voslab.core import DataError, Segmenter, object_ids
 from voslab.data import EvaluationItem, VideoSequence
 from voslab.engine import Prediction, Settings, Sink, Throughput, consume, mask_sink, run
 from voslab.engine.codec_source import CodecSource
@@ -96,7 +96,7 @@ class EvaluationModule(L.LightningModule):
 
     def _evaluate(self, index: int, video: VideoSequence) -> tuple[Throughput, float]:
         """Return the throughput over all frames, and the seconds of the first frame with an object."""
-        starts = {int(i): frame for frame, labels in video.given_masks().items() for i in np.unique(labels) if i}
+        starts = {i: frame for frame, labels in video.given_masks().items() for i in object_ids(labels)}
         objects = sorted(starts, key=lambda i: (starts[i], i))
         first = min(starts.values(), default=0)
         scored = scored_frames(len(video), first, video.scores_last)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from voslab.core import DataError
+from voslab.core import DataError, object_ids
 from voslab.core.prefetch import prefetch_map
 from voslab.data import VideoSequence
 from voslab.engine import Prediction
@@ -47,7 +47,7 @@ def read_predictions(
         DataError: for the first mask that is missing or has another size than its frame.
     """
     files = _find_files(_find_folder(folder, video.name, alone), video, warn)
-    objects = sorted({int(i) for labels in video.given_masks().values() for i in np.unique(labels)} - {0})
+    objects = sorted({i for labels in video.given_masks().values() for i in object_ids(labels)})
     empty = np.zeros((0, 0, 3), np.uint8)
 
     frames = [index for index in video.output_frames if index in files]
@@ -79,7 +79,7 @@ def _has_image(folder: Path) -> bool:
 
 def _check_ids(path: Path, labels: NDArray[np.int32], objects: Sequence[int], warn: Warn) -> None:
     """Warn of a white mask of several objects, and of ids that are no objects."""
-    surplus = sorted({int(i) for i in np.unique(labels)} - {0, *objects})
+    surplus = sorted(set(object_ids(labels)) - set(objects))
     if not surplus:
         return
     known = _listed(objects)

@@ -22,6 +22,20 @@ from voslab.core import DataError, WriteError, atomic_path
 from voslab.video.palette import colour, palette
 
 
+def write_png(path: Path | str, image: NDArray[np.uint8]) -> None:
+    """Write an image as PNG, atomically and compressed lightly.
+
+    Args:
+        path: file to write.
+        image: H W grey, H W 3 RGB or H W 4 RGBA.
+
+    Raises:
+        WriteError: if the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG", compress_level=1)
+
+
 def write_mask(path: Path | str, ids: NDArray[np.integer]) -> None:
     """Write a label map as PNG, atomically: with the DAVIS palette up to id 255, as 16-bit grey up to 65535.
 
