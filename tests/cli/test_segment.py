@@ -45,7 +45,7 @@ def test_masks_are_written_while_decoding_and_frames_are_decoded_once(
 
         return replace(video, decode=frames)
 
-    monkeypatch.setattr("voslab.cli.segment.open_video", opened)
+    monkeypatch.setattr("voslab.cli.segment_video.open_video", opened)
     given = mask(tmp_path / "m.png")
     assert not run("segment", f"video={clip}", f"mask={given}", "model=copy_first", f"output={tmp_path}/out")
     assert decoded == dict.fromkeys(range(len(IMAGES)), 1)
