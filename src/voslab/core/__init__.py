@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from voslab.core.errors import ConfigError as ConfigError
     from voslab.core.errors import DataError as DataError
     from voslab.core.errors import ExportError as ExportError
+    from voslab.core.errors import MissingDataSetError as MissingDataSetError
     from voslab.core.errors import VideoError as VideoError
     from voslab.core.errors import VOSError as VOSError
     from voslab.core.errors import WriteError as WriteError
@@ -45,6 +46,7 @@ __getattr__, __all__ = lazy_exports(
             "ConfigError",
             "DataError",
             "ExportError",
+            "MissingDataSetError",
             "VideoError",
             "VOSError",
             "WriteError",

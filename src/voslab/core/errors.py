@@ -1,5 +1,9 @@
 """Errors of the project. Each message is one line with the file, frame or object and the reason."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class VOSError(Exception):
     """Bad input or a failed write. The command line prints the message alone and exits with code 2."""
@@ -7,6 +11,19 @@ class VOSError(Exception):
 
 class DataError(VOSError):
     """A data set, image or mask is missing, damaged or not what its format promises."""
+
+
+class MissingDataSetError(DataError):
+    """No part of a data set is in its folder.
+
+    Args:
+        message: One line with the missing path and the reason.
+        root: Folder of the data set.
+    """
+
+    def __init__(self, message: str, root: Path | None = None) -> None:
+        super().__init__(message)
+        self.root = root
 
 
 class VideoError(VOSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from voslab.data.batches import BatchShare, share_batch
 from voslab.data.clips.augmentation import build_transform
 from voslab.data.clips.bad_samples import BadSampleCounter, ResampleOnError
 from voslab.data.clips.dataset import ClipDataset, ClipSettings, collate
-from voslab.data.clips.mixture import Drawable, Source, Videos, WeightedSource, open_mixture
+from voslab.data.clips.mixture import Drawable, Mixture, Training, Videos, named_sources, open_mixture, open_present
 from voslab.data.samplers import EvaluationSampler, OverfitSampler, TrainSampler
 from voslab.data.train_loader import TrainLoader
 from voslab.data.video_sequence import EvaluationItem, VideoSequence
@@ -31,8 +31,8 @@ class VOSDataModule(L.LightningDataModule):
 
     Args:
         clip: Settings of training clips; required for training only.
-        train: A training source or a list of them. A source is a tuple of sequences, a function that lists them
-            (`_partial_: true` in a config), `PseudoClips`, or a `WeightedSource` with one of these.
+        train: Training sources, by name or in a list; or a single one. A source is a tuple of sequences, a function
+            that lists them (`_partial_: true` in a config), `PseudoClips`, or a `WeightedSource` with one of these.
         val: Validation sequences, or a function that lists them.
         test: Test sequences, or a function that lists them.
         batch_size: Clips per optimisation step, over all processes together. The trainer's `accumulate_grad_batches`
@@ -57,7 +57,7 @@ class VOSDataModule(L.LightningDataModule):
     def __init__(
         self,
         clip: ClipSettings | None = None,
-        train: Source | WeightedSource | Sequence[Source | WeightedSource] | None = None,
+        train: Training | None = None,
         val: Videos | None = None,
         test: Videos | None = None,
         batch_size: int = 4,
@@ -88,6 +88,7 @@ class VOSDataModule(L.LightningDataModule):
         self.seed = seed
         self.clips_per_epoch = clips_per_epoch
         self._bad_samples = BadSampleCounter(skip_limit)
+        self._mixture: Mixture | None = None
         self._dataset: ClipDataset | None = None
         self._val: tuple[VideoSequence, ...] = ()
         self._test: tuple[VideoSequence, ...] = ()
@@ -103,11 +104,17 @@ class VOSDataModule(L.LightningDataModule):
         return self._test
 
     def videos(self) -> tuple[VideoSequence, ...]:
-        """Return the sequences of all splits, without still images. Raises `DataError` if one is missing."""
-        parts: Sequence[Any] = self.train if isinstance(self.train, list) else [self.train]
-        sources = [part.source if isinstance(part, WeightedSource) else part for part in (*parts, self.val, self.test)]
-        lists = [source for source in sources if source and not isinstance(source, Drawable)]
-        return tuple({video.images: video for source in lists for video in _videos(source)}.values())
+        """Return the sequences of all splits, without still images and absent optional sources.
+
+        Raises:
+            DataError: If another source is missing or damaged.
+        """
+        lists = [_videos(source) for source in (self.val, self.test) if source]
+        if self.train:
+            parts = {name: part for name, part in named_sources(self.train).items() if part.source}
+            listed, _ = open_present(parts, lambda one: () if isinstance(one.source, Drawable) else _videos(one.source))
+            lists = [*listed.values(), *lists]
+        return tuple({video.images: video for videos in lists for video in videos}.values())
 
     def batch_share(self, world: int) -> BatchShare:
         """Return how a batch is distributed; see `share_batch`. Callable before any process starts.
@@ -148,7 +155,7 @@ class VOSDataModule(L.LightningDataModule):
         """
         if self.clip is None or self.train is None:
             raise ConfigError("data: this configuration has no training data (training needs `train` and `clip`)")
-        mixture = open_mixture(self.train, self.clip, self.clips_per_epoch, self.batch_size)
+        self._mixture = mixture = open_mixture(self.train, self.clip, self.clips_per_epoch, self.batch_size)
         return ClipDataset(mixture.sources, build_transform(self.clip.augmentation), self.seed, mixture.counts)
 
     def setup(self, stage: str) -> None:
@@ -166,6 +173,8 @@ class VOSDataModule(L.LightningDataModule):
             self._dataset = self._dataset or self.training_clips()
         if stage in {"fit", "validate"}:
             self._val = _videos(self.val or ())
+        if stage == "fit" and self._mixture is not None and self._mixture.absent and self._process()[0] == 0:
+            log.warning("%s", self._mixture.describe_absence(self._val))
         if stage in {"test", "predict"}:
             self._test = _videos(self.test or ())
 

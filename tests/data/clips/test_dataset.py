@@ -206,3 +206,11 @@ def test_invalid_videos_are_refused(tmp_path: Path) -> None:
 def test_nonsense_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"clip: {message}"):
         ClipSettings(Augmentation(SIZE), **options)
+
+
+@pytest.mark.parametrize(
+    ("gap", "expected"), [((1, 1), (1, 1)), ((1, 6), (1, 2)), ((1, 26), (1, 6)), ((6, 10), (2, 2))]
+)
+def test_a_source_at_a_stride_skips_fewer_frames(gap: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert ClipSettings(Augmentation((24, 40)), gap=gap, every=5).gap_at(0) == expected
+    assert ClipSettings(Augmentation((24, 40)), gap=gap).gap_at(0) == gap

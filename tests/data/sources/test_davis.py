@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.data.tree import davis_tree, labels, save_image, save_mask
-from voslab.core import ConfigError, DataError
+from voslab.core import ConfigError, DataError, MissingDataSetError
 from voslab.data import VideoSequence
 from voslab.data.sources.davis import davis
 
@@ -85,6 +85,26 @@ def test_missing_folders_and_lists_are_reported(tmp_path: Path) -> None:
         davis(tmp_path, resolution="1080p")
     with pytest.raises(ConfigError, match="no DAVIS 2018"):
         davis(tmp_path, 2018)
+
+
+def test_without_a_year_2017_is_read_where_its_list_exists(tmp_path: Path) -> None:
+    davis_tree(tmp_path)
+    (tmp_path / "ImageSets/2016").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / f"ImageSets/2016/{split}.txt").write_text("camel\n")
+    assert [(video.name, video.merge) for video in davis(tmp_path, None)] == [("bear", False), ("camel", False)]
+    assert [(video.name, video.merge) for video in davis(tmp_path, None, "val")] == [("camel", True)]
+
+
+def test_a_missing_data_set_is_distinguished_from_a_damaged_one(tmp_path: Path) -> None:
+    davis_tree(tmp_path)
+    for root, year in ((tmp_path / "nowhere", 2017), (tmp_path, 2016)):
+        with pytest.raises(MissingDataSetError) as missing:
+            davis(root, year)
+        assert missing.value.root == root
+    with pytest.raises(DataError) as damaged:
+        davis(tmp_path, resolution="1080p")
+    assert not isinstance(damaged.value, MissingDataSetError)
 
 
 def test_picked_and_repeated_sequences(tmp_path: Path) -> None:

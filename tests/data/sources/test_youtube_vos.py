@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.data.tree import save_mask
 from tests.data.youtube_tree import FILMS, Film, write_meta, youtube_tree
-from voslab.core import ConfigError, DataError
+from voslab.core import ConfigError, DataError, MissingDataSetError
 from voslab.data import VideoSequence
 from voslab.data.sources.youtube_vos import youtube_vos
 from voslab.video import write_mask
@@ -222,6 +222,22 @@ def test_missing_frames_at_30_fps_are_reported(root: Path) -> None:
         youtube_vos(root, "valid_all_frames")
     with pytest.raises(DataError, match=r"test.JPEGImages: no such folder; .* holds train, train.Annotations"):
         youtube_vos(root, "test")
+
+
+def test_a_missing_split_is_distinguished_from_a_wrong_year_and_a_damaged_split(root: Path) -> None:
+    for place, split in ((root / "nowhere", "train"), (root, "test")):
+        with pytest.raises(MissingDataSetError) as missing:
+            youtube_vos(place, split)
+        assert missing.value.root == place
+    (root / "train").rename(root / "outer")
+    (root / "2019").mkdir()
+    (root / "outer").rename(root / "2019" / "train")
+    with pytest.raises(DataError, match=r"2018.train.JPEGImages: no such folder") as wrong_year:
+        youtube_vos(root, year=2018)
+    shutil.rmtree(root / "2019/train/JPEGImages")
+    with pytest.raises(DataError, match=r"train.JPEGImages: no such folder") as damaged:
+        youtube_vos(root)
+    assert not any(isinstance(error.value, MissingDataSetError) for error in (wrong_year, damaged))
 
 
 def test_a_crowd_of_objects_with_gaps_in_their_ids(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ class ClipSettings:
         frames: Number of frames T.
         gap: Minimum and maximum distance between sampled frames.
         curriculum: Maximum distance by epoch, instead of that of `gap`.
-        every: Stride at which the source was sampled from its video; gaps are divided by it.
+        every: Stride at which the source was sampled from its video; the numbers of frames that gaps skip are divided
+            by it.
         reverse: Probability of a reversed clip.
         max_objects: Number of object slots O. Objects beyond it become background.
         min_area: Minimum area of a target in the first frame, in pixels, before and after augmentation.
@@ -65,7 +66,7 @@ class ClipSettings:
         """Return the minimum and maximum gap in an epoch, in frames of the source."""
         least, most = self.gap
         most = most if self.curriculum is None else max(least, self.curriculum.max_gap(epoch))
-        return max(1, least // self.every), max(1, most // self.every)
+        return (least - 1) // self.every + 1, (most - 1) // self.every + 1
 
 
 class RawClip(NamedTuple):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from voslab.core import ConfigError, DataError
+from voslab.core import ConfigError, DataError, MissingDataSetError
 from voslab.data.clips.dataset import ClipSettings, ClipSource, VideoClips
 from voslab.data.clips.sampling import Curriculum, Milestones
 from voslab.data.video_sequence import VideoSequence
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -38,6 +40,9 @@ class WeightedSource:
         source: Videos, a function that lists them, or a `Drawable`.
         repeats: Number of clips per video or image in an epoch.
         weight: Relative weight of the source in `clips_per_epoch`, instead of `repeats`; 0 disables the source.
+        optional_at: Default folder of a data set that may be absent: the source is left out if it is configured to read
+            that folder and no part of the data set is there. In any other folder a missing data set is an error.
+        instead_of: Name of an earlier source that this one replaces if that one is absent; otherwise it is left out.
         gap: Minimum and maximum frame gap.
         curriculum: Maximum gap by epoch, instead of that of `gap`.
         every: Frames of the video per frame of the source; 5 for YouTube-VOS at 6 fps.
@@ -52,6 +57,8 @@ class WeightedSource:
     source: Source
     repeats: int = 1
     weight: float | None = None
+    optional_at: Path | str | None = None
+    instead_of: str | None = None
     gap: tuple[int, int] | None = None
     curriculum: Curriculum | Milestones | None = None
     every: int | None = None
@@ -72,27 +79,75 @@ class WeightedSource:
         return replace(common, **own)
 
 
+Training = Source | WeightedSource | Sequence[Source | WeightedSource] | Mapping[str, Source | WeightedSource]
+"""Training sources as configured: one, a list, or named."""
+
+
 @dataclass(frozen=True)
 class Mixture:
-    """Opened sources and the number of clips of each per epoch."""
+    """Opened sources and the number of clips of each per epoch.
 
+    Attributes:
+        names: Names of the sources; their places in the list if they have none.
+        sources: The sources.
+        counts: Number of clips of each source per epoch.
+        absent: Reasons why optional sources were left out, by name.
+    """
+
+    names: tuple[str, ...]
     sources: tuple[ClipSource, ...]
     counts: tuple[int, ...]
+    absent: Mapping[str, str]
+
+    def describe_absence(self, val: Sequence[VideoSequence] = ()) -> str:
+        """Describe in one line which data sets are absent and what that means for training.
+
+        Args:
+            val: Validation videos.
+        """
+        missing = "; ".join(f"{name} is missing ({reason})" for name, reason in self.absent.items())
+        parts = [f"data: {missing}; this run trains on {' and '.join(self.names)} alone"]
+        if all(isinstance(source, VideoClips) and _single(source.sequences) for source in self.sources):
+            parts.append("every clip has one object, so nothing is learned about several")
+        if val and _single(val):
+            parts.append(f"the {len(val)} validation videos have one object each")
+        return "; ".join(parts)
 
 
-def open_mixture(
-    train: Source | WeightedSource | Sequence[Source | WeightedSource],
-    settings: ClipSettings,
-    clips_per_epoch: int | None,
-    least: int = 1,
-) -> Mixture:
+def named_sources(train: Training) -> dict[str, WeightedSource]:
+    """List training sources.
+
+    Args:
+        train: Training sources as configured.
+
+    Returns:
+        The sources by name, in order; in a list, the names are the places.
+
+    Raises:
+        ConfigError: If `instead_of` names no earlier source.
+    """
+    if isinstance(train, Mapping):
+        found = dict(train)
+    elif isinstance(train, list | tuple) and not all(isinstance(source, VideoSequence) for source in train):
+        found = {str(place): source for place, source in enumerate(train)}
+    else:
+        found = {"0": train}  # type: ignore[dict-item]
+    sources = {name: one if isinstance(one, WeightedSource) else WeightedSource(one) for name, one in found.items()}
+    names = list(sources)
+    for place, (name, source) in enumerate(sources.items()):
+        if source.instead_of is not None and source.instead_of not in names[:place]:
+            raise ConfigError(f"data.train.{name}: instead_of={source.instead_of} is no source before it")
+    return sources
+
+
+def open_mixture(train: Training, settings: ClipSettings, clips_per_epoch: int | None, least: int = 1) -> Mixture:
     """Open training sources.
 
     Without weights, a source contributes its number of videos or images times `repeats`; with `clips_per_epoch`, clips
-    are distributed in these proportions.
+    are distributed in these proportions. An absent source leaves its share to the others.
 
     Args:
-        train: A training source or a list of them.
+        train: Training sources as configured.
         settings: Common clip settings.
         clips_per_epoch: Total number of clips per epoch; None for the natural number.
         least: Minimum number of clips per epoch without `clips_per_epoch`; smaller data are repeated.
@@ -102,30 +157,60 @@ def open_mixture(
 
     Raises:
         ConfigError: If only some sources have weights, or weights are given without `clips_per_epoch`.
-        DataError: If a source is damaged or empty, or all of its videos are too short.
+        DataError: If a source is damaged or empty, all of its videos are too short, or all optional sources are absent.
     """
-    parts = [source if isinstance(source, WeightedSource) else WeightedSource(source) for source in _as_list(train)]
-    weights = [part.weight for part in parts if part.weight is not None]
+    parts = named_sources(train)
+    weights = [part.weight for part in parts.values() if part.weight is not None]
     if weights and (len(weights) < len(parts) or clips_per_epoch is None):
         raise ConfigError("data: weights need clips_per_epoch, and one for every source")
     if weights and not any(weights):
         raise ConfigError("data: the weights of all sources are 0")
-    parts = [part for part in parts if part.weight != 0]
-    weights = [weight for weight in weights if weight]
-    sources = tuple(_open(part.source, part.settings(settings)) for part in parts)
-    natural = [len(source) * part.repeats for source, part in zip(sources, parts, strict=True)]
+    parts = {name: part for name, part in parts.items() if part.weight != 0}
+    opened, absent = open_present(parts, lambda part: _open(part.source, part.settings(settings)))
+    sources = tuple(opened.values())
+    natural = [len(source) * parts[name].repeats for name, source in opened.items()]
+    shares = [parts[name].weight or 0 for name in opened] if weights else [float(number) for number in natural]
     if clips_per_epoch is None and sum(natural) < least:
         log.warning("the data have %d clips an epoch; they are repeated to fill a batch of %d", sum(natural), least)
         clips_per_epoch = least
-    if clips_per_epoch is None:
-        return Mixture(sources, tuple(natural))
-    return Mixture(sources, _shares(clips_per_epoch, [float(share) for share in weights or natural]))
+    counts = tuple(natural) if clips_per_epoch is None else _shares(clips_per_epoch, shares)
+    return Mixture(tuple(opened), sources, counts, absent)
 
 
-def _as_list(train: Source | WeightedSource | Sequence[Source | WeightedSource]) -> list[Source | WeightedSource]:
-    if isinstance(train, list | tuple) and not all(isinstance(source, VideoSequence) for source in train):
-        return list(train)
-    return [train]  # type: ignore[list-item]
+def open_present(
+    parts: Mapping[str, WeightedSource], opener: Callable[[WeightedSource], T]
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Open the sources whose data sets are present.
+
+    Args:
+        parts: Sources by name.
+        opener: Opens a source.
+
+    Returns:
+        The opened sources, and the reasons why the others are absent, by name. Substitutes that are not needed are in
+        neither.
+
+    Raises:
+        DataError: If a source that is not optional is missing, or all are absent.
+    """
+    opened: dict[str, T] = {}
+    absent: dict[str, str] = {}
+    for name, part in parts.items():
+        if part.instead_of in opened:
+            continue
+        try:
+            opened[name] = opener(part)
+        except MissingDataSetError as error:
+            if part.optional_at is None or error.root != Path(part.optional_at):
+                raise
+            absent[name] = str(error).split("; ")[0]
+    if not opened:
+        raise DataError(f"data: no training source is present: {'; '.join(dict.fromkeys(absent.values()))}")
+    return opened, absent
+
+
+def _single(videos: Sequence[VideoSequence]) -> bool:
+    return all(video.merge for video in videos)
 
 
 def _open(source: Source, settings: ClipSettings) -> ClipSource:

@@ -186,8 +186,10 @@ def configured_data_sets(config: Any) -> tuple[DataSet, ...]:
     for source in _sources(config):
         describe, default_split, kept = _DESCRIPTIONS[source["_target_"]]
         defaults = {name: signature(describe).parameters[name].default for name in kept}
-        # A source that states a default is the same data set as one that does not.
-        arguments = tuple((name, source[name]) for name in kept if source.get(name, defaults[name]) != defaults[name])
+        # A source that states a default, or leaves the choice open, is the same data set as one that does not.
+        arguments = tuple(
+            (name, source[name]) for name in kept if source.get(name, defaults[name]) not in (None, defaults[name])
+        )
         found = splits.setdefault((source["_target_"], source["root"], arguments), [])
         split = source.get("split") or default_split
         if split not in found:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from voslab.core import ConfigError, DataError
+from voslab.core import ConfigError, DataError, MissingDataSetError
 from voslab.core.parameters import Side
 from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files
@@ -16,7 +16,7 @@ _LAYOUT = "JPEGImages/, Annotations/ and ImageSets/"
 
 def davis(
     root: Path | str,
-    year: int = 2017,
+    year: int | None = 2017,
     split: str = "train",
     resolution: str = "480p",
     only: Sequence[str] | None = None,
@@ -30,7 +30,7 @@ def davis(
 
     Args:
         root: Folder of the data set.
-        year: 2016, which merges all objects into one, or 2017.
+        year: 2016, which merges all objects into one, or 2017; None for 2017 if the split has a list there, else 2016.
         split: Name of the split.
         resolution: Name of the resolution, a subfolder of `JPEGImages` and `Annotations`.
         only: Names of sequences to use; None for all.
@@ -41,14 +41,17 @@ def davis(
         The sequences, in the order of the list.
 
     Raises:
-        DataError: If a folder, list, frame or mask is missing.
+        MissingDataSetError: If the folder or the list of the split does not exist.
+        DataError: If another folder, a frame or a mask is missing.
         ConfigError: If the year is not 2016 or 2017, or `only` or `without` has an unknown name.
     """
-    if year not in {2016, 2017}:
+    if year not in {2016, 2017, None}:
         raise ConfigError(f"there is no DAVIS {year}: choose 2016 or 2017")
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; DAVIS is expected there as released, with {_LAYOUT}")
+        raise MissingDataSetError(f"{root}: no such folder; DAVIS is expected there as released, with {_LAYOUT}", root)
+    if year is None:
+        year = 2017 if (root / "ImageSets" / "2017" / f"{split}.txt").is_file() else 2016
     names = select_names(_names(root, year, split, resolution), only, without, f"DAVIS {year} {split}")
     sequences = tuple(_sequence(root, name, resolution, year == 2016, split.startswith("test")) for name in names)
     return tuple(replace(sequence, height=height) for sequence in sequences)
@@ -64,7 +67,8 @@ def _names(root: Path, year: int, split: str, resolution: str) -> tuple[str, ...
             return _read(path)
     existing = sorted(str(path.relative_to(lists)) for path in lists.glob("*/*.txt"))
     expected = " or ".join(str(path) for path in candidates)
-    raise DataError(f"{expected}: no such list of sequences; ImageSets holds {', '.join(existing) or 'no lists'}")
+    holds = ", ".join(existing) or "no lists"
+    raise MissingDataSetError(f"{expected}: no such list of sequences; ImageSets holds {holds}", root)
 
 
 def _read(path: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voslab.core import ConfigError, DataError
+from voslab.core import ConfigError, DataError, MissingDataSetError
 from voslab.core.strict_json import read_json
 from voslab.data.video_sequence import VideoSequence, select_names
 from voslab.video.images import image_files
@@ -59,7 +59,8 @@ def youtube_vos(
         The sequences.
 
     Raises:
-        DataError: If a folder, frame or mask is missing, or `meta.json` is damaged.
+        MissingDataSetError: If there is no folder of the split.
+        DataError: If another folder, a frame or a mask is missing, or `meta.json` is damaged.
         ConfigError: If `only` or `without` has an unknown name, or several years have the split and none is chosen.
     """
     paths = _SplitPaths.find(Path(root), split, year)
@@ -102,7 +103,11 @@ class _SplitPaths:
                 str(path.relative_to(base)) for path in (*base.glob("*"), *base.glob("*/*")) if path.is_dir()
             )
             holds = ", ".join(existing[:12]) or "nothing"
-            raise DataError(f"{base / split / 'JPEGImages'}: no such folder; {base} holds {holds}")
+            message = f"{base / split / 'JPEGImages'}: no such folder; {base} holds {holds}"
+            # Another year, or a folder without frames, is a mistake.
+            if any((one / split).exists() for one in (root, *(root / name for name in _YEARS))):
+                raise DataError(message)
+            raise MissingDataSetError(message, root)
         base, sparse_split = found[0], found[0] / split.removesuffix(_ALL_FRAMES)
         candidates = [base / split, sparse_split]
         annotations = next((path / "Annotations" for path in candidates if (path / "Annotations").is_dir()), None)
