@@ -16,8 +16,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from tests.data.tree import davis_tree
-from tests.data.youtube_tree import youtube_tree
 from voslab.cli.entry import plain
 from voslab.cli.instantiate import instantiate
 from voslab.cli.sweep import register_names
@@ -169,20 +167,6 @@ def test_gc_uses_the_recipe_of_gam() -> None:
     config = composed("train", "experiment=gam_davis", "model=gc")
     assert (config.model.name, config.model.network.cam, config.model.network.mem) == ("gam", False, False)
     assert config.data.clip.frames == 10
-
-
-def test_main_training_mixes_davis_and_youtube_vos(tmp_path: Path) -> None:
-    davis_tree(tmp_path / "DAVIS", names=("bear", "camel"), frames=12)
-    youtube_tree(tmp_path / "YouTube-VOS")
-    small = ("data.clip.augmentation.size=[24,40]", "data.clip.augmentation.short=24", "+data.clip.min_area=4")
-    mixed = ("experiment=stcn_davis", "data=davis_youtube_vos", "data.clips_per_epoch=null")
-    config = composed("train", *mixed, *small, f"paths.data={tmp_path}", "paths.output=none")
-    clips = instantiate(config.data).training_clips()
-    davis, youtube = clips.sources
-    assert clips.counts == (10, len(youtube))
-    assert (davis.settings.gap_at(300), youtube.settings.gap_at(300)) == ((1, 25), (1, 5))
-    assert {clips[0, i].name.split()[0] for i in range(10)} == {"bear", "camel"}
-    assert clips[0, 10].images.shape == (3, 3, 24, 40)
 
 
 def test_slurm_run_folder_is_named_by_job_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
