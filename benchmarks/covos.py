@@ -34,7 +34,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from benchmarks.segmented import Ran, processor_time, ran
-from voslab.cli.entry import CONFIGS
+from voslab.cli.arguments import CONFIGS
 from voslab.cli.models import load_model
 from voslab.core import Segmenter
 from voslab.data.sources.davis import davis

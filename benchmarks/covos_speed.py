@@ -23,7 +23,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from benchmarks.goals import Goal, options
-from voslab.cli.entry import CONFIGS
+from voslab.cli.arguments import CONFIGS
 from voslab.cli.models import load_model
 from voslab.data.sources.davis import davis
 from voslab.engine import run

@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from voslab.cli.entry import CONFIGS
+from voslab.cli.arguments import CONFIGS
 from voslab.cli.instantiate import instantiate
 from voslab.cli.training_module import training_module
 from voslab.core import Clip

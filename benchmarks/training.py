@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks.goals import Goal, options
-from voslab.cli.entry import CONFIGS
+from voslab.cli.arguments import CONFIGS
 from voslab.cli.instantiate import instantiate
 from voslab.cli.training_module import training_module
 from voslab.data.clips.dataset import collate

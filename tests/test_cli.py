@@ -20,7 +20,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from voslab.cli.entry import quote_path
+from voslab.cli.arguments import quote_path
 from voslab.cli.training_module import training_module
 from voslab.data.samplers import EvaluationSampler
 from voslab.data.sources.davis import davis

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from voslab.cli.entry import plain
 from voslab.cli.instantiate import instantiate
-from voslab.cli.sweep import register_names
+from voslab.cli.jobs import register_names
 from voslab.core import ConfigError, Segmenter
 from voslab.data.datamodule import VOSDataModule
 from voslab.methods import registry

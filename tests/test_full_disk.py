@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Run
-from voslab.core.weights import read_archive
+from voslab.core.archive import read_archive
 from voslab.data.sources.synthetic.generated import generate
 from voslab.video import read_mask
 

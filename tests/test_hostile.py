@@ -179,7 +179,7 @@ def test_what_was_written_before_an_error_is_whole_and_stays(run: Run, tmp_path:
         (["model.network.width=-8"], "network.width=-8: must be a whole number from 1 to"),
         (["model.training.optimizer.lr=fast"], "model.training.optimizer.lr=fast: must be a number"),
         (["model.training.optimizer._target_=torch.hub.load"], "_target_ 'torch.hub.load' is not allowed"),
-        (["data._target_=voslab.core.weights.torch.load"], "_target_ 'voslab.core.weights.torch.load' is not allowed"),
+        (["data._target_=voslab.core.archive.torch.load"], "_target_ 'voslab.core.archive.torch.load' is not allowed"),
         (["data=davis216"], "data=davis216: no such choice; did you mean 'davis2016'?"),
         (["sede=1"], "sede: there is no 'sede' here; did you mean 'seed'?"),
         (["data=null"], "data=null: a group must name one of its choices"),

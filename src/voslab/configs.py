@@ -11,8 +11,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from voslab.cli.entry import explain
-from voslab.cli.sweep import register_names
+from voslab.cli.arguments import explain
+from voslab.cli.jobs import register_names
 from voslab.core import ConfigError
 from voslab.core.resources import resource
 

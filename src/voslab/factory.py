@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from voslab.cli.entry import explain
+from voslab.cli.arguments import explain
 from voslab.cli.instantiate import instantiate
 from voslab.cli.training_module import training_module
 from voslab.configs import compose

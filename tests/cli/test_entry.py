@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from voslab.cli.entry import CONFIGS, check_values, entry, explain, fail, quote_path
+from voslab.cli.arguments import CONFIGS, explain, quote_path
+from voslab.cli.entry import check_values, entry, fail
 from voslab.cli.main import PROGRAMS, main
 from voslab.cli.renamed import RENAMED, RENAMED_KEYS
 from voslab.core import ConfigError, DataError

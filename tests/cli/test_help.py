@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from voslab.cli.entry import CONFIGS, run
+from voslab.cli.arguments import CONFIGS
+from voslab.cli.entry import run
 from voslab.cli.help import FOOTER, usage
 
 PROGRAMS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "wandb_sweep")

@@ -9,7 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from tests.conftest import Run
-from voslab.cli.entry import CONFIGS
+from voslab.cli.arguments import CONFIGS
 from voslab.cli.hydra_config import check_hydra
 from voslab.core import ConfigError
 

@@ -22,7 +22,7 @@ SETTINGS = "voslab.engine.Settings"
             "torch.utils.cpp_extension.load",
             "torch.serialization.load",
         ),
-        *("voslab.reporting.provenance.subprocess.run", "voslab.core.weights.torch.load", "voslab.cli.train.main"),
+        *("voslab.reporting.provenance.subprocess.run", "voslab.core.archive.torch.load", "voslab.cli.train.main"),
         *(
             "voslab.data.sources.stills.Path.unlink",
             "voslab.core.strict_json.json.loads",

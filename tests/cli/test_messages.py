@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from voslab.cli import messages
-from voslab.cli.entry import CONFIGS
+from voslab.cli.arguments import CONFIGS
 from voslab.cli.messages import command, describe_outputs, describe_run_folder, next_commands
 
 ROOT = Path(__file__).resolve().parents[2]

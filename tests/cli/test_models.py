@@ -9,11 +9,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from tests.golden.support import published
-from voslab.cli.entry import CONFIGS
+from voslab.cli.arguments import CONFIGS
 from voslab.cli.models import load_model
 from voslab.cli.training_module import training_module
 from voslab.core import CheckpointError, ConfigError
-from voslab.core.weights import read_checkpoint
+from voslab.core.archive import read_checkpoint
 from voslab.methods import registry
 from voslab.methods.checkpoint import load_weights
 from voslab.methods.crvos.network import CRVOS

@@ -22,11 +22,11 @@ from tests.conftest import Run
 from tests.test_cli import CLIPS, ROOT, SMALL, program
 from voslab.cli import sweep as sweeps
 from voslab.cli.entry import entry
+from voslab.cli.jobs import read_jobs
 from voslab.cli.stages import stage_commands
-from voslab.cli.sweep import read_jobs
 from voslab.core import CheckpointError, ConfigError
+from voslab.core.archive import read_checkpoint
 from voslab.core.checkpoint import CheckpointMetadata
-from voslab.core.weights import read_checkpoint
 from voslab.data.sources.synthetic.generated import generate
 from voslab.methods import registry
 from voslab.methods.builder import ModelSpec, build_network

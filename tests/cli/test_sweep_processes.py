@@ -16,7 +16,7 @@ import torch
 
 from tests.test_cli import CLIPS, ROOT, SMALL, program
 from voslab.cli import sweep as sweeps
-from voslab.cli.sweep import read_jobs
+from voslab.cli.jobs import read_jobs
 from voslab.data.sources.synthetic.generated import generate
 
 

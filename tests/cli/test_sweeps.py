@@ -16,9 +16,10 @@ from hydra.core.override_parser.types import ChoiceSweep
 from omegaconf import DictConfig, OmegaConf
 
 from voslab.cli import sweep as sweeps
-from voslab.cli.entry import CONFIGS, entry
+from voslab.cli.arguments import CONFIGS
+from voslab.cli.entry import entry
+from voslab.cli.jobs import register_names
 from voslab.cli.models import load_model
-from voslab.cli.sweep import register_names
 from voslab.cli.sweep_table import grid
 
 FILES = sorted(path for path in (CONFIGS / "sweep").glob("*.yaml") if not path.stem.startswith("search_"))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from voslab.core import CheckpointError
+from voslab.core.archive import read_checkpoint
 from voslab.core.checkpoint import CheckpointMetadata
-from voslab.core.weights import read_checkpoint
 from voslab.methods import registry
 
 ROOT = Path(__file__).resolve().parents[2]

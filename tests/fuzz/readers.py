@@ -21,7 +21,8 @@ from torch import nn
 
 from tests.fuzz.damage import damaged, damaged_json
 from tests.video.clips import encode, moving_square
-from voslab.core.weights import find_tensors, load_tensors, read_archive
+from voslab.core.archive import find_tensors, read_archive
+from voslab.core.weights import load_tensors
 from voslab.dashboard.page import Section
 from voslab.dashboard.runs import read_runs
 from voslab.dashboard.views import VIEWS

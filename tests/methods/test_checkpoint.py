@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tests.core.test_contract import SMALL, frames, probs
 from voslab.core import CheckpointError, ConfigError
-from voslab.core.weights import read_checkpoint
+from voslab.core.archive import read_checkpoint
 from voslab.methods import registry
 from voslab.methods.builder import ModelSpec, build_model, from_checkpoint
 

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from voslab.cli.entry import CONFIGS, plain, run
+from voslab.cli.arguments import CONFIGS
+from voslab.cli.entry import plain, run
 from voslab.cli.instantiate import instantiate
 from voslab.cli.messages import command
 from voslab.core import ConfigError, atomic_path

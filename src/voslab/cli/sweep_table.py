@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from voslab.cli.sweep import Job, plan_job, read_jobs, read_points, varying
+from voslab.cli.jobs import Job, plan_job, read_jobs, varying
+from voslab.cli.sweep import read_points
 from voslab.core import VOSError, write_csv
 
 SCORES = ("J&F-Mean", "J-Mean", "F-Mean")

@@ -18,9 +18,9 @@ from voslab.cli.messages import after_training, describe_outputs, describe_run_f
 from voslab.cli.results import collect_results, costs, per_sequence, write_metrics, write_per_sequence
 from voslab.cli.training_module import training_module
 from voslab.core import CheckpointError, ConfigError, VOSError, claimed
+from voslab.core.archive import read_archive, read_checkpoint
 from voslab.core.files import remove_partial
 from voslab.core.signals import SIGNALS
-from voslab.core.weights import read_archive, read_checkpoint
 from voslab.data.datamodule import VOSDataModule
 from voslab.methods.checkpoint import check_resumed
 from voslab.metrics import ScoreTable

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from voslab.cli.entry import plain
 from voslab.cli.instantiate import instantiate
 from voslab.core import ConfigError, Segmenter
+from voslab.core.archive import read_checkpoint
 from voslab.core.parameters import check_parameters
-from voslab.core.weights import read_checkpoint
 from voslab.engine.settings import Settings
 from voslab.methods import registry
 from voslab.methods.builder import CACHE, ModelSpec, build_network
@@ -127,7 +127,7 @@ def _check_frozen_parts(spec: ModelSpec, segmenter: Segmenter[Any]) -> None:
         return
     if spec.base_weights is None and next(base.parameters(), None) is not None:
         raise ConfigError(f"model={spec.model} trains over a base that is trained: say base_weights=FILE")
-    if getattr(segmenter, "encoder", None) is not None and spec.encoder_weights is None:
+    if segmenter.frame_encoder is not None and spec.encoder_weights is None:
         raise ConfigError(
             f"model={spec.model}: its light encoder does not train: say model.encoder_weights=base, or a FILE"
         )

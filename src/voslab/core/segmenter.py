@@ -57,6 +57,11 @@ class Segmenter(nn.Module, ABC, Generic[S]):
         """The wrapped segmenter; None if this one wraps none."""
         return cast("Segmenter[Any] | None", self._modules.get("base"))
 
+    @property
+    def frame_encoder(self) -> nn.Module | None:
+        """The submodule `encoder`, which sees the frame and not its masks; None if there is none."""
+        return self._modules.get("encoder")
+
     @abstractmethod
     def begin(self, frame: Frame, masks: Masks) -> S:
         """Start a video with the masks of its first frame.

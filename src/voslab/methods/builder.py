@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from voslab.core import CheckpointError, ConfigError, Segmenter
+from voslab.core.archive import Checkpoint, read_checkpoint
 from voslab.core.checkpoint import CheckpointMetadata
-from voslab.core.weights import Checkpoint, load_tensors, read_checkpoint
+from voslab.core.weights import load_tensors
 from voslab.engine.codec_source import CodecSource
 from voslab.engine.settings import Precision, Settings
 from voslab.methods import registry

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from voslab.core import CheckpointError, ConfigError, Segmenter, atomic_path
+from voslab.core.archive import PREFIX, Checkpoint, read_checkpoint
 from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
-from voslab.core.weights import PREFIX, Checkpoint, check_shapes, load_encoder, load_tensors, read_checkpoint
+from voslab.core.weights import check_shapes, load_encoder, load_tensors
 from voslab.methods import registry
 from voslab.nn.efficientnet_lite import convert as convert_published
 from voslab.nn.efficientnet_lite import imagenet_weights
@@ -178,7 +179,7 @@ def load_light_encoder(segmenter: Segmenter[Any], method: str, source: str) -> N
         CheckpointError: If the file cannot be read, has no encoder, or does not fit.
         ConfigError: If the base has no encoder, or one of another shape.
     """
-    encoder = getattr(segmenter, "encoder", None)
+    encoder = segmenter.frame_encoder
     convert = registry.method(method).convert_encoder()
     assert convert is not None, "wrappers with an encoder have a converter"
     if encoder is None:

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from voslab.core import CheckpointError, Clip, ConfigError, Frame, Masks, Segmenter
+from voslab.core import Clip, Frame, Masks, Segmenter
 from voslab.core.checkpoint import METADATA_KEY, CheckpointMetadata
 from voslab.data import EvaluationItem
 from voslab.data.datamodule import VOSDataModule
@@ -23,10 +23,10 @@ from voslab.engine import Settings, crop, pad
 from voslab.engine.codec_source import CodecSource
 from voslab.nn.inference import for_inference
 from voslab.nn.losses import bootstrap_ratio, bootstrapped_nll, dice, nll
-from voslab.training.acceleration import optimizer_options, training_step
+from voslab.training.acceleration import training_step
 from voslab.training.checkpointing import Step
 from voslab.training.evaluation import peak_memory_mb, segment_video
-from voslab.training.parameter_groups import parameter_groups
+from voslab.training.optimizer import build_optimizer, check_states
 from voslab.training.recipe import Recipe
 from voslab.training.restore import RestorableModule
 from voslab.training.stopwatch import Stopwatch
@@ -262,7 +262,7 @@ class VOSModule(RestorableModule):
             CheckpointError: if the run was started with another optimiser or other frozen parts.
         """
         if states := checkpoint.get("optimizer_states"):
-            self._check_optimizer(states)
+            check_states(self._optimizer(), states)
         self.stopwatch = Stopwatch(checkpoint[METADATA_KEY].get("training", {}).get("minutes", 0.0) * 60)
 
     def conclude(self) -> dict[str, float]:
@@ -272,22 +272,7 @@ class VOSModule(RestorableModule):
         return results
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        split = self.pretrained and self.recipe.encoder_lr_scale != 1
-        groups = parameter_groups(self.segmenter, split, self.recipe.decay_all)
-        try:
-            options = optimizer_options(self.recipe, self.device, self._trainer)
-            optimizer = self.recipe.optimizer(groups[0]["params"] if len(groups) == 1 else groups, **options)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"model.training.optimizer: {error}") from error
-        for group in optimizer.param_groups:
-            if group.get("name", "").startswith("encoder"):
-                group["lr"] *= self.recipe.encoder_lr_scale
-        return optimizer
-
-    def _check_optimizer(self, states: list[dict[str, Any]]) -> None:
-        now = [_shape(group) for group in self._optimizer().param_groups]
-        if any([_shape(group) for group in state["param_groups"]] != now for state in states):
-            raise CheckpointError("resume: the run was started with another optimizer, or with other frozen parts")
+        return build_optimizer(self.segmenter, self.recipe, self.pretrained, self.device, self._trainer)
 
     def _predict_with_copy(self) -> None:
         """Predict with a copy prepared for inference as in `src.evaluate`, so that both give identical results."""
@@ -303,12 +288,6 @@ class VOSModule(RestorableModule):
         encoder = [f"encoder.{part}" for part in ("conv1", "bn1", *stages)] if stages else []
         found: list[nn.Module] = [self.segmenter.get_submodule(name) for name in (*self.recipe.freeze, *encoder)]
         return found
-
-
-def _shape(group: dict[str, Any]) -> tuple[set[str], int, str]:
-    """What must not differ between the parameter groups of a run and of its resumption."""
-    # A scheduler adds its initial learning rate.
-    return set(group) - {"initial_lr"}, len(group["params"]), group.get("name", "")
 
 
 class BootstrappedModule(VOSModule):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from voslab.cli.entry import CONFIGS, plain
+from voslab.cli.arguments import CONFIGS
+from voslab.cli.entry import plain
 from voslab.data.preparation.catalogue import all_data_sets, configured_data_sets
 from voslab.data.preparation.layout import AnnotatedImages, VideoFolders
 
