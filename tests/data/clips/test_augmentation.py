@@ -42,6 +42,17 @@ def test_switched_off_is_byte_exact(fit: Any) -> None:
     np.testing.assert_array_equal(out_labels, labels)
 
 
+@pytest.mark.parametrize("name", ["blur", "dark", "jpeg"])
+def test_degraded_frames_keep_their_labels_and_are_degraded_as_often_as_asked(name: str) -> None:
+    images, labels = clip()
+    transform = build_transform(Augmentation(SIZE, flip=0, **{name: 0.5}))
+    results = [transform(images, labels, seed) for seed in range(100)]
+    assert all((out_labels == labels).all() for _, out_labels in results)
+    assert all(same_in_all_frames(out_images) for out_images, _ in results)
+    assert 35 <= sum(not np.array_equal(out_images, images) for out_images, _ in results) <= 65
+    np.testing.assert_array_equal(results[7][0], transform(images, labels, 7)[0])
+
+
 @pytest.mark.parametrize("fit", ["resize", "crop"])
 @given(seed=st.integers(0, 2**40))
 @settings(max_examples=25, deadline=None)

@@ -31,6 +31,9 @@ class Augmentation:
         shear: Maximum horizontal shear in degrees, in both directions.
         scale: Minimum and maximum scale factor, equal for height and width.
         jitter: Maximum relative change of brightness, contrast and saturation, and twice the maximum shift of hue.
+        blur: Probability of blur, by motion or by focus.
+        dark: Probability of low light with noise.
+        jpeg: Probability of JPEG artefacts.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -44,6 +47,9 @@ class Augmentation:
     shear: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     jitter: float = 0.0
+    blur: float = 0.0
+    dark: float = 0.0
+    jpeg: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -56,6 +62,10 @@ class Augmentation:
             (not 0 <= self.shear < 90, f"shear={self.shear} must be degrees from 0 to below 90"),
             (not 0 < low <= high, f"scale={(low, high)} must be two positive factors, the smaller first"),
             (not 0 <= self.jitter <= 1, f"jitter={self.jitter} must be from 0 to 1"),
+            *(
+                (not 0 <= value <= 1, f"{name}={value} must be a probability")
+                for name, value in (("blur", self.blur), ("dark", self.dark), ("jpeg", self.jpeg))
+            ),
         ]
         if reasons := [reason for bad, reason in wrong if bad]:
             raise ConfigError(f"augmentation: {'; '.join(reasons)}")
@@ -142,4 +152,10 @@ def build_transform(augmentation: Augmentation) -> ClipTransform:
         steps.append(A.CropNonEmptyMaskIfExists(height, width, ignore_values=[VOID]))
     if jitter > 0:
         steps.append(A.ColorJitter(jitter, jitter, jitter, jitter / 2, p=1.0))
+    if augmentation.blur > 0:
+        steps.append(A.OneOf([A.MotionBlur((3, 11)), A.GaussianBlur((3, 7))], p=augmentation.blur))
+    if augmentation.dark > 0:
+        steps.append(A.Sequential([A.RandomGamma((130, 260), p=1), A.GaussNoise((0.01, 0.05), p=1)], augmentation.dark))
+    if augmentation.jpeg > 0:
+        steps.append(A.ImageCompression(quality_range=(15, 70), p=augmentation.jpeg))
     return ClipTransform(A.Compose(steps))

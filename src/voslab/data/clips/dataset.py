@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from voslab.core import VOID, Clip, ConfigError, DataError, generator
 from voslab.data.clips.augmentation import Augmentation, ClipTransform
+from voslab.data.clips.distraction import Distraction, add_lookalike, add_occluder
 from voslab.data.clips.sampling import Curriculum, Milestones, choose_objects, sample_frames
 from voslab.data.video_sequence import VideoSequence
 
@@ -35,6 +36,7 @@ class ClipSettings:
         reverse: Probability of a reversed clip.
         max_objects: Number of object slots O. Objects beyond it become background.
         min_area: Minimum area of a target in the first frame, in pixels, before and after augmentation.
+        distraction: Look-alikes and occluders that are added.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -48,6 +50,7 @@ class ClipSettings:
     reverse: float = 0.0
     max_objects: int = 1
     min_area: int = 32
+    distraction: Distraction = field(default_factory=Distraction)
 
     def __post_init__(self) -> None:
         least, most = self.gap
@@ -263,7 +266,8 @@ class ClipDataset(Dataset[ClipItem]):
         chosen = choose_objects(raw.labels[0], settings.max_objects, rng, settings.min_area, raw.void)
         chosen = chosen or choose_objects(raw.labels[0], settings.max_objects, rng, void=raw.void)
         slots = [_to_slots(labels, chosen, raw.void) for labels in raw.labels]
-        images, labels = self.transform(raw.images, slots, int(rng.integers(2**32)))
+        frames, slots = _distract(raw.images, slots, source, epoch, rng)
+        images, labels = self.transform(frames, slots, int(rng.integers(2**32)))
         labels, areas = _drop_hidden(labels, len(chosen), settings.min_area)
         item = ClipItem(
             torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
@@ -286,6 +290,24 @@ def _to_slots(labels: NDArray[np.int32], chosen: tuple[int, ...], void: int) -> 
         slots[labels == identity] = slot
     slots[labels == void] = VOID
     return slots
+
+
+def _distract(
+    images: list[NDArray[np.uint8]],
+    slots: list[NDArray[np.uint8]],
+    source: ClipSource,
+    epoch: int,
+    rng: np.random.Generator,
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
+    """Add the look-alikes and occluders of the source's settings; the occluder is an object of another clip of it."""
+    distraction = source.settings.distraction
+    if distraction.lookalike and rng.random() < distraction.lookalike:
+        images = add_lookalike(images, slots, rng)
+    if distraction.occluder and rng.random() < distraction.occluder:
+        other = source.draw(int(rng.integers(len(source))), epoch, rng)
+        cutout = (other.labels[0] != 0) & (other.labels[0] != other.void)
+        images, slots = add_occluder(images, slots, other.images[0], cutout, rng)
+    return images, slots
 
 
 def _drop_hidden(labels: NDArray[np.uint8], count: int, min_area: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
