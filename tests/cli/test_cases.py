@@ -10,12 +10,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import Run
 from tests.video.clips import encode, moving_square
+from tests.video.test_video_writer import audio_packets, with_audio
 from voslab.core import DataError
 from voslab.data.preparation.archives import unpack
 from voslab.predictor import Predictor
@@ -326,3 +328,43 @@ def test_the_share_of_key_frames_is_printed(tmp_path: Path, b_frames: int) -> No
     said = subprocess.run(program, capture_output=True, text=True, check=True).stdout
     line = next(line for line in said.splitlines() if line.startswith("key frames: "))
     assert ("of 6 (100%); no B-frame is propagated, so the result is that of the base" in line) == (b_frames == 0)
+
+
+@pytest.mark.parametrize(
+    "model", [["model=copy_first"], ["model=covos", "model/base=copy_first"]], ids=["plain", "covos"]
+)
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_overlays_keep_a_gap_in_the_time_stamps(run: Run, tmp_path: Path, model: list[str], codec: str) -> None:
+    """MPEG-4 with B-frames is read as a copy for motion vectors, which has a constant frame rate."""
+    times = [*range(6), *range(2506, 2512)]
+    clip = encode(tmp_path / "jump.mkv", moving_square(12, (48, 64)), codec, times=times, bf="2")
+    write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
+    arguments = (f"video={clip}", f"mask={tmp_path / 'mask.png'}", f"paths.cache={tmp_path / 'cache'}")
+    assert not run("segment", *model, *arguments, f"output={tmp_path / 'out'}", "save=[overlay]")
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        found = [frame.time for frame in container.decode(video=0)]
+        duration = container.duration / 1e6
+    assert np.allclose(found, np.array(times) / 25, atol=2e-3)
+    assert abs(duration - 2512 / 25) < 0.01
+
+
+def test_overlays_of_time_stamps_that_start_again_keep_the_speed(run: Run, tmp_path: Path) -> None:
+    """Two recordings one after the other, as `cat a.ts b.ts` makes them."""
+    part = encode(tmp_path / "part.ts", moving_square(6, (48, 64)), bf="0").read_bytes()
+    (tmp_path / "two.ts").write_bytes(part + part)
+    write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
+    arguments = (f"video={tmp_path / 'two.ts'}", f"mask={tmp_path / 'mask.png'}", f"output={tmp_path / 'out'}")
+    assert not run("segment", "model=copy_first", *arguments, "save=[overlay]")
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        found = [frame.time for frame in container.decode(video=0)]
+    assert np.allclose(found, np.arange(12) / 25, atol=2e-3)
+
+
+def test_overlays_keep_the_audio(run: Run, tmp_path: Path) -> None:
+    clip = with_audio(tmp_path / "clip.mp4")
+    write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
+    arguments = (f"video={clip}", f"mask={tmp_path / 'mask.png'}", f"output={tmp_path / 'out'}")
+    assert not run("segment", "model=copy_first", *arguments, "save=[overlay,greenscreen,prores]")
+    expected = [content for time, content in audio_packets(clip) if time >= 0]
+    for name in ("overlay.mp4", "greenscreen.mp4", "cutout.mov"):
+        assert [content for _, content in audio_packets(tmp_path / "out" / name)] == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,7 +42,9 @@ def test_masks_and_overlay_are_the_default(run: Run, arguments: list[str], tmp_p
     assert files(tmp_path / "out") == [*(f"masks/{name}" for name in FRAMES), "overlay.mp4"]
 
 
-@pytest.mark.parametrize("kind", ["rgba", "alpha", "per_object", "probabilities", "greenscreen", "coco"])
+@pytest.mark.parametrize(
+    "kind", ["rgba", "alpha", "per_object", "probabilities", "greenscreen", "prores", "webm", "coco"]
+)
 def test_every_output_holds_every_frame(kind: str, run: Run, arguments: list[str], given: Path, tmp_path: Path) -> None:
     assert not run("segment", *arguments, f"save=[{kind}]")
     out, labels = tmp_path / "out", read_mask(given)
@@ -54,6 +57,16 @@ def test_every_output_holds_every_frame(kind: str, run: Run, arguments: list[str
         content = json.loads((out / "annotations.json").read_text())
         assert [one["file_name"] for one in content["images"]] == FRAMES
         assert len(content["annotations"]) == 2 * len(FRAMES)
+    elif kind in {"prores", "webm"}:
+        name = {"prores": "cutout.mov", "webm": "cutout.webm"}[kind]
+        assert files(out) == [name]
+        with av.open(str(out / name)) as container:
+            # FFmpeg's own decoder of VP9 drops alpha.
+            decoder = av.CodecContext.create("libvpx-vp9" if kind == "webm" else "prores", "r")
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+            frames = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
+            assert len(frames) == len(IMAGES)
+            assert np.abs(frames[0].to_ndarray(format="rgba")[..., 3].astype(int) - 255 * (labels > 0)).mean() < 1
     elif kind == "greenscreen":
         assert files(out) == ["greenscreen.mp4"]
         first, *others = open_video(out / "greenscreen.mp4")

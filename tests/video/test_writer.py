@@ -164,7 +164,7 @@ def test_a_missing_encoder_is_a_write_error(tmp_path: Path, monkeypatch: pytest.
     def refuse(*arguments: object, **options: object) -> None:
         raise av.codec.codec.UnknownCodecError("libx264")
 
-    monkeypatch.setattr("voslab.video.writer.av.open", refuse)
+    monkeypatch.setattr("voslab.video.video_writer.av.open", refuse)
     with pytest.raises(WriteError, match=r"a\.mp4: the video cannot be written \(libx264\)"):
         write_video(tmp_path / "a.mp4", IMAGES)
 

@@ -16,12 +16,14 @@ from voslab.engine import OverlaySink, Sink, mask_sink
 from voslab.engine.export_sinks import (
     CocoSink,
     alpha_sink,
+    cutout_sink,
     green_screen_sink,
     object_sink,
     probability_sink,
     rgba_sink,
 )
 from voslab.video import Video, image_files
+from voslab.video.video_writer import PRORES, VP9, VideoFormat
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,13 @@ def _per_frame(create: Callable[[Path, dict[int, str] | None], Sink]) -> Callabl
     return lambda path, video: create(path, None if video.names is None else dict(enumerate(video.names)))
 
 
-def _as_video(create: Callable[[Path, Fraction, tuple[int, int]], Sink]) -> Callable[[Path, Video], Sink]:
-    """Open a sink that writes a video with the rate and size of the source."""
-    return lambda path, video: create(path, video.rate, video.size)
+def _as_video(create: Callable[[Path, Fraction, tuple[int, int], Path | None], Sink]) -> Callable[[Path, Video], Sink]:
+    """Open a sink that writes a video with the rate, size and audio of the source."""
+    return lambda path, video: create(path, video.rate, video.size, video.path if video.is_video_file else None)
+
+
+def _with_alpha(video_format: VideoFormat) -> Callable[[Path, Video], Sink]:
+    return _as_video(lambda path, rate, size, audio: cutout_sink(path, rate, size, video_format, audio))
 
 
 def _coco(path: Path, video: Video) -> Sink:
@@ -77,6 +83,18 @@ OUTPUTS = {
         "greenscreen.mp4",
         "the objects on green",
         _as_video(green_screen_sink),
+        probabilities=True,
+    ),
+    "prores": SavedOutput(
+        "cutout.mov",
+        "the objects with transparency, for editors (ProRes 4444)",
+        _with_alpha(PRORES),
+        probabilities=True,
+    ),
+    "webm": SavedOutput(
+        "cutout.webm",
+        "the objects with transparency, for browsers (VP9)",
+        _with_alpha(VP9),
         probabilities=True,
     ),
     "alpha": SavedOutput(

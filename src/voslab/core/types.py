@@ -7,6 +7,7 @@ Background is channel 0, objects are channels 1..O in slot order; the user's own
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -49,11 +50,13 @@ class RawFrame:
         index: presentation index, from 0.
         image: H W 3, RGB, uint8.
         codec: codec data; None for sources without.
+        time: presentation time in seconds; None for sources without time stamps.
     """
 
     index: int
     image: NDArray[np.uint8]
     codec: CodecData | None = None
+    time: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
 from voslab.core import ConfigError, RawFrame
 from voslab.core.parameters import check_parameters
 from voslab.video import Video, read_image
-from voslab.video.animated import is_image
 from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
+from voslab.video.decode import presentation_times
 from voslab.video.encode import Encoding, encode_to_cache
 from voslab.video.motion.intra_fill import FILLS, Fill, fill_intra_blocks
 from voslab.video.motion.optical_flow import MOTIONS, Motion, replace_motion
@@ -78,13 +79,22 @@ class CodecSource:
             WriteError: if the cache cannot be written.
         """
         size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
-        frames = codec_frames(self.file(source), resolution="quarter", size=size)
+        file = self.file(source)
+        frames = codec_frames(file, resolution="quarter", size=size)
+        if isinstance(source, Video) and source.path != file and source.is_video_file:
+            frames = _with_times(frames, presentation_times(source.path))
         if self.motion != "codec":
             return replace_motion(frames, self.motion)
         return fill_intra_blocks(frames, self.intra_fill)
 
     def file(self, source: Video | Sequence[Path]) -> Path:
         """Return the file that `frames` reads: the video itself, or a copy that is encoded into the cache once."""
-        if isinstance(source, Video) and not source.names and not is_image(source.path):
+        if isinstance(source, Video) and source.is_video_file:
             return ensure_motion_vectors(source.path, self.cache, self.encoding)
         return encode_to_cache(source, self.cache, self.encoding)
+
+
+def _with_times(frames: Iterator[RawFrame], times: Sequence[Fraction]) -> Iterator[RawFrame]:
+    """Give the frames of a copy, which has a constant frame rate, the times of the source."""
+    for frame in frames:
+        yield replace(frame, time=times[frame.index] if frame.index < len(times) else None)

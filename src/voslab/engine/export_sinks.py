@@ -17,6 +17,7 @@ from voslab.core.files import atomic_write
 from voslab.engine.prediction import Prediction
 from voslab.engine.sinks import Sink, VideoSink, frame_sink
 from voslab.video.mask_formats import rle
+from voslab.video.video_writer import VideoFormat
 from voslab.video.writer import write_png
 
 GREEN = (0, 255, 0)
@@ -63,10 +64,40 @@ def rgba_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:
         the sink.
     """
 
-    def write(name: str, prediction: Prediction) -> None:
-        write_png(folder / f"{name}.png", np.dstack([prediction.image, soft_alpha(prediction)]))
+    return frame_sink(lambda name, each: write_png(folder / f"{name}.png", cutout(each)), names, _CAPACITY)
 
-    return frame_sink(write, names, _CAPACITY)
+
+def cutout(prediction: Prediction) -> NDArray[np.uint8]:
+    """Return the image of a prediction, not multiplied by alpha, with `soft_alpha`.
+
+    Args:
+        prediction: prediction with probabilities.
+
+    Returns:
+        H W 4, RGBA.
+
+    Raises:
+        ConfigError: if the prediction has no probabilities.
+    """
+    return np.dstack([prediction.image, soft_alpha(prediction)])
+
+
+def cutout_sink(
+    path: Path, rate: Fraction, size: tuple[int, int], video_format: VideoFormat, audio: Path | None = None
+) -> Sink:
+    """Create a sink that writes `cutout` as a video with transparency.
+
+    Args:
+        path: file to write.
+        rate: frames per second, for predictions without a time.
+        size: H, W of the frames.
+        video_format: a format with transparency.
+        audio: video file whose audio is copied; None for none.
+
+    Returns:
+        the sink.
+    """
+    return VideoSink(path, rate, size, cutout, _CAPACITY, video_format, audio)
 
 
 def green_screen(prediction: Prediction) -> NDArray[np.uint8]:
@@ -87,18 +118,19 @@ def green_screen(prediction: Prediction) -> NDArray[np.uint8]:
     return rounded
 
 
-def green_screen_sink(path: Path, rate: Fraction, size: tuple[int, int]) -> Sink:
+def green_screen_sink(path: Path, rate: Fraction, size: tuple[int, int], audio: Path | None = None) -> Sink:
     """Create a sink that writes an mp4 with a green background.
 
     Args:
         path: file to write.
-        rate: frames per second.
+        rate: frames per second, for predictions without a time.
         size: H, W of the frames.
+        audio: video file whose audio is copied; None for none.
 
     Returns:
         the sink.
     """
-    return VideoSink(path, rate, size, green_screen, _CAPACITY)
+    return VideoSink(path, rate, size, green_screen, _CAPACITY, audio=audio)
 
 
 def object_sink(folder: Path, names: Mapping[int, str] | None = None) -> Sink:

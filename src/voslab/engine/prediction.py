@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ class Prediction:
         probabilities: O H W float32 in [0, 1], one map per object, at source size; None unless requested. The
             probability of the background is 1 minus their sum. They are 0 or 1 for objects whose mask was given.
         object_ids: the user's id of each map in `probabilities`.
+        time: presentation time of the frame in seconds; None for sources without time stamps.
     """
 
     index: int
@@ -30,6 +32,7 @@ class Prediction:
     key: bool = True
     probabilities: NDArray[np.float32] | None = None
     object_ids: tuple[int, ...] = ()
+    time: Fraction | None = None
 
 
 @dataclass(slots=True)

@@ -77,7 +77,8 @@ class Session:
             self.state = self.segmenter.retain(self.state, live_refs)
         ids = self.table.to_ids(slots)
         probabilities, object_ids = self._take_probabilities(slots, given)
-        return Prediction(raw.index, raw.image, ids, now(self.device) - started, key, probabilities, object_ids)
+        seconds = now(self.device) - started
+        return Prediction(raw.index, raw.image, ids, seconds, key, probabilities, object_ids, raw.time)
 
     def _given(self, index: int, labels: Labels) -> GivenMask:
         """Compare a given mask with the known objects, and log which of them it removes."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from voslab.core import WriteError
 from voslab.engine.prediction import Prediction, Throughput
 from voslab.video import BackgroundWriter, VideoWriter, overlay, write_mask
+from voslab.video.video_writer import H264, VideoFormat
 
 
 class Sink(Protocol):
@@ -102,14 +103,16 @@ class CompositeSink:
 
 
 class VideoSink(CompositeSink):
-    """Sink that writes an mp4 with one image per prediction.
+    """Sink that writes a video with one image per prediction, at the time of its frame.
 
     Args:
         path: file to write.
-        rate: frames per second.
+        rate: frames per second, for predictions without a time.
         size: H, W of the frames.
-        draw: returns the image of a prediction, H W 3.
+        draw: returns the image of a prediction, H W 3, or H W 4 for formats with transparency.
         capacity: maximum number of predictions that wait for the writer.
+        video_format: codec and container.
+        audio: video file whose audio is copied; None for none.
     """
 
     def __init__(
@@ -119,9 +122,11 @@ class VideoSink(CompositeSink):
         size: tuple[int, int],
         draw: Callable[[Prediction], NDArray[np.uint8]],
         capacity: int = 8,
+        video_format: VideoFormat = H264,
+        audio: Path | None = None,
     ) -> None:
-        self._video = VideoWriter(path, rate, size)
-        self._background = BackgroundWriter[Prediction](lambda each: self._video.write(draw(each)), capacity)
+        self._video = VideoWriter(path, rate, size, video_format=video_format, audio=audio)
+        self._background = BackgroundWriter[Prediction](lambda each: self._video.write(draw(each), each.time), capacity)
         super().__init__(self._video, self._background)
 
     def put(self, prediction: Prediction) -> None:
@@ -134,12 +139,13 @@ class OverlaySink(VideoSink):
 
     Args:
         path: file to write.
-        rate: frames per second.
+        rate: frames per second, for predictions without a time.
         size: H, W of the frames.
+        audio: video file whose audio is copied; None for none.
     """
 
-    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]) -> None:
-        super().__init__(path, rate, size, lambda prediction: overlay(prediction.image, prediction.ids))
+    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int], audio: Path | None = None) -> None:
+        super().__init__(path, rate, size, lambda each: overlay(each.image, each.ids), audio=audio)
 
 
 def consume(

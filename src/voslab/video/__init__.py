@@ -7,7 +7,8 @@ from voslab.video.mask_formats.options import MaskOptions
 from voslab.video.masks import given_masks, read_masks
 from voslab.video.palette import colour, palette
 from voslab.video.reader import Video, open_video
-from voslab.video.writer import VideoWriter, overlay, write_mask
+from voslab.video.video_writer import VideoWriter
+from voslab.video.writer import overlay, write_mask
 
 __all__ = [
     "BackgroundWriter",

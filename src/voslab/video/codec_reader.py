@@ -68,7 +68,7 @@ def codec_frames(
             reference_frames.advance(packet)
             height, width = size or decoded.luma.shape
             codec = _codec_data(decoded, prediction, cells, (height, width), resolution, reference_frames.live_refs)
-            yield RawFrame(decoded.index, np.ascontiguousarray(decoded.image[:height, :width]), codec)
+            yield RawFrame(decoded.index, np.ascontiguousarray(decoded.image[:height, :width]), codec, decoded.time)
         else:
             reference_frames.advance(packet)
 

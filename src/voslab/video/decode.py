@@ -46,7 +46,7 @@ class Header:
     count: int | None
     seconds: float | None = None
 
-    def missing(self, frames: int, last: float | None) -> str | None:
+    def missing(self, frames: int, last: Fraction | float | None) -> str | None:
         """Describe which declared frames are missing.
 
         Args:
@@ -61,7 +61,7 @@ class Header:
             return f"only {frames} of {self.declared_frames} frames could be decoded" if short else None
         # The last frame may have a long duration.
         if last is not None and self.seconds is not None and last + 4 / self.rate < 0.9 * self.seconds:
-            return f"only {frames} frames could be decoded, up to {last:.2f} s of {self.seconds:.2f} s"
+            return f"only {frames} frames could be decoded, up to {float(last):.2f} s of {self.seconds:.2f} s"
         return None
 
 
@@ -168,6 +168,33 @@ def to_image(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.
     if abs(b) > abs(a):
         image, a, d = image.swapaxes(0, 1), c, b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def presentation_time(item: av.VideoFrame | av.Packet) -> Fraction | None:
+    """Return the time stamp of a frame or packet in seconds; None if it has none.
+
+    Args:
+        item: frame, or packet, which may have a decoding time only.
+    """
+    stamp = item.dts if item.pts is None else item.pts
+    return None if stamp is None or not item.time_base else stamp * item.time_base
+
+
+def presentation_times(path: Path) -> list[Fraction]:
+    """Read the time stamps of a video file without decoding it.
+
+    Args:
+        path: a video file.
+
+    Returns:
+        times of its frames in seconds, ascending.
+
+    Raises:
+        VideoError: if the file is not a video or is damaged.
+    """
+    with readable(path) as (container, stream):
+        packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        return sorted(time for packet in packets if (time := presentation_time(packet)) is not None)
 
 
 @contextmanager

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voslab.core import ConfigError, DataError, VideoError, WriteError, cache_key
-from voslab.video.animated import is_image
 from voslab.video.decode import DEFAULT_RATE, read_header
 from voslab.video.images import image_files, read_image
 from voslab.video.reader import Video, open_video
-from voslab.video.writer import VideoWriter
+from voslab.video.video_writer import VideoWriter
 
 _log = logging.getLogger(__name__)
 _PRESETS = (
@@ -177,7 +176,7 @@ def encode_to_cache(source: Video | Sequence[Path], folder: Path | str, settings
     target = Path(folder) / f"{name[:80]}-{_key(files, settings)}.mp4"
     if not target.is_file():
         encode(images, target, settings)
-    elif isinstance(source, Video) and not source.names and not is_image(source.path):
+    elif isinstance(source, Video) and source.is_video_file:
         missing = read_header(source.path).missing(read_header(target).declared_frames, None)
         if missing is not None:  # otherwise the iteration of the source logs it
             _log.warning("%s: %s", source.path, missing)

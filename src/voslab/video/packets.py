@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from voslab.core import VideoError
-from voslab.video.decode import BOUNDS, damage_at, read_header, readable, to_image
+from voslab.video.decode import BOUNDS, damage_at, presentation_time, read_header, readable, to_image
 from voslab.video.h264.nal import HeaderReader, Slice, has_b_vop
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class DecodedFrame:
         image: H W 3, RGB.
         luma: H W.
         vectors: motion vectors of libavcodec, a structured array; None if the frame has none.
+        time: presentation time in seconds; None if unknown.
     """
 
     index: int
@@ -47,6 +49,7 @@ class DecodedFrame:
     image: NDArray[np.uint8]
     luma: NDArray[np.uint8]
     vectors: NDArray[np.void] | None
+    time: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,17 @@ def read_packets(path: Path) -> Iterator[Packet]:
 def _decode_packets(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
     """Yield each packet's number, its slices (None: no frame), and the frames that the decoder output, by packet."""
     header, reformatter = read_header(path), VideoReformatter()
-    index, size, last = 0, None, None
+    index, size = 0, None
+    last: Fraction | None = None
     with readable(path) as (container, stream):
         stream.codec_context.options = {**BOUNDS, "flags2": "+export_mvs"}
         stream.thread_type = "SLICE"  # frame threads lose vectors and invent others
         order = -1
+        times: dict[int, Fraction | None] = {}
         for order, slices, packet, seconds in numbered_packets(path, container, stream):
             last = max((time for time in (last, seconds) if time is not None), default=None)
+            if slices is not None:
+                times[order] = seconds
             with damage_at(path, index):
                 frames = stream.codec_context.decode(packet)
             output = {}
@@ -125,7 +132,7 @@ def _decode_packets(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None,
                     raise VideoError(
                         f"{path}: frame {index} is {width} x {height}, the frames before are {size[1]} x {size[0]}"
                     )
-                output[number] = decoded
+                output[number] = replace(decoded, time=times.pop(number, None))
                 index += 1
             yield order, slices, output
     if index == 0:
@@ -138,7 +145,7 @@ def _decode_packets(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None,
 
 def numbered_packets(
     path: Path, container: InputContainer, stream: VideoStream
-) -> Iterator[tuple[int, tuple[Slice, ...] | None, av.Packet | None, float | None]]:
+) -> Iterator[tuple[int, tuple[Slice, ...] | None, av.Packet | None, Fraction | None]]:
     """Demux a stream and replace the time stamps of its packets by their numbers in decoding order.
 
     Args:
@@ -181,8 +188,7 @@ def numbered_packets(
                 raise NoVectorsError(f"{path}: motion vectors need 8-bit YUV, this video has {sequence.depth} bits")
         has_frame = bool(slices) or reader is None
         order += has_frame
-        stamp = packet.dts if packet.pts is None else packet.pts
-        seconds = None if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
+        seconds = presentation_time(packet)
         packet.pts = packet.dts = max(order, 0)
         yield order, slices if has_frame else None, packet, seconds
 

@@ -12,7 +12,7 @@ from av.video.reformatter import VideoReformatter
 
 from voslab.core import DataError, RawFrame, VideoError
 from voslab.video.animated import animation_frames, is_image, read_animation
-from voslab.video.decode import DEFAULT_RATE, damage_at, decoded_frames, read_header, to_image
+from voslab.video.decode import DEFAULT_RATE, damage_at, decoded_frames, presentation_time, read_header, to_image
 from voslab.video.images import image_files, read_image
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,11 @@ class Video:
 
     def __iter__(self) -> Iterator[RawFrame]:
         return self.decode()
+
+    @property
+    def is_video_file(self) -> bool:
+        """Whether the source is a file that FFmpeg reads, no folder of images and no animated PNG or WebP."""
+        return self.names is None and not is_image(self.path)
 
 
 def open_video(path: Path | str) -> Video:
@@ -90,7 +95,7 @@ def _open_file(path: Path) -> Video:
             size = size or image.shape[:2]
             if image.shape[:2] != size:
                 raise VideoError(f"{path}: frame {index} is {_by(image.shape)}, the frames before are {_by(size)}")
-            yield RawFrame(index, image)
+            yield RawFrame(index, image, time=presentation_time(frame))
         if warned:
             return
         if missing := header.missing(index + 1, last):

@@ -172,7 +172,7 @@ class MotionSink(CompositeSink):
             self._masks(image, seen.corrected, "corrected masks"),
             final,
         )
-        self._video.write(tiled(panels))
+        self._video.write(tiled(panels), prediction.time)
 
     def _frame(self, image: NDArray[np.uint8], index: int, seen: Seen) -> NDArray[np.uint8]:
         used = {int(i) for i in np.unique(seen.references) if i >= 0} if seen.references is not None else set()
