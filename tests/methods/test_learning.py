@@ -15,7 +15,7 @@ SYNTHETIC = "{train: 240, val: 8, frames: 20, size: [96, 160], objects: [2, 2]}"
 TINY = ("backbone=resnet18", "norm=group", "width=16", "key_channels=32", "value_channels=64", "decoder_width=32")
 TRAINING = (
     *("trainer=cpu", "trainer.max_epochs=3", "trainer.gradient_clip_val=1.0", "test=null", "logger=csv"),
-    *("+model.training.dice=1.0", "+model.training.channels_last=true", "model.training.optimizer.lr=2.0e-3"),
+    *("+model.training.dice=1.0", "+model.training.channels_last=true"),
     *("data.clip.augmentation.size=[96,160]", "data.num_workers=1"),
 )
 # Rounds through the 240 training videos in an epoch. Two objects look alike, so a network must learn to match before it
@@ -23,6 +23,8 @@ TRAINING = (
 # rounding, hence on the processor: a network that has not learnt in its first epoch gets up to two more.
 ROUNDS = {"gam": 12, "gc": 18, "stm": 28, "stcn": 7, "mivos": 36, "swiftnet": 18}
 CLIPS = ("data.clip.frames=2", "data.batch_size=16")
+# At 2e-3, the keys of MiVOS often fail to learn at all.
+RATES = {"mivos": 1.0e-3}
 # Past masks are worth nothing in a clip's first step, which is given its last one.
 OWN = {"gam": ("data.clip.frames=3", "data.batch_size=8", "model.network.mem_channels=32")}
 
@@ -53,7 +55,8 @@ def baseline(cache: Path) -> float:
 def test_network_learns_to_track(name: str, cache: Path, baseline: float, tmp_path: Path) -> None:
     network = (f"model.network.{value}" for value in TINY)
     options = (f"paths.cache={cache}", f"hydra.run.dir={tmp_path}", "data=generated", "engine.size=96")
-    clips = (*OWN.get(name, CLIPS), f"+data.clips_per_epoch={240 * ROUNDS[name]}")
+    rate = f"model.training.optimizer.lr={RATES.get(name, 2.0e-3)}"
+    clips = (*OWN.get(name, CLIPS), rate, f"+data.clips_per_epoch={240 * ROUNDS[name]}")
     target = baseline + 0.1
     stopping = ("callbacks=early_stopping", f"+callbacks.early_stopping.stopping_threshold={target}")
     program(
