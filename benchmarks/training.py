@@ -25,7 +25,7 @@ from benchmarks.goals import Goal, options
 from voslab.cli.arguments import CONFIGS
 from voslab.cli.instantiate import instantiate
 from voslab.cli.training_module import training_module
-from voslab.data.clips.dataset import collate
+from voslab.data.clips.item import collate
 from voslab.data.datamodule import VOSDataModule
 
 DEFAULTS = {"recipes": "stcn_davis,gam_davis", "variants": "plain,checkpoint,channels_last,bf16,all", "threads": "1"}

@@ -1,7 +1,8 @@
 """Data sets on disk, training clips and evaluation sequences."""
 
 from voslab.data.clips.augmentation import Augmentation, ClipTransform, build_transform
-from voslab.data.clips.dataset import ClipDataset, ClipItem, ClipSettings, ClipSource, RawClip, VideoClips, collate
+from voslab.data.clips.dataset import ClipDataset, ClipSettings, ClipSource, RawClip, VideoClips
+from voslab.data.clips.item import ClipItem, collate
 from voslab.data.clips.sampling import Curriculum, choose_objects, sample_frames
 from voslab.data.samplers import EvaluationSampler, TrainSampler
 from voslab.data.video_sequence import EvaluationItem, VideoSequence

@@ -14,7 +14,8 @@ from voslab.core import Clip, ConfigError
 from voslab.data.batches import BatchShare, share_batch
 from voslab.data.clips.augmentation import build_transform
 from voslab.data.clips.bad_samples import BadSampleCounter, ResampleOnError
-from voslab.data.clips.dataset import ClipDataset, ClipSettings, collate
+from voslab.data.clips.dataset import ClipDataset, ClipSettings
+from voslab.data.clips.item import collate
 from voslab.data.clips.mixture import Drawable, Mixture, Training, Videos, named_sources, open_mixture, open_present
 from voslab.data.samplers import EvaluationSampler, OverfitSampler, TrainSampler
 from voslab.data.train_loader import TrainLoader

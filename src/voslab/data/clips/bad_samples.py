@@ -10,7 +10,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from voslab.core import DataError, VideoError, generator
-from voslab.data.clips.dataset import ClipDataset, ClipItem
+from voslab.data.clips.dataset import ClipDataset
+from voslab.data.clips.item import ClipItem
 
 log = logging.getLogger(__name__)
 

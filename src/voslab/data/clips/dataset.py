@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from voslab.core import VOID, Clip, ConfigError, DataError, generator
+from voslab.core import VOID, ConfigError, DataError, generator
 from voslab.data.clips.augmentation import Augmentation, ClipTransform
 from voslab.data.clips.distraction import Distraction, add_lookalike, add_occluder
+from voslab.data.clips.item import ClipItem
 from voslab.data.clips.sampling import Curriculum, Milestones, choose_objects, sample_frames
+from voslab.data.clips.slots import drop_hidden, to_slots
 from voslab.data.video_sequence import VideoSequence
 
 _ATTEMPTS = 8
@@ -184,25 +184,6 @@ def _void(sequence: VideoSequence) -> int:
 
 
 @dataclass(frozen=True)
-class ClipItem:
-    """An augmented clip.
-
-    Attributes:
-        images: Frames, T 3 H W uint8.
-        labels: Slot maps, T H W uint8: 0 for background, slots from 1, and `VOID`.
-        slot_mask: Which slots hold an object, O bool.
-        name: Name of the video or images and indices of the frames, for messages.
-        skipped: Reasons why the clips that this one replaces could not be read.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    slot_mask: torch.Tensor
-    name: str
-    skipped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class ClipDataset(Dataset[ClipItem]):
     """Clips of several sources, addressed by (epoch, index). An address gives the same clip in every process.
 
@@ -265,10 +246,10 @@ class ClipDataset(Dataset[ClipItem]):
         raw = source.draw(index, epoch, rng)
         chosen = choose_objects(raw.labels[0], settings.max_objects, rng, settings.min_area, raw.void)
         chosen = chosen or choose_objects(raw.labels[0], settings.max_objects, rng, void=raw.void)
-        slots = [_to_slots(labels, chosen, raw.void) for labels in raw.labels]
+        slots = [to_slots(labels, chosen, raw.void) for labels in raw.labels]
         frames, slots = _distract(raw.images, slots, source, epoch, rng)
         images, labels = self.transform(frames, slots, int(rng.integers(2**32)))
-        labels, areas = _drop_hidden(labels, len(chosen), settings.min_area)
+        labels, areas = drop_hidden(labels, len(chosen), settings.min_area)
         item = ClipItem(
             torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
             torch.from_numpy(labels),
@@ -282,14 +263,6 @@ class ClipDataset(Dataset[ClipItem]):
 def _order(seed: int, source: int, repetition: int, size: int) -> NDArray[np.int64]:
     """Return the order of the items of a source in one pass through it."""
     return generator(seed, "places", source, repetition).permutation(size)
-
-
-def _to_slots(labels: NDArray[np.int32], chosen: tuple[int, ...], void: int) -> NDArray[np.uint8]:
-    slots = np.zeros(labels.shape, np.uint8)
-    for slot, identity in enumerate(chosen, 1):
-        slots[labels == identity] = slot
-    slots[labels == void] = VOID
-    return slots
 
 
 def _distract(
@@ -308,34 +281,3 @@ def _distract(
         cutout = (other.labels[0] != 0) & (other.labels[0] != other.void)
         images, slots = add_occluder(images, slots, other.images[0], cutout, rng)
     return images, slots
-
-
-def _drop_hidden(labels: NDArray[np.uint8], count: int, min_area: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-    """Turn objects that are smaller than `min_area` in the first frame into background, and renumber the slots.
-
-    If all objects are smaller, the largest one is kept. Returns the labels and the areas of the kept objects.
-    """
-    areas = np.bincount(labels[0].ravel(), minlength=VOID + 1)[1 : count + 1]
-    visible = np.flatnonzero(areas >= max(1, min(min_area, areas.max(initial=0))))
-    table = np.zeros(VOID + 1, np.uint8)
-    table[visible + 1] = np.arange(1, len(visible) + 1)
-    table[VOID] = VOID
-    return np.stack([cv2.LUT(frame, table) for frame in labels]), areas[visible]
-
-
-def collate(items: Sequence[ClipItem]) -> Clip:
-    """Collate clips into a batch. All clips have the same number of slots.
-
-    Args:
-        items: B clips.
-
-    Returns:
-        Batch with images B T 3 H W uint8, labels B T H W uint8 and slot mask B O.
-    """
-    return Clip(
-        images=torch.stack([item.images for item in items]),
-        labels=torch.stack([item.labels for item in items]),
-        slot_mask=torch.stack([item.slot_mask for item in items]),
-        names=tuple(item.name for item in items),
-        skipped=tuple(reason for item in items for reason in item.skipped),
-    )
