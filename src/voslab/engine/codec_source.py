@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +16,11 @@ from voslab.video import Video, read_image
 from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
 from voslab.video.decode import presentation_times
 from voslab.video.encode import Encoding, encode_to_cache
+from voslab.video.frame_index import KeyFrame
 from voslab.video.motion.intra_fill import FILLS, Fill, fill_intra_blocks
 from voslab.video.motion.optical_flow import MOTIONS, Motion, replace_motion
+from voslab.video.packets import reference_starts
+from voslab.video.random_access import in_reverse
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,17 @@ class CodecSource:
             VideoError, DataError: if the source is damaged.
             WriteError: if the cache cannot be written.
         """
-        size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
+        return self._read(source, self.file(source), None)
+
+    def access(self, source: Video | Sequence[Path]) -> CodecAccess:
+        """Return access to parts of a source, in both directions; see `frames`."""
         file = self.file(source)
-        frames = codec_frames(file, resolution="quarter", size=size)
+        count, starts = reference_starts(file)
+        return CodecAccess(str(file), count, starts, partial(self._read, source, file))
+
+    def _read(self, source: Video | Sequence[Path], file: Path, start: KeyFrame | None) -> Iterator[RawFrame]:
+        size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
+        frames = codec_frames(file, resolution="quarter", size=size, start=start)
         if isinstance(source, Video) and source.path != file and source.is_video_file:
             frames = _with_times(frames, presentation_times(source.path))
         if self.motion != "codec":
@@ -98,3 +111,34 @@ def _with_times(frames: Iterator[RawFrame], times: Sequence[Fraction]) -> Iterat
     """Give the frames of a copy, which has a constant frame rate, the times of the source."""
     for frame in frames:
         yield replace(frame, time=times[frame.index] if frame.index < len(times) else None)
+
+
+@dataclass(frozen=True)
+class CodecAccess:
+    """Access to parts of a source with codec data.
+
+    Attributes:
+        name: name of the source, for messages.
+        count: number of frames.
+        starts: frames at which reading can start.
+        read: yields frames in decode order from one of them on.
+    """
+
+    name: str
+    count: int
+    starts: tuple[KeyFrame, ...]
+    read: Callable[[KeyFrame], Iterator[RawFrame]]
+
+    def forward(self, start: int) -> Iterator[RawFrame]:
+        """Yield frames in decode order. The first one is the last of `starts` at or before frame `start`."""
+        return self.read(max((key for key in self.starts if key.index <= start), key=lambda key: key.index))
+
+    def backward(self, last: int) -> Iterator[RawFrame]:
+        """Yield frames in reverse; see `in_reverse`. The first group may hold frames after `last`."""
+        stops = [key.index for key in self.starts if key.index > last]
+        end = min(stops, default=self.count)
+        return in_reverse(self._between, [key.index for key in self.starts], end - 1, self.name)
+
+    def _between(self, start: int, stop: int) -> Iterator[RawFrame]:
+        [key] = [key for key in self.starts if key.index == start]
+        return islice((frame for frame in self.read(key) if frame.index < stop), stop - start)

@@ -12,6 +12,7 @@ import torch
 from voslab.core import CodecData, RawFrame, VideoError
 from voslab.video.decode import readable
 from voslab.video.encode import PINNED, Encoding, transcode_to_cache
+from voslab.video.frame_index import KeyFrame
 from voslab.video.h264.compensation import Compensated, compensate
 from voslab.video.h264.interpolation import Interpolated
 from voslab.video.h264.references import (
@@ -30,7 +31,12 @@ Resolution = Literal["full", "quarter"]
 
 
 def codec_frames(
-    path: Path | str, *, resolution: Resolution = "full", residual: bool = True, size: tuple[int, int] | None = None
+    path: Path | str,
+    *,
+    resolution: Resolution = "full",
+    residual: bool = True,
+    size: tuple[int, int] | None = None,
+    start: KeyFrame | None = None,
 ) -> Iterator[RawFrame]:
     """Yield the frames of an H.264 or MPEG-4 (no B-frames) file in decoding order, each with its `CodecData` (B = 1).
 
@@ -46,6 +52,7 @@ def codec_frames(
             middle four pixels.
         residual: whether to compute the residual. Without it, video whose references need no search is read faster.
         size: H, W to which frames and fields are cropped at the bottom and the right, to undo padding.
+        start: frame to start at, one of `reference_starts`; None: the first frame.
 
     Yields:
         frames of size H W 3 with fields of batch size 1.
@@ -57,7 +64,7 @@ def codec_frames(
     """
     path = Path(path)
     reference_frames = _ReferenceFrames()
-    for packet in read_packets(path):
+    for packet in read_packets(path, start):
         reference_frames.check(path, packet)
         if (decoded := packet.decoded) is not None:
             if size and (size[0] > decoded.luma.shape[0] or size[1] > decoded.luma.shape[1]):

@@ -100,13 +100,15 @@ def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
-def decoded_frames(path: Path, **options: str) -> Iterator[av.VideoFrame]:
+def decoded_frames(path: Path, seek: int | None = None, first: int = 0, **options: str) -> Iterator[av.VideoFrame]:
     """Yield the frames of the best video stream in presentation order.
 
     The frame rate may vary. No more frames are in memory than the codec delays.
 
     Args:
         path: a video file.
+        seek: time stamp of the key frame to start at, in units of the stream; None: the beginning of the file.
+        first: presentation index of that frame, for messages.
         options: options of the decoder, such as `flags2="+export_mvs"`.
 
     Yields:
@@ -116,10 +118,12 @@ def decoded_frames(path: Path, **options: str) -> Iterator[av.VideoFrame]:
         VideoError: if the file is not a video, has no video stream or no frame, or is damaged; the frames before the
             damage are yielded first.
     """
-    index = 0
+    index = first
     with readable(path) as (container, stream):
         stream.codec_context.options = {**BOUNDS, **options}
         stream.thread_type = "SLICE"  # frame threads lose side data
+        if seek is not None:
+            container.seek(seek, stream=stream)
         frames = container.decode(stream)
         while True:
             with damage_at(path, index):
@@ -128,7 +132,7 @@ def decoded_frames(path: Path, **options: str) -> Iterator[av.VideoFrame]:
                 break
             yield frame
             index += 1
-    if index == 0:
+    if index == 0 and seek is None:
         raise VideoError(f"{path}: no frame can be decoded; damaged, or empty")
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from voslab.core import VideoError
 from voslab.video.decode import BOUNDS, damage_at, presentation_time, read_header, readable, to_image
+from voslab.video.frame_index import KeyFrame, count_frames, index_packets
 from voslab.video.h264.nal import HeaderReader, Slice, has_b_vop
 
 _log = logging.getLogger(__name__)
@@ -65,11 +66,12 @@ class Packet:
     decoded: DecodedFrame | None
 
 
-def read_packets(path: Path) -> Iterator[Packet]:
+def read_packets(path: Path, start: KeyFrame | None = None) -> Iterator[Packet]:
     """Yield each packet with its frame in decoding order.
 
     Args:
         path: a video file.
+        start: key frame to start at, one of `reference_starts`; None: the first frame.
 
     Yields:
         packets, each as soon as its frame and all earlier ones are decoded.
@@ -81,7 +83,7 @@ def read_packets(path: Path) -> Iterator[Packet]:
     slices: dict[int, tuple[Slice, ...]] = {}
     waiting: dict[int, DecodedFrame] = {}
     following, damage = 0, None
-    packets = _decode_packets(path)
+    packets = _decode_packets(path, start or KeyFrame(0, None))
     while True:
         ended = False
         try:
@@ -104,17 +106,45 @@ def read_packets(path: Path) -> Iterator[Packet]:
             return
 
 
-def _decode_packets(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
+def reference_starts(path: Path) -> tuple[int, tuple[KeyFrame, ...]]:
+    """Find the frames that no later frame refers past: IDR frames of H.264, key frames of MPEG-4.
+
+    Args:
+        path: a file that `read_packets` can read.
+
+    Returns:
+        the number of frames, and the key frames at which `read_packets` can start.
+
+    Raises:
+        VideoError: if the file is damaged.
+    """
+    index = index_packets(path) or count_frames(path)
+    with readable(path) as (container, stream):
+        orders = [
+            order
+            for order, slices, packet, _ in numbered_packets(path, container, stream)
+            if packet is not None and (packet.is_keyframe if slices == () else slices is not None and slices[0].idr)
+        ]
+    # All frames before such a frame are shown before it, so that its number is its presentation index.
+    starts = set(orders)
+    return index.count, tuple(key for key in index.keys if key.index == 0 or key.index in starts)
+
+
+def _decode_packets(
+    path: Path, start: KeyFrame
+) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
     """Yield each packet's number, its slices (None: no frame), and the frames that the decoder output, by packet."""
     header, reformatter = read_header(path), VideoReformatter()
-    index, size = 0, None
+    index, size = start.index, None
     last: Fraction | None = None
     with readable(path) as (container, stream):
         stream.codec_context.options = {**BOUNDS, "flags2": "+export_mvs"}
         stream.thread_type = "SLICE"  # frame threads lose vectors and invent others
         order = -1
         times: dict[int, Fraction | None] = {}
-        for order, slices, packet, seconds in numbered_packets(path, container, stream):
+        if start.seek is not None:
+            container.seek(start.seek, stream=stream)
+        for order, slices, packet, seconds in numbered_packets(path, container, stream, start.stamp):
             last = max((time for time in (last, seconds) if time is not None), default=None)
             if slices is not None:
                 times[order] = seconds
@@ -137,6 +167,8 @@ def _decode_packets(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None,
             yield order, slices, output
     if index == 0:
         raise VideoError(f"{path}: no frame can be decoded; damaged, or empty")
+    if start.seek is not None:
+        return
     if order < header.declared_frames:
         raise VideoError(f"{path}: damaged, only {index} of {header.declared_frames} frames are there")
     if missing := header.missing(index, last):
@@ -144,7 +176,7 @@ def _decode_packets(path: Path) -> Iterator[tuple[int, tuple[Slice, ...] | None,
 
 
 def numbered_packets(
-    path: Path, container: InputContainer, stream: VideoStream
+    path: Path, container: InputContainer, stream: VideoStream, first: int | None = None
 ) -> Iterator[tuple[int, tuple[Slice, ...] | None, av.Packet | None, Fraction | None]]:
     """Demux a stream and replace the time stamps of its packets by their numbers in decoding order.
 
@@ -152,6 +184,7 @@ def numbered_packets(
         path: file to name in errors.
         container: the open file.
         stream: its video stream.
+        first: time stamp of the first packet to yield, in units of the stream; None: the first one that is read.
 
     Yields:
         number of the packet, its slice headers (None: no frame), the packet, and its original time stamp in seconds.
@@ -172,6 +205,9 @@ def numbered_packets(
         if packet is None or not packet.size:
             yield order + 1, None, None, None
             return
+        if first is not None and packet.pts != first:
+            continue
+        first = None
         if packet.is_discard:
             raise NoVectorsError(f"{path}: packet {order + 1} is hidden by an edit list")
         with damage_at(path, order + 1):

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from voslab.core import DataError, RawFrame, VideoError
 from voslab.video.animated import animation_frames, is_image, read_animation
 from voslab.video.decode import DEFAULT_RATE, damage_at, decoded_frames, presentation_time, read_header, to_image
 from voslab.video.images import image_files, read_image
+from voslab.video.random_access import FileAccess, FrameAccess, ImageAccess, IterableAccess
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Video:
         count: number of frames: exact for folders, declared or estimated for files, None if unknown.
         names: stems of the image files of a folder; None for video files.
         decode: starts an iteration.
+        access: reads parts, and in reverse.
 
     Raises:
         VideoError: during iteration, if the file is damaged; the frames before the damage are yielded first.
@@ -45,6 +49,7 @@ class Video:
     count: int | None
     names: tuple[str, ...] | None
     decode: Callable[[], Iterator[RawFrame]] = field(repr=False, compare=False)
+    access: FrameAccess = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[RawFrame]:
         return self.decode()
@@ -112,27 +117,35 @@ def _open_file(path: Path) -> Video:
             )
 
     height, width = next(decode()).image.shape[:2]
-    return Video(path, (height, width), header.rate, header.count, None, decode)
+    return Video(path, (height, width), header.rate, header.count, None, decode, FileAccess(path))
 
 
 def _open_animation(path: Path) -> Video:
     size, count, rate = read_animation(path)
-    return Video(path, size, rate or DEFAULT_RATE, count, None, lambda: animation_frames(path))
+
+    def decode() -> Iterator[RawFrame]:
+        return animation_frames(path)
+
+    return Video(path, size, rate or DEFAULT_RATE, count, None, decode, IterableAccess(str(path), count, decode))
 
 
 def _open_folder(folder: Path) -> Video:
     files = image_files(folder)
     height, width = read_image(files[0]).shape[:2]
 
-    def decode() -> Iterator[RawFrame]:
-        for index, file in enumerate(files):
-            image = read_image(file)
-            if image.shape[:2] != (height, width):
-                raise DataError(f"{file}: the image is {_by(image.shape)}, the ones before are {_by((height, width))}")
-            yield RawFrame(index, image)
+    def read(index: int) -> NDArray[np.uint8]:
+        image = read_image(files[index])
+        if image.shape[:2] != (height, width):
+            raise DataError(
+                f"{files[index]}: the image is {_by(image.shape)}, the ones before are {_by((height, width))}"
+            )
+        return image
 
+    access = ImageAccess(len(files), read)
     names = tuple(file.stem for file in files)
-    return Video(folder, (height, width), DEFAULT_RATE, len(files), names, decode)
+    return Video(
+        folder, (height, width), DEFAULT_RATE, len(files), names, lambda: access.between(0, len(files)), access
+    )
 
 
 def _by(size: tuple[int, ...]) -> str:
