@@ -201,7 +201,11 @@ class CocoSink:
             return
         identities = sorted({each["category_id"] for each in self._annotations})
         categories = [{"id": each, "name": f"object {each}", "supercategory": "object"} for each in identities]
-        content = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        # A video that is segmented backward comes in reverse.
+        images = sorted(self._images, key=lambda image: image["id"])
+        annotations = sorted(self._annotations, key=lambda annotation: annotation["image_id"])
+        numbered = [{**annotation, "id": number} for number, annotation in enumerate(annotations, 1)]
+        content = {"images": images, "annotations": numbered, "categories": categories}
         atomic_write(self._path, json.dumps(content))
 
     def put(self, prediction: Prediction) -> None:
@@ -214,7 +218,6 @@ class CocoSink:
             inside = prediction.ids == identity
             self._annotations.append(
                 {
-                    "id": len(self._annotations) + 1,
                     "image_id": image,
                     "category_id": identity,
                     "track_id": identity,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ def run(
     settings: Settings | None = None,
     probabilities: bool = False,
     mask_scope: MaskScope | None = None,
+    *,
+    start: int | None = None,
+    earlier: Iterable[tuple[RawFrame, Labels]] = (),
+    number: Callable[[int], int] = int,
 ) -> Iterator[Prediction]:
     """Propagate masks through a video, one frame at a time. Only the state of the segmenter is stored.
 
@@ -40,6 +44,11 @@ def run(
         probabilities: whether predictions have `probabilities` and `object_ids`.
         mask_scope: `full`: a known object that is absent from a later mask is removed, until a later mask holds it
             again. `partial`: absent objects keep their prediction outside the given masks. None: see `find_mask_scope`.
+        start: index of the first frame to yield; frames before it, which coded frames may refer to, are skipped. None:
+            the first frame.
+        earlier: frames before `start` and their given masks. They are segmented right before the first frame of
+            `masks`, and not yielded.
+        number: number of a frame in messages, from its index.
 
     Yields:
         one `Prediction` per frame, in presentation order. Frames before the first mask are background.
@@ -48,11 +57,23 @@ def run(
         DataError: if a mask has another size than its frame, the size of the frames changes, or a mask belongs to a
             frame after the last one.
     """
-    session = Session(segmenter, settings or Settings(), probabilities, mask_scope or find_mask_scope(masks))
-    raw = (item if isinstance(item, RawFrame) else _copy(index, item) for index, item in enumerate(frames))
+    scope = mask_scope or find_mask_scope(masks)
+    session = Session(segmenter, settings or Settings(), probabilities, scope, number)
+    raw = (item if isinstance(item, RawFrame) else raw_frame(index, item) for index, item in enumerate(frames))
     scheduled = schedule_frames(prefetch(raw) if _has_free_core(session.device) else raw, masks)
     last = -1
-    for prediction in presentation_order(session.advance(each, masks.get(each.frame.index)) for each in scheduled):
+
+    def segmented() -> Iterator[Prediction]:
+        before = iter(earlier)
+        for each in scheduled:
+            if start is not None and each.frame.index < start:
+                continue
+            labels = masks.get(each.frame.index)
+            if labels is not None:
+                session.recall(before, each.frame.index)
+            yield session.advance(each, labels)
+
+    for prediction in presentation_order(segmented(), start):
         last = prediction.index
         yield prediction
     late = [index for index in masks if index > last]
@@ -60,8 +81,12 @@ def run(
         raise DataError(f"mask given for frame {min(late)}, but the video ends with frame {last}")
 
 
-def _copy(index: int, image: Any) -> RawFrame:
+def raw_frame(index: int, image: Any) -> RawFrame:
     """Copy an image, because cameras may reuse one array for all frames.
+
+    Args:
+        index: presentation index.
+        image: H W 3 uint8.
 
     Raises:
         DataError: if the image is not H W 3 uint8.

@@ -86,17 +86,18 @@ def schedule_frames(frames: Iterable[RawFrame], given: Collection[int]) -> Itera
         yield ScheduledFrame(one.frame, True)
 
 
-def presentation_order(results: Iterable[T]) -> Iterator[T]:
+def presentation_order(results: Iterable[T], begin: int | None = None) -> Iterator[T]:
     """Sort results by presentation order.
 
     Args:
         results: results in any order, with consecutive indices.
+        begin: index of the first one; None: that of the first result that comes.
 
     Yields:
         the results, each as soon as all earlier ones have been yielded.
     """
     waiting: list[tuple[int, int, T]] = []
-    following: int | None = None
+    following = begin
     for arrival, result in enumerate(results):
         heapq.heappush(waiting, (result.index, arrival, result))
         following = result.index if following is None else following

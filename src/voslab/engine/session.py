@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,12 +44,18 @@ class Session:
     """State of the engine for one video."""
 
     def __init__(
-        self, segmenter: Segmenter[Any], settings: Settings, probabilities: bool, mask_scope: MaskScope
+        self,
+        segmenter: Segmenter[Any],
+        settings: Settings,
+        probabilities: bool,
+        mask_scope: MaskScope,
+        number: Callable[[int], int] = int,
     ) -> None:
         self.segmenter = segmenter
         self.settings = settings
         self.keep_probabilities = probabilities
         self.mask_scope = mask_scope
+        self.number = number
         self.removed: set[int] = set()
         self.probabilities: NDArray[np.float32] | None = None
         self.device = device_of(segmenter)
@@ -63,13 +70,12 @@ class Session:
         raw, key, live_refs = scheduled
         height, width = raw.image.shape[:2]
         if self.size is not None and self.size != (height, width):
-            raise DataError(
-                f"frame {raw.index} is {height}x{width}, the video began with {self.size[0]}x{self.size[1]}"
-            )
+            began = f"{self.size[0]}x{self.size[1]}"
+            raise DataError(f"frame {self.number(raw.index)} is {height}x{width}, the video began with {began}")
         self.size = (height, width)
         if labels is not None and labels.shape != self.size:
             mask_size = "x".join(map(str, labels.shape))
-            raise DataError(f"the mask of frame {raw.index} is {mask_size}, the frame is {height}x{width}")
+            raise DataError(f"the mask of frame {self.number(raw.index)} is {mask_size}, the frame is {height}x{width}")
         given = None if labels is None else self._given(raw.index, labels)
         started = now(self.device)
         slots = self._segment(raw, key, given) if len(self.table) else np.zeros(self.size, np.uint8)
@@ -79,6 +85,12 @@ class Session:
         probabilities, object_ids = self._take_probabilities(slots, given)
         seconds = now(self.device) - started
         return Prediction(raw.index, raw.image, ids, seconds, key, probabilities, object_ids, raw.time)
+
+    def recall(self, earlier: Iterator[tuple[RawFrame, Labels]], index: int) -> None:
+        """Memorise frames from before the video's part, whose objects start at frame `index`."""
+        for raw, labels in earlier:
+            self.advance(ScheduledFrame(raw, True), labels)
+            self.starts = [index] * len(self.starts)
 
     def _given(self, index: int, labels: Labels) -> GivenMask:
         """Compare a given mask with the known objects, and log which of them it removes."""
@@ -90,7 +102,8 @@ class Session:
         if self.mask_scope == "full":
             for i in known:
                 if i not in present and i not in self.removed:
-                    _log.warning("frame %d: object %d is not in the given mask and is removed", index, i)
+                    number = self.number(index)
+                    _log.warning("frame %d: object %d is not in the given mask and is removed", number, i)
                     self.removed.add(i)
         exact = [*known, *new] if self.mask_scope == "full" else present
         return GivenMask(labels, new, known, frozenset(exact), frozenset(self.removed))

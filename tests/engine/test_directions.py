@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.engine.test_given_masks import SIZE, stripes
+from tests.engine.test_runner import video
+from tests.video.clips import encode, moving_square
+from tests.video.test_codec_reader import PAN
+from voslab.core import ConfigError, DataError, Frame, RawFrame, Segmenter
+from voslab.engine import MaskScope, Prediction, Settings, run
+from voslab.engine.codec_source import CodecSource
+from voslab.engine.directions import Direction, FrameSource, Part, propagate
+from voslab.engine.sources import OpenedSource, open_source
+from voslab.methods.copy_first.network import CopyFirst
+from voslab.methods.covos.network import CoVOS
+from voslab.methods.vectors.network import Vectors
+from voslab.predictor import Predictor
+from voslab.video import open_video
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+IMAGES = list(moving_square(9, (64, 96)))
+Labels = np.ndarray
+
+
+def square(frame: int, *ids: int) -> Labels:
+    """Mask of the moving square, cut into rows for several objects."""
+    labels = np.zeros((64, 96), np.int64)
+    for row, i in enumerate(ids):
+        labels[8 + 8 * row : 16 + 8 * row, 3 * frame : 3 * frame + 12] = i
+    return labels
+
+
+def ids(
+    images: Any,
+    masks: Mapping[int, Labels],
+    part: Part,
+    network: Segmenter[Any] | None = None,
+    scope: MaskScope | None = None,
+) -> dict[int, Labels]:
+    source = open_source(images, None, "").frames
+    found = list(propagate(network or CopyFirst(), source, masks, part, Settings(), mask_scope=scope))
+    assert len({one.index for one in found}) == len(found)
+    assert all(np.array_equal(one.image, images[one.index]) for one in found)
+    return {one.index: one.ids for one in found}
+
+
+@pytest.mark.parametrize("name", ["gpu_stcn", "scratch_gam", "scratch_crvos", "scratch_swiftnet"])
+def test_backward_is_forward_on_the_reversed_video(name: str) -> None:
+    network = Predictor.load(WEIGHTS / f"{name}.safetensors", device="cpu").model.segmenter
+    masks = {8: square(8, 5, 7), 4: square(4, 7)}
+    backward = ids(IMAGES, masks, Part("backward"), network, "full")
+    assert list(backward) == list(range(8, -1, -1))
+    reverse = {8 - index: labels for index, labels in masks.items()}
+    for one in run(network, IMAGES[::-1], reverse, Settings(), mask_scope="full"):
+        assert np.array_equal(one.ids, backward[8 - one.index]), one.index
+    assert len(np.unique(backward[6])) > 1, "there is something to compare"
+
+
+@pytest.mark.parametrize("given", [(2, 6), (2, 7), (0, 8), (0, 3, 8), (4,), (0, 1, 2)])
+def test_both_takes_each_frame_from_the_nearer_mask(given: tuple[int, ...]) -> None:
+    masks = {index: stripes(*([5] * (place % 2)), 7 + place) for place, index in enumerate(given)}
+    both = ids(video(9, *SIZE), masks, Part("both"), scope="full")
+    for index in range(9):
+        nearer = min(given, key=lambda one: (abs(one - index), one))
+        assert np.array_equal(both[index], masks[nearer]), index
+    assert sorted(both) == list(range(9))
+
+
+def test_both_equals_the_runs_in_either_direction() -> None:
+    network = Predictor.load(WEIGHTS / "gpu_stcn.safetensors", device="cpu").model.segmenter
+    masks = {0: square(0, 5), 8: square(8, 5)}
+    runs = {each: ids(IMAGES, masks, Part(each), network) for each in ("both", "forward", "backward")}
+    for index in range(9):
+        assert np.array_equal(runs["both"][index], runs["forward" if index <= 4 else "backward"][index]), index
+    assert not np.array_equal(runs["both"][6], runs["forward"][6])
+
+
+def test_both_keeps_objects_that_are_absent_from_a_partial_mask() -> None:
+    masks = {0: stripes(5, 0), 6: stripes(0, 7)}
+    both = ids(video(9, *SIZE), masks, Part("both"), scope="partial")
+    assert [set(np.unique(both[index])) - {0} for index in range(9)] == [{5}] * 4 + [{5, 7}] * 5
+
+
+def test_frames_that_no_mask_reaches_are_empty_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    masks = {3: stripes(5)}
+    forward = ids(video(6, *SIZE), masks, Part("forward"))
+    assert [bool(forward[index].any()) for index in range(6)] == [False] * 3 + [True] * 3
+    backward = ids(video(6, *SIZE), masks, Part("backward", end=4))
+    assert [bool(backward[index].any()) for index in range(5)] == [True] * 4 + [False]
+    ids(video(6, *SIZE), masks, Part("both"))
+    assert caplog.messages == [
+        "frames 0 to 2 are before the first mask (frame 3) and stay empty; direction=both segments them too",
+        "frame 4 is after the last mask (frame 3) and stay empty; direction=both segments them too",
+    ]
+
+
+def test_messages_of_a_backward_run_name_the_frames_of_the_video(caplog: pytest.LogCaptureFixture) -> None:
+    masks = {5: stripes(5, 7), 3: stripes(7)}
+    ids(video(6, *SIZE), masks, Part("backward"), scope="full")
+    assert caplog.messages == ["frame 3: object 5 is not in the given mask and is removed"]
+    with pytest.raises(DataError, match="mask of frame 1 is 16x17, the frame is 16x16"):
+        ids(video(6, *SIZE), {5: stripes(5), 1: np.ones((16, 17), np.int64)}, Part("backward"))
+    with pytest.raises(DataError, match="frame 2 is 16x20, the video began with 16x16"):
+        ids([*video(2, *SIZE), *video(1, 16, 20), *video(3, *SIZE)], {5: stripes(5)}, Part("backward"))
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [("forward", [3, 4, 5, 6]), ("backward", [6, 5, 4, 3]), ("both", [4, 5, 6, 3])],
+)
+def test_a_part_is_what_start_and_end_say_in_every_direction(direction: Direction, expected: list[int]) -> None:
+    assert list(ids(video(9, *SIZE), {4: stripes(5)}, Part(direction, 3, 6))) == expected
+
+
+def test_masks_before_a_part_are_memorised() -> None:
+    network = Predictor.load(WEIGHTS / "gpu_stcn.safetensors", device="cpu").model.segmenter
+    masks = {0: square(0, 5, 7), 1: square(1, 7, 5), 5: square(5, 7)}
+    part = ids(IMAGES, masks, Part("forward", 4), network, "partial")
+    assert not part[4].any()
+    sequence = [0, 1, 5, 6, 7, 8]
+    reference = run(
+        network,
+        [IMAGES[index] for index in sequence],
+        {sequence.index(index): labels for index, labels in masks.items()},
+        Settings(),
+        mask_scope="partial",
+    )
+    for one in list(reference)[2:]:
+        assert np.array_equal(one.ids, part[sequence[one.index]]), one.index
+    assert 5 in part[5], "the object of the earlier masks is there"
+
+
+def test_masks_after_a_part_are_memorised_backward() -> None:
+    masks = {8: stripes(5, 9), 5: stripes(0, 0, 7)}
+    part = ids(video(9, *SIZE), masks, Part("backward", end=6), scope="partial")
+    assert [set(np.unique(part[index])) - {0} for index in (6, 5, 4, 0)] == [set(), {5, 7, 9}, {5, 7, 9}, {5, 7, 9}]
+
+
+def test_a_generator_stops_when_it_is_closed() -> None:
+    read: list[int] = []
+
+    def backward(last: int) -> Iterator[RawFrame]:
+        for index in range(last, -1, -1):
+            read.append(index)
+            yield RawFrame(index, np.zeros((*SIZE, 3), np.uint8))
+
+    source = FrameSource(lambda _: [], backward, None, lambda: 1000)
+    predictions = propagate(CopyFirst(), source, {999: stripes(5)}, Part("backward"), Settings())
+    assert [next(predictions).index for _ in range(3)] == [999, 998, 997]
+    predictions.close()  # type: ignore[attr-defined]
+    assert len(read) < 10
+    assert list(predictions) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "masks", "message"),
+    [
+        (Part("forward", 5, 3), {4: stripes(5)}, "start=5 comes after end=3"),
+        (Part("forward", 9), {9: stripes(5)}, "start=9: the video ends with frame 8"),
+        (Part("backward"), {9: stripes(5)}, "mask given for frame 9, but the video ends with frame 8"),
+        (Part("forward", 2), {0: stripes(5), 1: stripes(5)}, "no mask is given for a frame from 2 to 8, only for 0, 1"),
+        (Part("both", 2, 4), {7: stripes(5)}, "no mask is given for a frame from 2 to 4, only for 7"),
+    ],
+)
+def test_a_part_must_lie_in_the_video_and_hold_a_mask(part: Part, masks: dict[int, Labels], message: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=message) as error:
+        propagate(CopyFirst(), open_source(video(9, *SIZE), None, "").frames, masks, part, Settings())
+    assert "\n" not in str(error.value)
+
+
+def test_streams_are_propagated_forward_only() -> None:
+    with pytest.raises(ConfigError, match="direction=both: a stream of frames cannot be read backward"):
+        propagate(
+            CopyFirst(), open_source(iter(video(3, *SIZE)), None, "").frames, {0: stripes(5)}, Part("both"), Settings()
+        )
+    source = open_source(iter(video(6, *SIZE)), None, "").frames
+    found = list(propagate(CopyFirst(), source, {3: stripes(5)}, Part("forward", 2, 4), Settings()))
+    assert [one.index for one in found] == [2, 3, 4]
+
+
+class Recorder(Vectors):
+    """Records which frames a B-frame's masks came from, and the order of the frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[tuple[int, bool, frozenset[int]]] = []
+
+    def step(self, frame: Frame, state: Any) -> tuple[Tensor, Any]:
+        buffered = {entry.index for entry in state.buffered}
+        assert frame.codec is not None
+        used = set() if frame.codec.references is None else set(frame.codec.references.unique().tolist())
+        self.frames.append((frame.index, frame.key, frozenset(used & buffered)))
+        return super().step(frame, state)
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> OpenedSource:
+    """Groups of pictures of 12 frames: I at 0, 12 and 24, P at the other multiples of 4, B between."""
+    folder = tmp_path_factory.mktemp("coded")
+    options = "keyint=12:min-keyint=12:scenecut=0:ref=1:b-pyramid=none:weightp=0:b-adapt=0:bframes=3"
+    path = encode(folder / "a.mp4", np.concatenate([PAN, PAN[::-1]])[:30], **{"x264-params": options})
+    return open_source(path, CodecSource(folder), "vectors")
+
+
+def keys(source: OpenedSource, masks: dict[int, Labels], part: Part, network: Segmenter[Any]) -> dict[int, Prediction]:
+    return {one.index: one for one in propagate(network, source.frames, masks, part, Settings())}
+
+
+def box() -> Labels:
+    labels = np.zeros((64, 96), np.int64)
+    labels[16:48, 16:80] = 5
+    return labels
+
+
+def test_b_frames_have_the_same_references_backward(coded: OpenedSource) -> None:
+    forward, backward = Recorder(), Recorder()
+    ahead = keys(coded, {0: box()}, Part("forward"), forward)
+    back = keys(coded, {29: box()}, Part("backward"), backward)
+    assert list(back) == list(range(29, -1, -1))
+    anchors = {index for index, one in ahead.items() if one.key}
+    assert 8 < len(anchors) < 15
+    assert {index for index, one in back.items() if one.key} == anchors | {29}
+    used = {index: references for index, key, references in forward.frames if not key}
+    mirrored = {29 - index: frozenset(29 - i for i in used) for index, key, used in backward.frames if not key}
+    assert used == mirrored
+    assert sum(len(references) == 2 for references in used.values()) > 10
+    order = [29 - index for index, key, _ in backward.frames if key]
+    assert order == sorted(order, reverse=True)
+
+
+@pytest.mark.parametrize(("given", "extra"), [(22, {22, 21}), (17, {17}), (20, set()), (29, {29})])
+def test_a_mask_on_a_b_frame_makes_key_frames_down_to_the_previous_anchor(
+    coded: OpenedSource, given: int, extra: set[int]
+) -> None:
+    anchors = {index for index, one in keys(coded, {0: box()}, Part("forward"), Vectors()).items() if one.key}
+    back = keys(coded, {given: box()}, Part("backward", end=given), Vectors())
+    assert {index for index, one in back.items() if one.key} == {one for one in anchors if one <= given} | extra
+    assert np.array_equal(back[given].ids, box())
+    assert list(back) == list(range(given, -1, -1))
+
+
+@pytest.mark.parametrize("given", [13, 14, 16])
+def test_a_part_of_coded_video_equals_the_whole(coded: OpenedSource, given: int) -> None:
+    for direction, start, end in (("forward", given, 21), ("backward", 3, given)):
+        whole = keys(coded, {given: box()}, Part(direction), Vectors())
+        part = keys(coded, {given: box()}, Part(direction, start, end), Vectors())
+        assert sorted(part) == list(range(start, end + 1))
+        for index, one in part.items():
+            assert np.array_equal(one.ids, whole[index].ids)
+            assert one.key == whole[index].key
+
+
+def test_covos_goes_backward_over_an_encoded_folder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = CoVOS(CopyFirst(), backbone="resnet18", width=8).eval()
+    source = open_source(encode(tmp_path / "a.mp4", PAN), CodecSource(tmp_path), "covos")
+    found = keys(source, {15: box()}, Part("backward"), network)
+    assert list(found) == list(range(15, -1, -1))
+    assert any(not one.key for one in found.values())
+    video = {frame.index: frame.image for frame in open_video(tmp_path / "a.mp4")}
+    assert all(np.array_equal(one.image, video[index]) for index, one in found.items())
+    both = keys(source, {8: box()}, Part("both"), network)
+    assert sorted(both) == list(range(16))
