@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from voslab.configs import compose
-from voslab.core import ConfigError, DataError, RawFrame
+from voslab.core import ConfigError
 from voslab.core.parameters import nearest
 from voslab.core.resources import resource
 from voslab.engine.device import find_device
+from voslab.engine.directions import Direction
 from voslab.engine.given_masks import MaskScope, check_mask_scope
 from voslab.engine.prediction import Prediction
-from voslab.engine.runner import run
 from voslab.engine.settings import Precision
+from voslab.engine.sources import Source, find_size, open_source
 from voslab.methods.builder import CACHE, LoadedModel, ModelSpec, build_model
-from voslab.video import MaskOptions, Video, given_masks, open_video, read_image, read_masks
-
-Source = str | Path | Video | Sequence[str | Path] | Iterable[NDArray[np.uint8]]
-MaskSource = str | Path | Mapping[int, NDArray[Any] | str | Path]
+from voslab.video import MaskOptions
+from voslab.video_session import MaskSource, VideoSession
 
 
 class Predictor:
@@ -117,6 +113,9 @@ class Predictor:
         source: Source,
         masks: MaskSource,
         *,
+        direction: Direction = "forward",
+        start: int | str | None = None,
+        end: int | str | None = None,
         probabilities: bool = False,
         mask_scope: MaskScope | None = None,
         mask_colors: Literal["auto", "any"] = "auto",
@@ -132,7 +131,12 @@ class Predictor:
             masks: H W integer label maps or mask files by frame index, counted from 0; 0 is background, other values
                 are object ids. Or a path: a mask image for frame 0, a folder of masks named like the images or by
                 frame number, a folder of such folders per object, or annotations of COCO, LabelMe or YOLO.
-                Segmentation starts at the first mask; later masks add objects and correct known ones.
+                Later masks add objects and correct known ones.
+            direction: Where a frame takes its objects from: `forward` from the last mask before it, `backward` from the
+                first one after it, `both` from the nearer one, the earlier of two equally near ones.
+            start: First frame to segment, whatever the direction: a frame number from 0 on, or a time such as `12.5s`
+                or `00:01:30`. None: the first frame of the video.
+            end: Last frame to segment, as `start`. None: the last frame of the video.
             probabilities: Whether predictions have `probabilities` (O H W float32 at source size, one map per object)
                 and `object_ids` (the id of each map). The background's probability is 1 minus the sum of the maps.
             mask_scope: `full`: a mask is the whole truth of its frame, so that a known object that is absent from it is
@@ -144,14 +148,17 @@ class Predictor:
             mask_resize: Whether masks of another size are scaled to the video.
 
         Returns:
-            An iterator over one `Prediction` per frame, in presentation order. `ids` (H W int64) holds the object ids
-            of the masks, `image` is the source frame.
+            An iterator over one `Prediction` per frame. `ids` (H W int64) holds the object ids of the masks, `image` is
+            the source frame. Predictions come in presentation order with `forward`, in reverse with `backward`. With
+            `both`, frames that take their objects from a mask before them come first, in order, and then the others, in
+            reverse.
 
         Raises:
-            DataError: If a mask or a frame has a wrong type or size, or a mask belongs to no frame. Errors in frames
-                are raised while iterating.
+            DataError: If a mask or a frame has a wrong type or size, or a mask belongs to no frame, or no mask is given
+                from `start` to `end`. Errors in frames are raised while iterating.
             VideoError: If the video cannot be read.
-            ConfigError: If the model reads codec data and `source` is not a file.
+            ConfigError: If the model reads codec data and `source` is not a file, or `direction`, `start` or `end` do
+                not fit the video.
 
         Example:
             >>> import numpy as np
@@ -163,29 +170,56 @@ class Predictor:
             >>> second.probabilities.shape, second.object_ids, bool(second.probabilities[0, 0, 0] > 0.5)
             ((1, 24, 32), (5,), True)
         """
-        if isinstance(source, str | Path):
-            source = open_video(source)
-        frames: Iterable[RawFrame | NDArray[np.uint8]]
-        codec = self.model.codec_source
-        names: Sequence[str] | None = None
-        size: tuple[int, int] | None = None
-        if isinstance(source, Video):
-            names, size = source.names, source.size
-            frames = source if codec is None else codec.frames(source)
-        elif paths := _paths(source):
-            names = [path.stem for path in paths]
-            frames = map(read_image, paths) if codec is None else codec.frames(paths)
-        elif codec is not None:
-            raise ConfigError(
-                f"model '{self.model.name}' reads codec data: give a video file, a folder or a list of image files"
-            )
-        else:
-            frames = source  # type: ignore[assignment]  # an iterable of arrays
-        if mask_resize and size is None:
-            frames, size = _peek(frames)
-        labels = _labels(masks, names, size, MaskOptions(mask_colors, mask_void, mask_resize))
-        scope = check_mask_scope(mask_scope)
-        return run(self.model.segmenter, frames, labels, self.model.settings, probabilities, scope)
+        session = self.session(
+            source,
+            probabilities=probabilities,
+            mask_scope=mask_scope,
+            mask_colors=mask_colors,
+            mask_void=mask_void,
+            mask_resize=mask_resize,
+        )
+        return session.propagate_masks(session.read_masks(masks), direction, start, end)
+
+    def session(
+        self,
+        source: Source,
+        *,
+        probabilities: bool = False,
+        mask_scope: MaskScope | None = None,
+        mask_colors: Literal["auto", "any"] = "auto",
+        mask_void: int | None = None,
+        mask_resize: bool = False,
+    ) -> VideoSession:
+        """Open a video for interactive use: give masks, propagate them, correct a frame, and propagate again.
+
+        Args:
+            source: See `segment`. Streams can be propagated forward only, and once.
+            probabilities: See `segment`.
+            mask_scope: See `segment`.
+            mask_colors: See `segment`.
+            mask_void: See `segment`.
+            mask_resize: See `segment`.
+
+        Returns:
+            A session without masks.
+
+        Raises:
+            VideoError, DataError: If the source cannot be read.
+            ConfigError: If the model reads codec data and `source` is not a file.
+
+        Example:
+            >>> import numpy as np
+            >>> from voslab.predictor import Predictor
+            >>> session = Predictor.load(model="copy_first").session(np.zeros((5, 24, 32, 3), np.uint8))
+            >>> session.set_mask(2, np.eye(24, 32, dtype=np.uint8))
+            >>> [prediction.index for prediction in session.propagate("both")]
+            [2, 3, 4, 1, 0]
+        """
+        opened = open_source(source, self.model.codec_source, self.model.name)
+        if mask_resize:
+            opened = find_size(opened)
+        options = MaskOptions(mask_colors, mask_void, mask_resize)
+        return VideoSession(self.model, opened, options, probabilities, check_mask_scope(mask_scope))
 
 
 def default_checkpoint() -> Path:
@@ -230,36 +264,3 @@ def model_config(name: str) -> dict[str, Any]:
     config = compose("segment", [f"model={name}"])
     content: Any = OmegaConf.to_container(config.model, resolve=True)
     return dict(content)
-
-
-def _paths(source: Any) -> list[Path]:
-    """Return the files of a list of paths; nothing for other sources."""
-    if not isinstance(source, Sequence):
-        return []
-    if not source:
-        raise DataError("the source has no frames")
-    return [Path(item) for item in source] if all(isinstance(item, str | Path) for item in source) else []
-
-
-def _peek(frames: Iterable[Any]) -> tuple[Iterable[Any], tuple[int, int] | None]:
-    """Return the frames and H, W of the first one, which is read."""
-    iterator = iter(frames)
-    first = list(islice(iterator, 1))
-    shape = np.shape(first[0].image if isinstance(first[0], RawFrame) else first[0]) if first else ()
-    return chain(first, iterator), (shape[0], shape[1]) if len(shape) > 1 else None
-
-
-def _labels(
-    masks: MaskSource, names: Sequence[str] | None, size: tuple[int, int] | None, options: MaskOptions
-) -> Mapping[int, NDArray[np.integer]]:
-    """Validate label maps, or find the files of a mask path; files are read when they are needed."""
-    if isinstance(masks, str | Path):
-        return read_masks(masks, None if names is None else len(names), names, size, options)
-    if not isinstance(masks, Mapping):
-        raise DataError(f"masks are a {type(masks).__name__}: give a path, or a dict of label maps by frame index")
-    if not masks:
-        raise DataError("no mask is given: masks is empty")
-    # Other mappings, such as those of `read_masks`, read their masks on access.
-    return (
-        given_masks(masks, size, options) if isinstance(masks, dict) else cast(Mapping[int, NDArray[np.integer]], masks)
-    )

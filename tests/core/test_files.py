@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from voslab.core import WriteError, atomic_folder, atomic_path, atomic_write, cache_key, claimed, write_csv
+from voslab.core.files import remove_partial
 
 
 def test_atomic_write_creates_folders(tmp_path: Path) -> None:
@@ -157,3 +158,11 @@ def test_cache_keys_are_equal_in_every_process() -> None:
     command = "from voslab.core import cache_key; print(cache_key('a', {'b': 2.5, 'c': [None]}, 1 + 2j))"
     keys = {subprocess.check_output([sys.executable, "-c", command], text=True) for _ in range(2)}
     assert keys == {cache_key("a", {"b": 2.5, "c": [None]}, 1 + 2j) + "\n"}
+
+
+def test_what_a_killed_program_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".order.0123456789ab").mkdir()
+    for name in (".order.0123456789ab/7.npz", ".overlay.0123456789ab.mp4", ".keep", "mask.png"):
+        (tmp_path / name).write_text("")
+    remove_partial(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".keep", "mask.png"]

@@ -35,12 +35,14 @@ class SavedOutput:
         description: what the file holds.
         open: creates the sink, given the path and the video.
         probabilities: whether the sink needs predictions with probabilities.
+        ordered: whether the sink needs predictions in presentation order.
     """
 
     file: str
     description: str
     open: Callable[[Path, Video], Sink]
     probabilities: bool = False
+    ordered: bool = False
 
 
 def _per_frame(create: Callable[[Path, dict[int, str] | None], Sink]) -> Callable[[Path, Video], Sink]:
@@ -72,6 +74,7 @@ OUTPUTS = {
         "overlay.mp4",
         "the video with coloured objects",
         _as_video(OverlaySink),
+        ordered=True,
     ),
     "rgba": SavedOutput(
         "rgba/",
@@ -84,18 +87,21 @@ OUTPUTS = {
         "the objects on green",
         _as_video(green_screen_sink),
         probabilities=True,
+        ordered=True,
     ),
     "prores": SavedOutput(
         "cutout.mov",
         "the objects with transparency, for editors (ProRes 4444)",
         _with_alpha(PRORES),
         probabilities=True,
+        ordered=True,
     ),
     "webm": SavedOutput(
         "cutout.webm",
         "the objects with transparency, for browsers (VP9)",
         _with_alpha(VP9),
         probabilities=True,
+        ordered=True,
     ),
     "alpha": SavedOutput(
         "alpha/",

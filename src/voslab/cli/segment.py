@@ -12,7 +12,7 @@ from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model
 from voslab.cli.saved_outputs import SavedOutput, saved_outputs
 from voslab.cli.segment_many import segment_many
-from voslab.cli.segment_video import Inputs, inspection_path, open_inputs, segment_video
+from voslab.cli.segment_video import Inputs, check_part, inspection_path, open_inputs, segment_video
 from voslab.cli.video_pairs import has_many_videos
 from voslab.core.signals import SIGNALS
 from voslab.engine import Prediction, Throughput
@@ -23,6 +23,7 @@ from voslab.predictor import Predictor
 def main(config: DictConfig) -> None:
     """Write the outputs of `save` (see `OUTPUTS`) for one video or a folder of videos."""
     saved = saved_outputs(config.save)
+    check_part(config)
     if has_many_videos(Path(config.video)):
         segment_many(config, saved)
     else:
@@ -60,7 +61,9 @@ def _show_progress(
     output, key_frames = Path(config.output), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[speed]}")) as progress:
-        task = progress.add_task("segment", total=inputs.video.count, speed="")
+        # The number of frames of a part is known to the predictor only.
+        whole = config.start is None and config.end is None
+        task = progress.add_task("segment", total=inputs.video.count if whole else None, speed="")
 
         def show(prediction: Prediction, throughput: Throughput) -> None:
             nonlocal key_frames

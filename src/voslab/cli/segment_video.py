@@ -9,10 +9,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from voslab.cli.saved_outputs import SavedOutput
-from voslab.core import DataError, claimed, object_ids
+from voslab.core import ConfigError, DataError, claimed, object_ids
 from voslab.core.files import remove_partial
 from voslab.engine import Prediction, Sink, Throughput, consume
+from voslab.engine.directions import check_direction
 from voslab.engine.feature_maps import MapSink
+from voslab.engine.positions import parse_position
+from voslab.engine.reorder import PresentationOrder
 from voslab.methods.covos.inspection import MotionSink
 from voslab.predictor import Predictor
 from voslab.video import MaskOptions, Video, open_video, read_masks
@@ -27,11 +30,13 @@ class Inputs:
         video: the video.
         masks: its given masks.
         objects: ids of the first mask with an object.
+        mask_path: where the masks come from.
     """
 
     video: Video
     masks: MaskFiles
     objects: list[int]
+    mask_path: Path | str
 
 
 def open_inputs(config: DictConfig, video_path: Path | str, mask_path: Path | str) -> Inputs:
@@ -53,7 +58,23 @@ def open_inputs(config: DictConfig, video_path: Path | str, mask_path: Path | st
     if not objects:
         void = "" if options.void is None else f" or void (mask_void={options.void})"
         raise DataError(f"{mask_path}: there is no object in it, every pixel is 0{void}")
-    return Inputs(video, masks, objects)
+    return Inputs(video, masks, objects, mask_path)
+
+
+def check_part(config: DictConfig) -> None:
+    """Check the options that say which part of a video is segmented, and in which direction.
+
+    Args:
+        config: configuration of `src.segment`.
+
+    Raises:
+        ConfigError: if one is malformed, or does not go with `inspect`.
+    """
+    direction = check_direction(config.direction)
+    if config.inspect and direction != "forward":
+        raise ConfigError(f"inspect=true with direction={direction}: it goes with direction=forward")
+    for name in ("start", "end"):
+        parse_position(name, config[name])
 
 
 def segment_video(
@@ -83,12 +104,26 @@ def segment_video(
     with claimed(output):
         folders = [output / one.file for one in saved.values() if one.file.endswith("/")]
         remove_partial(output, *folders, *(path for folder in (*folders, output / "maps") for path in folder.glob("*")))
-        sinks = [one.open(output / one.file, inputs.video) for one in saved.values()]
+        sinks = _open_sinks(config, inputs.video, saved, output)
         if config.inspect:
             sinks.append(_inspection_sink(inputs, predictor, output))
+        part = {"direction": config.direction, "start": config.start, "end": config.end}
         soft = any(one.probabilities for one in saved.values())
-        predictions = predictor.segment(inputs.video, inputs.masks, probabilities=soft, mask_scope=config.mask_scope)
+        try:
+            predictions = predictor.segment(
+                inputs.video, inputs.masks, **part, probabilities=soft, mask_scope=config.mask_scope
+            )
+        except DataError as error:
+            raise DataError(f"{inputs.mask_path}: {error}") from error
         return consume(predictions, sinks, each)
+
+
+def _open_sinks(config: DictConfig, video: Video, saved: Mapping[str, SavedOutput], output: Path) -> list[Sink]:
+    """Create the sinks. If frames do not come in presentation order, those that need it get them at the end."""
+    opened = {name: each.open(output / each.file, video) for name, each in saved.items()}
+    ordered = [sink for name, sink in opened.items() if saved[name].ordered and config.direction != "forward"]
+    others = [sink for sink in opened.values() if sink not in ordered]
+    return [*others, PresentationOrder(ordered, output, video.access.between)] if ordered else others
 
 
 def inspection_path(predictor: Predictor, output: Path) -> Path:

@@ -145,7 +145,7 @@ def _describe(value: Any) -> Any:
 
 
 def remove_partial(*folders: Path) -> None:
-    """Remove temporary files that a killed program left in folders, whose writer `claimed` them before.
+    """Remove temporary files and folders that a killed program left in folders, whose writer `claimed` them before.
 
     Args:
         folders: searched without their subfolders; may be missing.
@@ -153,6 +153,8 @@ def remove_partial(*folders: Path) -> None:
     for folder in folders:
         for path in folder.glob(".*"):
             if _TEMPORARY.fullmatch(path.name):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
                 with suppress(OSError):
                     path.unlink()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
@@ -86,10 +87,8 @@ class PresentationOrder:
 
     def _load(self, frame: RawFrame) -> Prediction:
         with np.load(self._folder / f"{frame.index}.npz") as content:
-            ids = content["ids"].astype(np.int64)
+            found = Prediction(frame.index, frame.image, content["ids"].astype(np.int64), 0.0, time=frame.time)
             if "probabilities" not in content:
-                return Prediction(frame.index, frame.image, ids, 0.0)
+                return found
             probabilities = content["probabilities"].astype(np.float32) / np.float32(_STEPS)
-            return Prediction(
-                *(frame.index, frame.image, ids, 0.0), True, probabilities, tuple(content["object_ids"].tolist())
-            )
+            return replace(found, probabilities=probabilities, object_ids=tuple(content["object_ids"].tolist()))
