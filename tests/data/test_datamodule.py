@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from voslab.core import Clip, ConfigError, DataError
 from voslab.data import Augmentation, ClipSettings, EvaluationItem, RawClip, VideoSequence
 from voslab.data.clips.mixture import WeightedSource
 from voslab.data.datamodule import VOSDataModule
+from voslab.data.sources.davis import davis
 
 SETTINGS = ClipSettings(Augmentation((24, 40), fit="crop", rotate=20, jitter=0.1), frames=3, max_objects=2, min_area=4)
 
@@ -104,6 +106,19 @@ def test_the_distribution_of_the_batch_is_logged(
     with caplog.at_level("INFO"):
         attached(VOSDataModule(SETTINGS, videos, batch_size=4, max_batch_per_device=1), 2).setup("fit")
     assert caplog.messages == ["global batch 4 = 2 processes x 1 clip x 2 accumulated passes"]
+
+
+def test_only_the_first_process_logs_absent_sources(
+    videos: tuple[VideoSequence, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = WeightedSource(partial(davis, tmp_path / "DAVIS"), optional_at=tmp_path / "DAVIS")
+    for rank in (0, 1):
+        module = attached(VOSDataModule(SETTINGS, {"a": absent, "b": videos}, batch_size=2), 2, rank)
+        module.setup("fit")
+        assert module.videos() == videos
+    assert caplog.messages == [
+        f"data: a is missing ({tmp_path}/DAVIS: no such folder); this run trains on b alone",
+    ]
 
 
 @pytest.mark.parametrize(("batch", "world"), [(4, 3), (2, 4)])
