@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from voslab.core import ConfigError, DataError
 from voslab.engine.directions import Direction, Part, check_direction, propagate
 from voslab.engine.given_masks import MaskScope
-from voslab.engine.positions import find_frame
+from voslab.engine.positions import find_part
 from voslab.engine.prediction import Prediction
 from voslab.engine.sources import OpenedSource
 from voslab.methods.builder import LoadedModel
@@ -54,6 +54,11 @@ class VideoSession:
     def count(self) -> int | None:
         """Exact number of frames; None for streams."""
         return None if self._source.access is None else self._source.access.count
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """H, W of the video; None if it is not known before the first frame is read."""
+        return self._source.size
 
     def image(self, frame: int) -> NDArray[np.uint8]:
         """Read an image of the video.
@@ -174,11 +179,8 @@ class VideoSession:
         return cast(Mapping[int, NDArray[np.integer]], masks)
 
     def _part(self, direction: Direction, start: int | str | None, end: int | str | None) -> Part:
-        seconds: Sequence[float] | None = None
-        if self._source.access is not None and any(isinstance(each, str) for each in (start, end)):
-            seconds = self._source.access.seconds
-        first, last = (find_frame(name, value, seconds) for name, value in (("start", start), ("end", end)))
-        return Part(check_direction(direction), first or 0, last)
+        first, last = find_part(start, end, self._source.access)
+        return Part(check_direction(direction), first, last)
 
     def _check_frame(self, frame: int) -> None:
         count = self.count

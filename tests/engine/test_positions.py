@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from voslab.core import ConfigError
-from voslab.engine.positions import find_frame
+from voslab.engine.positions import find_frame, find_part
 
 SECONDS = [0.0, 0.04, 0.08, 100.0, 100.04]
 
@@ -38,3 +38,25 @@ def test_times_need_a_source_with_times() -> None:
     with pytest.raises(ConfigError, match=r"start=0:02:00: the last frame of the video is at 100\.04 s"):
         find_frame("start", "0:02:00", SECONDS)
     assert find_frame("end", "0:02:00", SECONDS) == 4
+
+
+class Source:
+    """Source that counts how often its times are read."""
+
+    read = 0
+
+    @property
+    def seconds(self) -> list[float]:
+        self.read += 1
+        return SECONDS
+
+
+def test_times_of_a_source_are_read_only_if_they_are_needed() -> None:
+    source = Source()
+    assert find_part(None, None, source) == (0, None)
+    assert find_part(1, "3", source) == (1, 3)
+    assert source.read == 0
+    assert find_part("0.05s", 4, source) == (1, 4)
+    assert source.read == 1
+    with pytest.raises(ConfigError, match="end=2s: this source has no times"):
+        find_part(None, "2s", None)

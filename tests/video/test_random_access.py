@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,19 @@ def test_key_frames_are_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(random_access, "frames_between", counted)
     assert [frame.index for frame in access.backward(24)] == list(range(24, -1, -1))
     assert len(decoded) == 25, "every group was read once"
+
+
+def test_a_file_of_key_frames_is_not_opened_for_each_frame(tmp_path: Path) -> None:
+    access = FileAccess(encode(tmp_path / "a.mp4", IMAGES, **{"x264-params": "keyint=1"}))
+    assert len(access.index.keys) == 25
+    reads: list[tuple[int, int]] = []
+
+    def read(start: int, stop: int) -> Iterator[RawFrame]:
+        reads.append((start, stop))
+        return access.between(start, stop)
+
+    assert len(list(in_reverse(read, range(25), 24, "a"))) == 25
+    assert reads == [(9, 25), (0, 9)]
 
 
 def test_no_more_frames_than_fit_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ from voslab.cli.video_pairs import has_many_videos
 from voslab.core.signals import SIGNALS
 from voslab.engine import Prediction, Throughput
 from voslab.engine.device import find_device
+from voslab.engine.positions import find_part
 from voslab.predictor import Predictor
+from voslab.video import Video
 
 
 def main(config: DictConfig) -> None:
@@ -61,9 +63,7 @@ def _show_progress(
     output, key_frames = Path(config.output), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[speed]}")) as progress:
-        # The number of frames of a part is known to the predictor only.
-        whole = config.start is None and config.end is None
-        task = progress.add_task("segment", total=inputs.video.count if whole else None, speed="")
+        task = progress.add_task("segment", total=_count(config, inputs.video), speed="")
 
         def show(prediction: Prediction, throughput: Throughput) -> None:
             nonlocal key_frames
@@ -72,6 +72,13 @@ def _show_progress(
             SIGNALS.detail = f" after {throughput.frames} frames, which are in {output}"
 
         return segment_video(config, inputs, predictor, saved, output, show), key_frames
+
+
+def _count(config: DictConfig, video: Video) -> int | None:
+    """Return the number of frames of the part, for the progress bar; None if it is not known."""
+    start, end = find_part(config.start, config.end, video.access)
+    last = end if video.count is None else min(video.count - 1 if end is None else end, video.count - 1)
+    return None if last is None else max(0, last - start + 1)
 
 
 def _describe_key_frames(key_frames: int, frames: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Protocol
 
 from voslab.core import ConfigError
 
@@ -38,6 +39,34 @@ def parse_position(name: str, value: object) -> int | float | None:
                 return float(match["seconds"])
             return 3600 * int(match["h"] or 0) + 60 * int(match["m"]) + float(match["s"])
     raise ConfigError(f"{name}={value}: give a frame number from 0 on, or a time such as 12.5s or 00:01:30")
+
+
+class _Timed(Protocol):
+    """A source whose frames have times."""
+
+    @property
+    def seconds(self) -> Sequence[float] | None:
+        """Presentation time of each frame from the first one on; None if the source has no times."""
+        ...
+
+
+def find_part(start: object, end: object, source: _Timed | None) -> tuple[int, int | None]:
+    """Return the first and the last frame of a part of a video. The times of a source are read only if they are needed.
+
+    Args:
+        start: see `parse_position`; None: the first frame.
+        end: see `parse_position`; None: the last frame of the video.
+        source: the video; None for streams, which have no times.
+
+    Returns:
+        Presentation indices; the last one is None if `end` is.
+
+    Raises:
+        ConfigError: see `find_frame`.
+    """
+    timed = any(isinstance(parse_position(name, value), float) for name, value in (("start", start), ("end", end)))
+    seconds = source.seconds if timed and source is not None else None
+    return find_frame("start", start, seconds) or 0, find_frame("end", end, seconds)
 
 
 def find_frame(name: str, value: object, seconds: Sequence[float] | None) -> int | None:

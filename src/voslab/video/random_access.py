@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ from voslab.video.frame_index import FrameIndex, count_frames, frames_between, i
 
 MEMORY = 1 << 28
 """Bytes of frames that are read ahead to reverse their order."""
+_FEWEST = 16
+"""Frames that are read at once if they fit; a file of key frames only would be opened for each of them."""
 
 
 class FrameAccess(Protocol):
@@ -152,7 +155,7 @@ def in_reverse(
     """
     stop = last + 1
     while stop > 0:
-        start = max(one for one in starts if one < stop)
+        start = starts[bisect_right(starts, max(0, stop - _FEWEST)) - 1]
         group = _last_frames(read(start, stop), start, stop, name)
         first = min(group)
         anchors = sorted(index for index, frame in group.items() if index == first or _is_anchor(frame))
