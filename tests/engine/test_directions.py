@@ -257,6 +257,19 @@ def test_a_part_of_coded_video_equals_the_whole(coded: OpenedSource, given: int)
             assert one.key == whole[index].key
 
 
+def test_coded_frames_before_the_first_mask_of_a_part_are_empty_and_in_order(coded: OpenedSource) -> None:
+    for masks in ({16: box()}, {0: box(), 16: box()}):
+        part = keys(coded, masks, Part("forward", 13, 20), Vectors())
+        assert [(index, bool(one.ids.any())) for index, one in part.items()] == [
+            (index, index >= 16) for index in range(13, 21)
+        ]
+    for masks in ({12: box()}, {12: box(), 29: box()}):
+        part = keys(coded, masks, Part("backward", 8, 15), Vectors())
+        assert [(index, bool(one.ids.any())) for index, one in part.items()] == [
+            (index, index <= 12) for index in range(15, 7, -1)
+        ]
+
+
 def test_covos_goes_backward_over_an_encoded_folder(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = CoVOS(CopyFirst(), backbone="resnet18", width=8).eval()

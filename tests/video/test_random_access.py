@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.video.test_codec_reader import STREAMS, fields
 from voslab.core import RawFrame, VideoError
 from voslab.engine.codec_source import CodecSource
 from voslab.video import open_video, random_access
+from voslab.video.frame_index import KeyFrame
 from voslab.video.random_access import FileAccess, in_reverse
 
 IMAGES = moving_square(25, (48, 64))
@@ -63,6 +65,18 @@ def test_key_frames_are_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(random_access, "frames_between", counted)
     assert [frame.index for frame in access.backward(24)] == list(range(24, -1, -1))
     assert len(decoded) == 25, "every group was read once"
+
+
+def test_a_file_that_is_not_sought_where_it_should_be_is_read_from_its_beginning(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", IMAGES, **{"x264-params": "keyint=6:min-keyint=6:scenecut=0"})
+    whole = [frame.image for frame in open_video(path)]
+    access = FileAccess(path)
+    late = access.index.keys[3].seek
+    vars(access)["index"] = replace(access.index, keys=(KeyFrame(0, None), KeyFrame(6, late)))
+    for start in (6, 8, 20):
+        part = list(FileAccess.between(access, start, start + 2))
+        assert [frame.index for frame in part] == [start, start + 1]
+        assert all(np.array_equal(frame.image, whole[frame.index]) for frame in part)
 
 
 def test_a_file_of_key_frames_is_not_opened_for_each_frame(tmp_path: Path) -> None:
