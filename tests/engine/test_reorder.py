@@ -77,6 +77,15 @@ def test_an_interrupt_keeps_the_predictions_so_far(tmp_path: Path, error: BaseEx
     assert list(tmp_path.iterdir()) == []
 
 
+def test_after_an_interrupt_the_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voslab.engine.reorder._SECONDS_AFTER_INTERRUPT", -1.0)
+    kept = Kept()
+    with pytest.raises(SystemExit):
+        put(PresentationOrder([kept], tmp_path, images), [5, 4, 3], SystemExit(143))
+    assert [one.index for one in kept.predictions] == [3]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot be written") as error:

@@ -119,11 +119,14 @@ def segment_video(
 
 
 def _open_sinks(config: DictConfig, video: Video, saved: Mapping[str, SavedOutput], output: Path) -> list[Sink]:
-    """Create the sinks. If frames do not come in presentation order, those that need it get them at the end."""
+    """Create the sinks. If frames do not come in presentation order, sinks that need it get them at the end."""
     opened = {name: each.open(output / each.file, video) for name, each in saved.items()}
     ordered = [sink for name, sink in opened.items() if saved[name].ordered and config.direction != "forward"]
     others = [sink for sink in opened.values() if sink not in ordered]
-    return [*others, PresentationOrder(ordered, output, video.access.between)] if ordered else others
+    # Streams are refused later, because they cannot be read backward.
+    if not ordered or video.access is None:
+        return [*opened.values()]
+    return [*others, PresentationOrder(ordered, output, video.access.between)]
 
 
 def inspection_path(predictor: Predictor, output: Path) -> Path:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ from voslab.engine.prediction import Prediction
 from voslab.engine.sinks import Sink
 from voslab.video import BackgroundWriter
 
+_SECONDS_AFTER_INTERRUPT = 5.0
 _STEPS = 65535
 """Steps in which probabilities are stored."""
 
@@ -27,7 +29,7 @@ class PresentationOrder:
     """Sink that stores predictions in files, and passes them on in presentation order when it is closed.
 
     The images are read again, so that no more than the masks of a frame is stored, compressed. After an error nothing
-    is passed on; after an interrupt, the predictions so far are.
+    is passed on. After an interrupt, the predictions so far are, as many as can be passed on in a few seconds.
 
     Args:
         sinks: sinks that need presentation order; opened when this one is closed.
@@ -52,7 +54,7 @@ class PresentationOrder:
         try:
             self._background.__exit__(kind, error, trace)
             if self._indices and (error is None or isinstance(error, KeyboardInterrupt | SystemExit)):
-                self._replay()
+                self._replay(None if error is None else monotonic() + _SECONDS_AFTER_INTERRUPT)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -74,7 +76,7 @@ class PresentationOrder:
         except OSError as error:
             raise WriteError(f"{path}: cannot be written ({error.strerror or error})") from error
 
-    def _replay(self) -> None:
+    def _replay(self, deadline: float | None) -> None:
         known = set(self._indices)
         with ExitStack() as stack:
             for sink in self._sinks:
@@ -84,6 +86,8 @@ class PresentationOrder:
                     prediction = self._load(frame)
                     for sink in self._sinks:
                         sink.put(prediction)
+                    if deadline is not None and monotonic() > deadline:
+                        return
 
     def _load(self, frame: RawFrame) -> Prediction:
         with np.load(self._folder / f"{frame.index}.npz") as content:

@@ -54,6 +54,9 @@ def open_source(source: Source, codec: CodecSource | None, model: str) -> Opened
     if isinstance(source, str | Path):
         source = open_video(source)
     if isinstance(source, Video):
+        if source.access is None:
+            whole = source if codec is None else codec.frames(source)
+            return OpenedSource(FrameSource(lambda _: whole), source.names, source.size, None)
         frames = _plain(source.access, source) if codec is None else _coded(codec, source, source.access)
         return OpenedSource(frames, source.names, source.size, source.access)
     images = list(source) if isinstance(source, np.ndarray) else source

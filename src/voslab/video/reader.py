@@ -36,7 +36,7 @@ class Video:
         count: number of frames: exact for folders, declared or estimated for files, None if unknown.
         names: stems of the image files of a folder; None for video files.
         decode: starts an iteration.
-        access: reads parts, and in reverse.
+        access: reads parts, and in reverse; None for streams.
 
     Raises:
         VideoError: during iteration, if the file is damaged; the frames before the damage are yielded first.
@@ -49,7 +49,7 @@ class Video:
     count: int | None
     names: tuple[str, ...] | None
     decode: Callable[[], Iterator[RawFrame]] = field(repr=False, compare=False)
-    access: FrameAccess = field(repr=False, compare=False)
+    access: FrameAccess | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[RawFrame]:
         return self.decode()
