@@ -160,8 +160,9 @@ def in_reverse(
         first = min(group)
         anchors = sorted(index for index, frame in group.items() if index == first or _is_anchor(frame))
         for anchor, following in zip(reversed(anchors), [stop, *reversed(anchors)], strict=False):
-            yield group[anchor]
-            yield from (frame for index, frame in group.items() if anchor < index < following)
+            # Released one by one, so that the next group does not come on top of this one.
+            for index in [anchor, *(index for index in group if anchor < index < following)]:
+                yield group.pop(index)
         stop = first
 
 
