@@ -125,9 +125,9 @@ class Predictor:
         """Segment a video; frames are read, segmented and returned one at a time.
 
         Args:
-            source: Path of a video file or of a folder of images, a list of image paths, an opened `Video`, or any
-                iterable of H W 3 uint8 RGB arrays, such as a list, a generator or a camera. Models that read codec
-                data, such as `covos`, need files.
+            source: Path of a video file or of a folder of images, a list of image paths, a stream such as `0` or
+                `rtsp://…` as text, an opened `Video`, or any iterable of H W 3 uint8 RGB arrays, such as a list or a
+                generator. Models that read codec data, such as `covos`, need files or streams.
             masks: H W integer label maps or mask files by frame index, counted from 0; 0 is background, other values
                 are object ids. Or a path: a mask image for frame 0, a folder of masks named like the images or by
                 frame number, a folder of such folders per object, or annotations of COCO, LabelMe or YOLO.

@@ -291,11 +291,13 @@ def test_addresses_keep_their_slashes(run: Run, tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
     address = "https://a.example/b.mp4"
     for arguments in (
-        (f"video={address}", f"mask={CASES}/mask.png"),
         (f"video={tmp_path}/video", f"mask={address}"),
         (f"video={tmp_path}/video", f"mask={tmp_path}/mask.png", f"checkpoint={address}"),
     ):
         assert run("segment", *arguments, f"output={tmp_path}/out").startswith(f"{address}: an address, not a file")
+    closed = "http://user:secret@127.0.0.1:1/b.mp4"
+    error = run("segment", f"video={closed}", f"mask={CASES}/mask.png", f"output={tmp_path}/out")
+    assert error == "http://127.0.0.1:1/b.mp4: cannot be opened (Connection refused)"
 
 
 @pytest.mark.parametrize("names", [("DAVIS\\a\\0.png", "DAVIS\\b.txt"), ("DAVIS\\a\\", "DAVIS\\a\\0.png")])

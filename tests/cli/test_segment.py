@@ -30,7 +30,7 @@ def test_masks_are_written_while_decoding_and_frames_are_decoded_once(
     clip, first = encode(tmp_path / "clip.mp4", IMAGES), tmp_path / "out" / "masks" / "00000.png"
     decoded: Counter[int] = Counter()
 
-    def opened(path: Path) -> Video:
+    def opened(path: Path, drop_frames: bool | None = None) -> Video:
         video = open_video(path)
 
         def frames() -> Iterator[RawFrame]:

@@ -106,7 +106,7 @@ def test_a_failing_video_does_not_stop_the_others(folders: Path, run: Run) -> No
 def test_an_unexpected_error_of_one_video_is_listed(folders: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from voslab.cli import segment_video
 
-    def opened(path: Path) -> object:
+    def opened(path: Path, drop_frames: bool | None = None) -> object:
         if path.stem == "long":
             raise RuntimeError("out of memory\non the device")
         return open_video(path)
@@ -144,7 +144,7 @@ def test_finished_videos_are_segmented_again_after_a_change(folders: Path, run: 
 def test_a_stopped_video_is_not_finished(folders: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from voslab.cli import segment_video
 
-    def interrupted(path: Path) -> object:
+    def interrupted(path: Path, drop_frames: bool | None = None) -> object:
         if path.stem == "long":
             raise SystemExit(130)
         return open_video(path)

@@ -45,8 +45,10 @@ def _segment_one(config: DictConfig, saved: dict[str, SavedOutput]) -> None:
         print(f"{output / 'masks'}: {len(old)} masks of an earlier run are kept, except those of the same names")
     inspection = inspection_path(predictor, output)
     print(describe_outputs(output, _contents(config, saved, inspection)), flush=True)
+    if video.stream is not None:
+        print("Ctrl-C ends the stream and completes the files")
     throughput, key_frames = _show_progress(config, inputs, predictor, saved)
-    print(f"{throughput.frames} frames, {throughput.frames_per_second:.2f} frames/s (network)")
+    print(f"{throughput.frames} frames{_dropped(inputs)}, {throughput.frames_per_second:.2f} frames/s (network)")
     if model.codec_source is not None:
         print(_describe_key_frames(key_frames, throughput.frames))
     for name, each in saved.items():
@@ -69,7 +71,7 @@ def _show_progress(
             nonlocal key_frames
             key_frames += prediction.key
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
-            SIGNALS.detail = f" after {throughput.frames} frames, which are in {output}"
+            SIGNALS.detail = f" after {throughput.frames} frames{_dropped(inputs)}, which are in {output}"
 
         return segment_video(config, inputs, predictor, saved, output, show), key_frames
 
@@ -79,6 +81,14 @@ def _count(config: DictConfig, video: Video) -> int | None:
     start, end = find_part(config.start, config.end, video.access)
     last = end if video.count is None else min(video.count - 1 if end is None else end, video.count - 1)
     return None if last is None else max(0, last - start + 1)
+
+
+def _dropped(inputs: Inputs) -> str:
+    """Return how many frames of a stream were dropped; nothing where none are."""
+    stream = inputs.video.stream
+    if stream is None or not stream.drop:
+        return ""
+    return f" ({stream.dropped} of {stream.frames} frames of the stream were dropped)"
 
 
 def _describe_key_frames(key_frames: int, frames: int) -> str:

@@ -44,13 +44,15 @@ def open_inputs(config: DictConfig, video_path: Path | str, mask_path: Path | st
 
     Args:
         config: configuration of `src.segment`.
-        video_path: a video file or a folder of images.
+        video_path: a video file, a folder of images or a stream.
         mask_path: see `read_masks`.
 
     Raises:
         VideoError, DataError: if one of them cannot be read, they do not fit, or the masks hold no object.
     """
-    video = open_video(video_path)
+    if config.drop_frames not in (None, True, False):
+        raise ConfigError(f"drop_frames={config.drop_frames}: must be true, false or null")
+    video = open_video(video_path, config.drop_frames)
     options = MaskOptions(config.mask_colors, config.mask_void, config.mask_resize)
     count = video.count if video.names else None
     masks = read_masks(mask_path, count, video.names, video.size, options)

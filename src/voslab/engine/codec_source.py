@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from voslab.core import ConfigError, RawFrame
+from voslab.core import ConfigError, RawFrame, VideoError
 from voslab.core.parameters import check_parameters
 from voslab.video import Video, read_image
 from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
@@ -19,8 +19,9 @@ from voslab.video.encode import Encoding, encode_to_cache
 from voslab.video.frame_index import KeyFrame
 from voslab.video.motion.intra_fill import FILLS, Fill, fill_intra_blocks
 from voslab.video.motion.optical_flow import MOTIONS, Motion, replace_motion
-from voslab.video.packets import reference_starts
+from voslab.video.packets import NoVectorsError, reference_starts
 from voslab.video.random_access import in_reverse
+from voslab.video.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class CodecSource:
             VideoError, DataError: if the source is damaged.
             WriteError: if the cache cannot be written.
         """
-        return self._read(source, self.file(source), None)
+        stream = source.stream if isinstance(source, Video) else None
+        return self._read(source, self.file(source) if stream is None else stream, None)
 
     def access(self, source: Video | Sequence[Path]) -> CodecAccess:
         """Return access to parts of a source, in both directions; see `frames`."""
@@ -91,10 +93,12 @@ class CodecSource:
         count, starts = reference_starts(file)
         return CodecAccess(str(file), count, starts, partial(self._read, source, file))
 
-    def _read(self, source: Video | Sequence[Path], file: Path, start: KeyFrame | None) -> Iterator[RawFrame]:
+    def _read(self, source: Video | Sequence[Path], file: Path | Stream, start: KeyFrame | None) -> Iterator[RawFrame]:
         size = source.size if isinstance(source, Video) else read_image(source[0]).shape[:2]
         frames = codec_frames(file, resolution="quarter", size=size, start=start)
-        if isinstance(source, Video) and source.path != file and source.is_video_file:
+        if isinstance(file, Stream):
+            frames = _without_copy(frames)
+        if isinstance(source, Video) and source.is_video_file and source.path != file:
             frames = _with_times(frames, presentation_times(source.path))
         if self.motion != "codec":
             return replace_motion(frames, self.motion)
@@ -142,3 +146,11 @@ class CodecAccess:
     def _between(self, start: int, stop: int) -> Iterator[RawFrame]:
         [key] = [key for key in self.starts if key.index == start]
         return islice((frame for frame in self.read(key) if frame.index < stop), stop - start)
+
+
+def _without_copy(frames: Iterator[RawFrame]) -> Iterator[RawFrame]:
+    """Say what to do about a stream without motion vectors; a file would be encoded again."""
+    try:
+        yield from frames
+    except NoVectorsError as error:
+        raise VideoError(f"{error}; use a model that reads no codec data, such as stcn") from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from voslab.core import DataError, RawFrame, Segmenter
 from voslab.core.prefetch import prefetch
 from voslab.engine.given_masks import MaskScope, find_mask_scope
+from voslab.engine.live import LiveFrames
 from voslab.engine.prediction import Prediction
 from voslab.engine.schedule import presentation_order, schedule_frames
 from voslab.engine.session import Labels, Session
@@ -60,7 +61,11 @@ def run(
     scope = mask_scope or find_mask_scope(masks)
     session = Session(segmenter, settings or Settings(), probabilities, scope, number)
     raw = (item if isinstance(item, RawFrame) else raw_frame(index, item) for index, item in enumerate(frames))
-    scheduled = schedule_frames(prefetch(raw) if _has_free_core(session.device) else raw, masks)
+    ahead = _has_free_core(session.device)
+    if isinstance(frames, LiveFrames):
+        frames.check_masks(masks)
+        ahead = False  # frames of a stream would get old while they wait
+    scheduled = schedule_frames(prefetch(raw) if ahead else raw, masks)
     last = -1
 
     def segmented() -> Iterator[Prediction]:

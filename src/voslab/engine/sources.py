@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from voslab.core import ConfigError, DataError, RawFrame
 from voslab.engine.codec_source import CodecAccess, CodecSource
 from voslab.engine.directions import FrameSource
+from voslab.engine.live import LiveFrames
 from voslab.engine.runner import raw_frame
 from voslab.video import Video, open_video, read_image
 from voslab.video.random_access import FrameAccess, ImageAccess
@@ -55,8 +56,7 @@ def open_source(source: Source, codec: CodecSource | None, model: str) -> Opened
         source = open_video(source)
     if isinstance(source, Video):
         if source.access is None:
-            whole = source if codec is None else codec.frames(source)
-            return OpenedSource(FrameSource(lambda _: whole), source.names, source.size, None)
+            return OpenedSource(_stream(source, codec), None, source.size, None)
         frames = _plain(source.access, source) if codec is None else _coded(codec, source, source.access)
         return OpenedSource(frames, source.names, source.size, source.access)
     images = list(source) if isinstance(source, np.ndarray) else source
@@ -88,6 +88,14 @@ def find_size(source: OpenedSource) -> OpenedSource:
         stream = chain(first, iterator)
         frames = FrameSource(lambda _: stream)
     return replace(source, frames=frames, size=(shape[0], shape[1]) if len(shape) > 1 else None)
+
+
+def _stream(source: Video, codec: CodecSource | None) -> FrameSource:
+    """Read a stream, or what of it the network can take."""
+    frames: Iterable[RawFrame] = source if codec is None else codec.frames(source)
+    if source.stream is not None and source.stream.drop:
+        frames = LiveFrames(iter(frames), source.stream)
+    return FrameSource(lambda _: frames)
 
 
 def _plain(access: FrameAccess, whole: Iterable[RawFrame] | None = None) -> FrameSource:

@@ -26,12 +26,13 @@ from voslab.video.h264.references import (
 )
 from voslab.video.motion.rasterise import QUARTERS, Cells, dense, rasterise
 from voslab.video.packets import DecodedFrame, NoVectorsError, Packet, numbered_packets, read_packets
+from voslab.video.stream import Stream
 
 Resolution = Literal["full", "quarter"]
 
 
 def codec_frames(
-    path: Path | str,
+    path: Path | str | Stream,
     *,
     resolution: Resolution = "full",
     residual: bool = True,
@@ -46,7 +47,7 @@ def codec_frames(
     minus this prediction. Implicit weights of bi-predictions are applied; explicit weights (fades) are not.
 
     Args:
-        path: a video file.
+        path: a video file or a stream.
         resolution: resolution of the fields: that of the frame, or a quarter of it, rounded up. A quarter field holds
             motion in pixels of the frame and references, both of the nearest pixel, and the mean residual of the
             middle four pixels.
@@ -62,7 +63,7 @@ def codec_frames(
             YUV, has hidden frames, or is MPEG-4 with B-frames.
         VideoError: if the file is not a video or is damaged; the frames before the damage are yielded first.
     """
-    path = Path(path)
+    path = path if isinstance(path, Stream) else Path(path)
     reference_frames = _ReferenceFrames()
     for packet in read_packets(path, start):
         reference_frames.check(path, packet)
@@ -127,7 +128,7 @@ class _ReferenceFrames:
         )
         return prediction, cells
 
-    def check(self, path: Path, packet: Packet) -> None:
+    def check(self, path: Path | Stream, packet: Packet) -> None:
         """Raise `VideoError` if a reference of the frame was lost, which decoders conceal."""
         if packet.slices and has_lost_reference(self._buffer, packet.slices):
             name = f"frame {packet.decoded.index}" if packet.decoded else "a hidden frame"

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from voslab.core import VideoError
+from voslab.video.stream import Stream
 
 DEFAULT_RATE = Fraction(24)
 """Frames per second of sources without a frame rate."""
@@ -65,11 +66,11 @@ class Header:
         return None
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path | Stream) -> Header:
     """Read what a video file declares, without decoding it.
 
     Args:
-        path: a video file.
+        path: a video file or a stream.
 
     Returns:
         its frame rate, number of frames and duration.
@@ -77,6 +78,9 @@ def read_header(path: Path) -> Header:
     Raises:
         VideoError: if the file is not a video or has no video stream.
     """
+    if isinstance(path, Stream):
+        rate = path.video.average_rate or path.video.guessed_rate
+        return Header(rate if rate and rate > 0 else DEFAULT_RATE, 0, path.count)
     with readable(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
         rate = rate if rate and rate > 0 else DEFAULT_RATE
@@ -100,7 +104,9 @@ def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
-def decoded_frames(path: Path, seek: int | None = None, first: int = 0, **options: str) -> Iterator[av.VideoFrame]:
+def decoded_frames(
+    path: Path | Stream, seek: int | None = None, first: int = 0, **options: str
+) -> Iterator[av.VideoFrame]:
     """Yield the frames of the best video stream in presentation order.
 
     The frame rate may vary. No more frames are in memory than the codec delays.
@@ -124,7 +130,7 @@ def decoded_frames(path: Path, seek: int | None = None, first: int = 0, **option
         stream.thread_type = "SLICE"  # frame threads lose side data
         if seek is not None:
             container.seek(seek, stream=stream)
-        frames = container.decode(stream)
+        frames = path.decoded() if isinstance(path, Stream) else container.decode(stream)
         while True:
             with damage_at(path, index):
                 frame = next(frames, None)
@@ -137,7 +143,7 @@ def decoded_frames(path: Path, seek: int | None = None, first: int = 0, **option
 
 
 @contextmanager
-def damage_at(path: Path, index: int) -> Iterator[None]:
+def damage_at(path: Path | Stream, index: int) -> Iterator[None]:
     """Turn decoder errors inside the block into a `VideoError` that names the frame.
 
     Args:
@@ -202,11 +208,11 @@ def presentation_times(path: Path) -> list[Fraction]:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def readable(path: Path | Stream) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file at its best video stream, until the block ends.
 
     Args:
-        path: a video file.
+        path: a video file, or a stream that is open already.
 
     Yields:
         the container and the stream.
@@ -214,6 +220,10 @@ def readable(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     Raises:
         VideoError: if the file does not exist, is not a video, has no video stream, or is damaged.
     """
+    if isinstance(path, Stream):
+        with path.reading() as opened:
+            yield opened
+        return
     if not path.is_file():
         raise VideoError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:

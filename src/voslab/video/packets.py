@@ -20,6 +20,7 @@ from voslab.core import VideoError
 from voslab.video.decode import BOUNDS, damage_at, presentation_time, read_header, readable, to_image
 from voslab.video.frame_index import KeyFrame, count_frames, index_packets
 from voslab.video.h264.nal import HeaderReader, Slice, has_b_vop
+from voslab.video.stream import Stream
 
 _log = logging.getLogger(__name__)
 _PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
@@ -66,7 +67,7 @@ class Packet:
     decoded: DecodedFrame | None
 
 
-def read_packets(path: Path, start: KeyFrame | None = None) -> Iterator[Packet]:
+def read_packets(path: Path | Stream, start: KeyFrame | None = None) -> Iterator[Packet]:
     """Yield each packet with its frame in decoding order.
 
     Args:
@@ -131,7 +132,7 @@ def reference_starts(path: Path) -> tuple[int, tuple[KeyFrame, ...]]:
 
 
 def _decode_packets(
-    path: Path, start: KeyFrame
+    path: Path | Stream, start: KeyFrame
 ) -> Iterator[tuple[int, tuple[Slice, ...] | None, dict[int, DecodedFrame]]]:
     """Yield each packet's number, its slices (None: no frame), and the frames that the decoder output, by packet."""
     header, reformatter = read_header(path), VideoReformatter()
@@ -176,7 +177,7 @@ def _decode_packets(
 
 
 def numbered_packets(
-    path: Path, container: InputContainer, stream: VideoStream, first: int | None = None
+    path: Path | Stream, container: InputContainer, stream: VideoStream, first: int | None = None
 ) -> Iterator[tuple[int, tuple[Slice, ...] | None, av.Packet | None, Fraction | None]]:
     """Demux a stream and replace the time stamps of its packets by their numbers in decoding order.
 
@@ -198,7 +199,7 @@ def numbered_packets(
     if context.name not in {"h264", "mpeg4"}:
         raise NoVectorsError(f"{path}: the decoder of {context.name} gives no motion vectors")
     reader = HeaderReader(context.extradata or b"") if context.name == "h264" else None
-    packets = container.demux(stream)
+    packets = path.packets() if isinstance(path, Stream) else container.demux(stream)
     while True:
         with damage_at(path, order + 1):
             packet = next(packets, None)
@@ -230,7 +231,7 @@ def numbered_packets(
 
 
 def _decode_frame(
-    path: Path, frame: av.VideoFrame, index: int, reformatter: VideoReformatter
+    path: Path | Stream, frame: av.VideoFrame, index: int, reformatter: VideoReformatter
 ) -> tuple[int, DecodedFrame]:
     """Check a frame of PyAV and copy it; returns the number of its packet and the frame."""
     kind = _TYPES.get(int(frame.pict_type))

@@ -17,6 +17,7 @@ from voslab.video.animated import animation_frames, is_image, read_animation
 from voslab.video.decode import DEFAULT_RATE, damage_at, decoded_frames, presentation_time, read_header, to_image
 from voslab.video.images import image_files, read_image
 from voslab.video.random_access import FileAccess, FrameAccess, ImageAccess, IterableAccess
+from voslab.video.stream import Stream, is_stream, open_stream
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Video:
         names: stems of the image files of a folder; None for video files.
         decode: starts an iteration.
         access: reads parts, and in reverse; None for streams.
+        stream: the stream; None for files and folders. It can be iterated once.
 
     Raises:
         VideoError: during iteration, if the file is damaged; the frames before the damage are yielded first.
@@ -50,22 +52,26 @@ class Video:
     names: tuple[str, ...] | None
     decode: Callable[[], Iterator[RawFrame]] = field(repr=False, compare=False)
     access: FrameAccess | None = field(default=None, repr=False, compare=False)
+    stream: Stream | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[RawFrame]:
         return self.decode()
 
     @property
     def is_video_file(self) -> bool:
-        """Whether the source is a file that FFmpeg reads, no folder of images and no animated PNG or WebP."""
-        return self.names is None and not is_image(self.path)
+        """Whether the source is a file that FFmpeg reads: no folder, no animated PNG or WebP, and no stream."""
+        return self.names is None and self.stream is None and not is_image(self.path)
 
 
-def open_video(path: Path | str) -> Video:
-    """Open a video file or a folder of images, and decode the first frame.
+def open_video(path: Path | str, drop_frames: bool | None = None) -> Video:
+    """Open a video file, a folder of images or a stream, and decode the first frame.
 
     Args:
         path: a video file (mp4, mov, mkv, webm, avi, …), an animated GIF, PNG or WebP, or a folder of images, read in
-            natural order of the names.
+            natural order of the names. Or a stream, which is read once: the number or device of a camera, an address
+            such as `rtsp://…`, `-` for the standard input, or a named pipe.
+        drop_frames: whether frames of a stream that arrive while the network is busy are dropped. None: yes, except
+            for addresses of files of a known length.
 
     Returns:
         the source of frames.
@@ -74,15 +80,15 @@ def open_video(path: Path | str) -> Video:
         VideoError: if the path does not exist, is not a video, or no frame can be decoded.
         DataError: if a folder has no images, two images with the same stem, or a damaged first image.
     """
-    if "://" in str(path):
-        raise VideoError(f"{path}: an address, not a file; download the video and give its path")
+    if is_stream(path):
+        return _open_file(open_stream(str(path), drop_frames))
     path = Path(path)
     if path.is_dir():
         return _open_folder(path)
     return _open_animation(path) if is_image(path) else _open_file(path)
 
 
-def _open_file(path: Path) -> Video:
+def _open_file(path: Path | Stream) -> Video:
     header = read_header(path)
     warned: list[int] = []
 
@@ -116,6 +122,8 @@ def _open_file(path: Path) -> Video:
                 concealed[0],
             )
 
+    if isinstance(path, Stream):
+        return Video(Path(path.address), path.size, header.rate, header.count, None, decode, None, path)
     height, width = next(decode()).image.shape[:2]
     return Video(path, (height, width), header.rate, header.count, None, decode, FileAccess(path))
 
