@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.engine.test_given_masks import SIZE, stripes
@@ -63,14 +66,24 @@ def test_backward_is_forward_on_the_reversed_video(name: str) -> None:
     assert len(np.unique(backward[6])) > 1, "there is something to compare"
 
 
-@pytest.mark.parametrize("given", [(2, 6), (2, 7), (0, 8), (0, 3, 8), (4,), (0, 1, 2)])
-def test_both_takes_each_frame_from_the_nearer_mask(given: tuple[int, ...]) -> None:
-    masks = {index: stripes(*([5] * (place % 2)), 7 + place) for place, index in enumerate(given)}
-    both = ids(video(9, *SIZE), masks, Part("both"), scope="full")
-    for index in range(9):
-        nearer = min(given, key=lambda one: (abs(one - index), one))
-        assert np.array_equal(both[index], masks[nearer]), index
-    assert sorted(both) == list(range(9))
+@settings(max_examples=40)
+@for_all(st.sets(st.integers(0, 8), min_size=1), st.sampled_from(get_args(Direction)), st.data())
+def test_each_frame_of_a_part_is_taken_from_the_mask_that_the_direction_says(
+    given: set[int], direction: Direction, data: st.DataObject
+) -> None:
+    masks = {index: stripes(*([5] * (index % 3)), 7 + index) for index in given}
+    inside = data.draw(st.sampled_from(sorted(given)))
+    start, end = data.draw(st.integers(0, inside)), data.draw(st.integers(inside, 8))
+    part = ids(video(9, *SIZE), masks, Part(direction, start, end), scope="full")
+    assert sorted(part) == list(range(start, end + 1))
+    for index, found in part.items():
+        reachable = {
+            "forward": [one for one in given if start <= one <= index],
+            "backward": [one for one in given if index <= one <= end],
+            "both": [one for one in given if start <= one <= end],
+        }[direction]
+        nearest = min(reachable, key=lambda one: (abs(one - index), one), default=None)
+        assert np.array_equal(found, stripes() if nearest is None else masks[nearest]), index
 
 
 def test_both_equals_the_runs_in_either_direction() -> None:
