@@ -173,6 +173,20 @@ def test_paced_frames_are_not_read_before_their_time() -> None:
     assert len(found) + stream.dropped == 6
 
 
+@pytest.mark.parametrize(("seconds", "warnings"), [(0.05, 1), (0.0, 0)])
+def test_reading_that_does_not_keep_up_is_told_once(
+    seconds: float, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def slowly() -> Iterator[RawFrame]:
+        for frame in plain(8):
+            time.sleep(seconds)
+            yield frame
+
+    monkeypatch.setattr("voslab.engine.live._LATE", 0.03 if seconds else 2.0)
+    list(live(slowly())[0])
+    assert sum("so the delay grows" in line for line in caplog.messages) == warnings
+
+
 def test_masks_of_later_frames_are_refused() -> None:
     frames, _ = live(plain(1))
     frames.check_masks([0])

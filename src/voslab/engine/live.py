@@ -16,6 +16,8 @@ from voslab.core import DataError, RawFrame, VideoError
 from voslab.video.stream import Stream
 
 _log = logging.getLogger(__name__)
+_LATE = 2.0
+"""Seconds that a frame may be read after its time, without a warning."""
 _MOST_REMEMBERED = 512
 """Kept frames that later ones may refer to."""
 
@@ -90,16 +92,24 @@ class LiveFrames:
                 self._changed.notify_all()
 
     def _paced(self) -> Iterator[RawFrame]:
+        """Yield the frames, not before their time where the sender may be faster, and warn if they come late."""
         start: tuple[float, Fraction] | None = None
+        warned = False
         for frame in self._frames:
             if self._stopped:
                 return
             self._stream.frames += 1
-            if self._stream.paced and frame.time is not None:
+            if frame.time is not None:
                 start = start or (time.monotonic(), frame.time)
                 early = float(frame.time - start[1]) - (time.monotonic() - start[0])
-                if early > 0:
+                if early > 0 and self._stream.paced:
                     time.sleep(early)
+                if early < -_LATE and not warned:
+                    warned = True
+                    _log.warning(
+                        "%s: frame %d was read %.0f s late; reading is slower than the stream, so the delay grows",
+                        *(self._stream, frame.index, -early),
+                    )
             yield frame
 
     def _offer(self, group: list[RawFrame]) -> None:
