@@ -95,7 +95,8 @@ def test_a_hostile_checkpoint_is_refused_at_every_door(
         assert not (tmp_path / "ran").exists()
 
 
-def test_videos_of_strangers(run: Run, tmp_path: Path, clip: Path) -> None:
+def test_videos_of_strangers(run: Run, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voslab.video.stream.PATIENCE", 0.2)  # of the pipe that nobody writes to
     given = mask(tmp_path / "m.png")
     content = clip.read_bytes()
     os.mkfifo(tmp_path / "pipe.mp4")

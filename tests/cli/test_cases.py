@@ -370,3 +370,12 @@ def test_overlays_keep_the_audio(run: Run, tmp_path: Path) -> None:
     expected = [content for time, content in audio_packets(clip) if time >= 0]
     for name in ("overlay.mp4", "greenscreen.mp4", "cutout.mov"):
         assert [content for _, content in audio_packets(tmp_path / "out" / name)] == expected
+
+
+def test_the_audio_of_a_part_starts_with_the_part(run: Run, tmp_path: Path) -> None:
+    clip = with_audio(tmp_path / "clip.mp4")
+    write_mask(tmp_path / "masks" / "00012.png", np.eye(48, 64, dtype=np.uint8))
+    arguments = (f"video={clip}", f"mask={tmp_path / 'masks'}", f"output={tmp_path / 'out'}", "save=[overlay]")
+    assert not run("segment", "model=copy_first", *arguments, "direction=backward", "start=3", "end=12")
+    expected = [content for time, content in audio_packets(clip) if 3 / 25 <= time < 13 / 25]
+    assert [content for _, content in audio_packets(tmp_path / "out" / "overlay.mp4")] == expected
