@@ -36,6 +36,12 @@ RULES: dict[str, str] = {
     "training/restore.py": "methods",  # as a checkpoint names its method
     "training/**": "nn video metrics data engine lightning torchmetrics wandb",
     "reporting/**": "data matplotlib omegaconf",
+    "studio/proposer.py": "cv2",
+    "studio/frames.py": "cv2",
+    "studio/project.py": "engine video",
+    "studio/propagation.py": "engine",
+    "studio/guard.py": "starlette",
+    "studio/server.py": "engine video video_session starlette",
     "dashboard/workspace.py": "wandb wandb_workspaces",
     "dashboard/**": "reporting video plotly",
     "cli/**": "* hydra omegaconf lightning onnx onnxruntime cv2",

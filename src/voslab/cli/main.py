@@ -15,6 +15,7 @@ PROGRAMS = {
     "prepare": "report, unpack and check data sets",
     "benchmark": "measure speed and memory",
     "report": "rebuild the pages of experiments/",
+    "annotate": "make, propagate, correct and export masks on a page in the browser",
     "dashboard": "write the dashboards as an HTML page, or to W&B",
     "export": "write safetensors and ONNX files",
 }

@@ -1,0 +1,85 @@
+"""Serves the annotation page: `python -m src.annotate video=FILE [checkpoint=FILE] [port=7860]`."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from voslab.cli.entry import run
+from voslab.cli.models import load_model
+from voslab.cli.saved_outputs import OUTPUTS, saved_outputs
+from voslab.core import ConfigError, claimed
+from voslab.engine import Prediction, consume
+from voslab.engine.device import find_device
+from voslab.predictor import Predictor
+from voslab.video import Video, open_video
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LARGEST_BODY = 64 << 20
+
+
+def main(config: DictConfig) -> None:
+    """Serve the page until the program is stopped."""
+    try:
+        import uvicorn
+
+        from voslab.studio.guard import Guard
+        from voslab.studio.project import Project
+        from voslab.studio.proposer import GrabCut
+        from voslab.studio.server import Studio, application
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
+            raise
+        raise ConfigError("the annotation page needs starlette and uvicorn: pip install 'voslab[annotate]'") from error
+    if not 0 <= config.port < 1 << 16:
+        raise ConfigError(f"port={config.port}: must be from 0 to {(1 << 16) - 1}")
+    video = open_video(config.video)
+    name = Path(config.video).resolve()
+    folder = Path(config.output) / (name.name if name.is_dir() else name.stem)
+    model = load_model(config)
+    model.warn_if_random()
+    session = Predictor(model, find_device(config.engine.device)).session(video, probabilities=True)
+    with claimed(folder), _bound(config.host, config.port) as listening:
+
+        def export(names: list[str], predictions: Iterator[Prediction]) -> list[str]:
+            return _export(folder / "export", names, predictions, video)
+
+        project = Project(folder, name, video.size)
+        studio = Studio(session, project, GrabCut(), export, list(OUTPUTS), name.name, model.name)
+        local = config.host in _LOOPBACK
+        token = None if local else secrets.token_urlsafe(16)
+        app = Guard(application(studio), _LOOPBACK if local else (), token, _LARGEST_BODY)
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        url = f"http://{host}:{listening.getsockname()[1]}/" + ("" if token is None else f"?token={token}")
+        print(
+            f"session: {folder}\npage: {url}\nstop with Ctrl-C; the same command goes on with the session", flush=True
+        )
+        if config.browser and local:
+            webbrowser.open(url)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+        server.run(sockets=[listening])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Bind a socket, so that an occupied port is one line before anything is served."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"host={host} port={port}: cannot listen there ({reason}); try another port") from error
+
+
+def _export(folder: Path, names: list[str], predictions: Iterator[Prediction], video: Video) -> list[str]:
+    """Write outputs of `src.segment` from stored masks."""
+    saved = saved_outputs(names)
+    consume(predictions, [each.open(folder / each.file, video) for each in saved.values()])
+    return [str(folder / each.file) for each in saved.values()]
+
+
+if __name__ == "__main__":
+    run("annotate")
