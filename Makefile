@@ -56,7 +56,7 @@ format: setup
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-	  print(*p['dependencies'], *(r for e in ('dev', 'export', 'docs', 'dashboard', 'pretrained') for r in p['optional-dependencies'][e]), 'torch==2.13.0', sep='\n')" > .lock/ranges.txt
+	  print(*p['dependencies'], *(r for e in ('dev', 'export', 'docs', 'dashboard', 'annotate', 'pretrained') for r in p['optional-dependencies'][e]), 'torch==2.13.0', sep='\n')" > .lock/ranges.txt
 	.lock/bin/python -m pip install --quiet -r .lock/ranges.txt
 	.lock/bin/python -m pip freeze | sed 's/+cpu$$//; s/ @ file:.*//' > requirements.lock
 	rm -rf .lock

@@ -264,7 +264,8 @@ def _read_soft(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.float32], 
             objects = tuple(int(one) for one in json.loads(image.info["objects"]))
             if image.size != (size[1], size[0] * max(1, len(objects))):
                 raise ValueError("its size is wrong")
-            pixels = np.asarray(image, np.float32) / 255
+            pixels = np.asarray(image, np.float32) / np.float32(255)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: damaged probabilities ({error})") from error
-    return pixels.reshape(-1, *size)[: len(objects)], objects
+    maps: NDArray[np.float32] = pixels.reshape(-1, *size)[: len(objects)].astype(np.float32)
+    return maps, objects

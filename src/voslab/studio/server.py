@@ -19,16 +19,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from voslab.engine.directions import Direction, check_direction
-from voslab.video_session import VideoSession
 
 from voslab.core import ConfigError, DataError, VOSError
 from voslab.engine import Prediction
+from voslab.engine.directions import Direction, check_direction
 from voslab.studio.frames import FrameCache
 from voslab.studio.project import AnnotatedObject, Project, frames_of
 from voslab.studio.propagation import Propagation
 from voslab.studio.proposer import Click, Prompt, Proposer
 from voslab.video.palette import colour
+from voslab.video_session import VideoSession
 
 PAGE = Path(__file__).parent / "page"
 Handler = Callable[[Request], Awaitable[Response]]

@@ -269,7 +269,7 @@ const tools = new Tools({
 const press = {
   undo: () => step(done, undone), redo: () => step(undone, done), fit: () => view.fit(), add: addObject, forget,
   cancel: () => attempt(async () => follow(await api.cancel())), play, export: exportMasks,
-  previous: () => show(frame - 1), next: () => show(frame + 1),
+  previous: () => show(wanted - 1), next: () => show(wanted + 1),
   worst: () => { const worst = timeline.leastCertain(); if (worst !== null) show(worst); },
 };
 for (const [id, action] of Object.entries(press)) $(id).addEventListener("click", action);
@@ -286,8 +286,8 @@ addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && key === "z") (event.shiftKey ? press.redo : press.undo)();
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
   else if (keys[key]) tools.choose(keys[key]);
-  else if (key === "arrowleft") show(frame - 1);
-  else if (key === "arrowright") show(frame + 1);
+  else if (key === "arrowleft") show(wanted - 1);
+  else if (key === "arrowright") show(wanted + 1);
   else if (key === " ") play();
   else if (key === "u") press.worst();
   else if (key === "0") view.fit();
