@@ -128,7 +128,9 @@ def test_the_lock_pins_every_dependency_and_nothing_that_cannot_run() -> None:
     pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    extras = [text for extra in ("dev", "export", "docs", "dashboard", "annotate", "pretrained") for text in optional[extra]]
+    extras = [
+        text for extra in ("dev", "export", "docs", "dashboard", "annotate", "pretrained") for text in optional[extra]
+    ]
     for text in project["dependencies"] + extras:
         requirement = Requirement(text)
         assert Version(pins[requirement.name]) in requirement.specifier, text
