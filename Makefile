@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO ?= outputs/demo
 GENERATED = .cache/generated
-WEIGHTS = weights/gpu_stcn.safetensors
+WEIGHTS = weights/lite_stcn.safetensors
 
 .PHONY: demo test test-slow lint docs format setup lock clean
 

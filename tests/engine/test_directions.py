@@ -47,7 +47,7 @@ def ids(
     return {one.index: one.ids for one in found}
 
 
-@pytest.mark.parametrize("name", ["gpu_stcn", "scratch_gam", "scratch_crvos", "scratch_swiftnet"])
+@pytest.mark.parametrize("name", ["lite_stcn", "scratch_gam", "scratch_crvos", "scratch_swiftnet"])
 def test_backward_is_forward_on_the_reversed_video(name: str) -> None:
     network = Predictor.load(WEIGHTS / f"{name}.safetensors", device="cpu").model.segmenter
     masks = {8: square(8, 5, 7), 4: square(4, 7)}

@@ -11,7 +11,7 @@ def resource(name: str) -> Path:
     """Return the path of a file or folder that is inside an installed package, or at the top level of a checkout.
 
     Args:
-        name: path relative to the checkout, such as `conf` or `weights/gpu_stcn.safetensors`.
+        name: path relative to the checkout, such as `conf` or `weights/lite_stcn.safetensors`.
 
     Returns:
         its absolute path.

@@ -49,7 +49,7 @@ class RestorableModule(EvaluationModule):
         Example:
             >>> from voslab.core.resources import resource
             >>> from voslab.methods.stcn.module import STCNModule
-            >>> module = STCNModule.load_from_checkpoint(resource("weights/gpu_stcn.safetensors"))
+            >>> module = STCNModule.load_from_checkpoint(resource("weights/lite_stcn.safetensors"))
             >>> module.hparams["method"], module.hparams["network"]["backbone"]
             ('stcn', 'resnet18')
         """
