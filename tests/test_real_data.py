@@ -69,7 +69,9 @@ def test_stills_then_videos(method: str, vos_data: Path, tmp_path: Path) -> None
     assert first.keys() == second.keys()
 
 
-@pytest.mark.parametrize(("name", "least"), [("scratch_crvos", 0.6), ("scratch_stcn", 0.8), ("gpu_stcn", 0.85), ("lite_stcn", 0.9)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("scratch_crvos", 0.6), ("scratch_stcn", 0.8), ("gpu_stcn", 0.85), ("lite_stcn", 0.9)]
+)
 def test_committed_weights_follow_a_real_object(name: str, least: float, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["dog"])
