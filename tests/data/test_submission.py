@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import shutil
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -252,6 +253,36 @@ def test_a_bomb_is_not_unpacked(videos: tuple[VideoSequence, ...], good: Path, t
             archive.writestr(name, bytes(300_000_000) if name == LATE else content)
     (fault,) = check_submission(tmp_path / "bomb.zip", videos)
     assert str(fault) == f"{LATE}: has 300000000 bytes, too many for a mask of 40 x 24 pixels"
+
+
+def test_a_bomb_that_declares_another_size_is_not_unpacked(
+    videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in unpacked(good).items():
+            archive.writestr(name, bytes(50_000_000) if name == LATE else content)
+    whole = bytearray(path.read_bytes())
+    at = whole.rindex(LATE.encode()) - 22  # of the declared size, in the central directory
+    assert whole[at : at + 4] == struct.pack("<I", 50_000_000)
+    whole[at : at + 4] = struct.pack("<I", 1000)
+    path.write_bytes(whole)
+    tracemalloc.start()
+    (fault,) = check_submission(path, videos)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert str(fault).startswith(f"{LATE}: is ")
+    assert peak < 5_000_000
+
+
+def test_a_mask_of_another_mode_is_not_called_too_large(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 4)).astype(np.uint8)
+    path = tmp_path / "images" / "00000.png"
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path)
+    video = VideoSequence("noise", (path,), (None,), starts={1: 0})
+    (fault,) = check_submission(zipped(tmp_path / "noise.zip", {"noise/00000.png": path.read_bytes()}), (video,))
+    assert str(fault) == "noise/00000.png: is no palette PNG (its mode is RGBA)"
 
 
 def test_no_flipped_byte_is_more_than_a_fault(videos: tuple[VideoSequence, ...], good: Path, tmp_path: Path) -> None:

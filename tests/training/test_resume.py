@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -18,6 +19,7 @@ from tests.training.small import checkpoint, data, digest, module, trainer, vide
 from voslab.core import CheckpointError
 from voslab.core.signals import SIGNALS, Stopped
 from voslab.data import VideoSequence
+from voslab.training.resume import StepSeed
 
 STEPS = 12  # three epochs of four
 
@@ -180,6 +182,43 @@ def test_signal_in_validation_stops_after_a_checkpoint(
     fit(resumed, resume=tmp_path / "checkpoints" / "last.ckpt")
     assert resumed.seen == 9 // accumulate - saved
     assert resumed.validated == validated
+
+
+class Positions(L.Callback):
+    """Collects the numbers of passes of an epoch after which `last.ckpt` was written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.found: set[int] = set()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if (self.folder / "checkpoints" / "last.ckpt").is_file():
+            progress = checkpoint(self.folder)["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            self.found.add(progress["current"]["ready"])
+
+
+def test_no_checkpoint_is_written_between_accumulated_passes(
+    sequences: tuple[VideoSequence, ...], tmp_path: Path
+) -> None:
+    """Gradients are not in a checkpoint, so one written there could not resume identically."""
+    positions = Positions(tmp_path)
+    made = trainer(tmp_path, positions, every=1, max_epochs=1, val_check_interval=7, limit_val_batches=1)
+    made.fit(module(), datamodule=data(sequences, clips_per_epoch=18, batch_size=6, max_batch_per_device=2))
+    assert positions.found == {3, 6}
+
+
+def test_dropout_depends_on_the_pass_and_not_on_the_process() -> None:
+    def draw(passes: int, world: int = 1, rank: int = 0, epoch: int = 0, seed: int = 3) -> float:
+        place: Any = SimpleNamespace(current_epoch=epoch, world_size=world, global_rank=rank)
+        StepSeed(seed).on_train_batch_start(place, network, None, passes)
+        return float(torch.rand(()))
+
+    network = module()
+    alone = [draw(passes) for passes in range(6)]
+    assert len(set(alone)) == 6
+    assert [draw(passes, 2, rank) for passes in range(3) for rank in range(2)] == alone
+    assert draw(0, epoch=1) not in alone
+    assert draw(0, seed=4) not in alone
 
 
 def test_resume_requires_the_same_optimizer(sequences: tuple[VideoSequence, ...], tmp_path: Path) -> None:

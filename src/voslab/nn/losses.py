@@ -80,7 +80,7 @@ def bootstrap_ratio(step: int, start: int = 20_000, end: int = 70_000, final: fl
 
 
 def dice(logits: Float[Tensor, "b c H W"], labels: Int[Tensor, "b H W"]) -> Float[Tensor, ""]:
-    """Soft Dice loss, 1 - 2|P∩G| / (|P| + |G|), mean over the visible objects of a sample, then over samples.
+    """Soft Dice loss, 1 - (2|P∩G| + 1) / (|P| + |G| + 1), mean over the visible objects of a sample, then over samples.
 
     Every object has the same weight, whatever its size.
 

@@ -202,3 +202,24 @@ def test_autocast_is_close_to_full_precision() -> None:
 def test_invalid_option_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         registry.build("gam", {**SMALL, **wrong})
+
+
+@torch.no_grad()
+def test_memory_is_the_mean_over_frames_of_keys_times_values() -> None:
+    """Eq. 1 to 3: G is the mean of K^T V over all earlier frames, each with its own masks; D is the query times G."""
+    network = gam().eval()
+    first, *later = frames(4)
+    state = network.begin(first, stripes(2))
+    products = []
+    for frame in later:
+        encoded = network.encode(state.image)
+        key = encoded.key.flatten(2).softmax(2)
+        _, value = network.encode_memory(state.image, encoded.features.f16, encoded.key, state.masks)
+        products.append(key.unsqueeze(1) @ value)
+        _, state = network.step(frame, state)
+    mean = torch.stack(products).mean(0)
+    assert torch.allclose(state.memory.context, mean, atol=1e-6)
+    encoded = network.encode(later[-1].image)
+    query = encoded.key.flatten(2).softmax(1)
+    expected = (mean.transpose(2, 3) @ query.unsqueeze(1)).unflatten(3, encoded.key.shape[2:])
+    assert torch.allclose(network.read(encoded, state.memory), expected, atol=1e-6)

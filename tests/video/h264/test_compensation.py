@@ -84,3 +84,18 @@ def test_references_do_not_depend_on_the_residual() -> None:
     both = [compensate(luma, cells, ((2, 4), (8, 4)), REFERENCES, residual=wanted) for wanted in (True, False)]
     assert np.array_equal(both[0].references, both[1].references)
     assert both[1].residual is None
+
+
+@pytest.mark.parametrize(
+    ("index", "pair", "weight"),
+    [(1, (0, 3), 21), (8, (0, 9), 57), (6, (2, 4), 128), (7, (2, 4), 32), (0, (4, 8), -64), (0, (4, 7), 32)],
+)
+def test_implicit_weights_are_those_of_the_standard(index: int, pair: tuple[int, int], weight: int) -> None:
+    """The weight of the future reference is DistScaleFactor >> 2, or 32 if that is not from -64 to 128."""
+    frames = dict(zip(pair, (REFERENCES[2], REFERENCES[8]), strict=True))
+    black = np.zeros(SIZE, np.uint8)
+    lists = tuple((reference,) for reference in pair)
+    found = compensate(black, whole((-1, 0, 0), (1, 0, 0)), lists, frames, index=index, implicit=True)
+    assert found.residual is not None
+    expected = (64 - weight) * LUMAS[2].astype(int) + weight * LUMAS[8].astype(int)
+    assert np.array_equal(-64 * found.residual, expected)

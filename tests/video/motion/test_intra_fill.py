@@ -9,7 +9,7 @@ import torch
 
 from tests.video.clips import encode
 from tests.video.test_codec_reader import SPEED, fields, pan
-from voslab.core import RawFrame
+from voslab.core import CodecData, RawFrame
 from voslab.video.codec_reader import Resolution, codec_frames
 from voslab.video.motion.intra_fill import Fill, fill_intra_blocks
 
@@ -95,3 +95,25 @@ def test_nearest_cell_is_copied(path: Path) -> None:
         distances = np.hypot(*(there - (y, x)).T)
         nearest = {tuple(motion[0, :, i, j].tolist()) for i, j in there[distances <= distances.min() + 0.35].tolist()}
         assert tuple(filled.codec.motion[0, :, y, x].tolist()) in nearest
+
+
+def test_matching_errors_are_averaged_over_a_window() -> None:
+    """The cells between two motions follow the better one of their neighbourhood, not of the single cell."""
+    size, hole, left, right = (24, 48), slice(10, 38), 0.0, 6.0
+    reference = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
+    moved = np.roll(reference, -int(right), 1)
+    moved[5, 20] = reference[5, 20]
+    moved[14:19, 26:31] = reference[14:19, 26:31]
+    motion, references = torch.zeros(1, 4, *size), torch.full((1, 2, *size), -1, dtype=torch.int32)
+    references[:, 0] = 0
+    motion[:, 0, :, hole.stop :] = right
+    references[..., hole] = -1
+    key = CodecData("P", torch.zeros(1, 4, *size), torch.full_like(references, -1))
+    images = [np.repeat(image[..., None], 3, axis=2) for image in (reference, moved)]
+    frames = [RawFrame(0, images[0], key), RawFrame(1, images[1], CodecData("B", motion, references))]
+    *_, last = fill_intra_blocks(frames, "matched")
+    assert last.codec is not None
+    assert last.codec.motion is not None
+    found = last.codec.motion[0, 0]
+    assert (found[:10, 14:34] == right).all()
+    assert found[16, 28] == left

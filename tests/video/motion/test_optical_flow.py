@@ -99,3 +99,13 @@ def test_vectors_as_flow_are_scaled_or_zero() -> None:
     assert alone.codec.motion[0, 2:, 0].T.tolist() == [[-8, 4], [-8, 4], [6, 3], [0, 0]]
     assert alone.codec.references is not None
     assert alone.codec.references[0, :, 0, 0].tolist() == [-1, 6]
+
+
+def test_one_key_frame_predicts_the_frame_alone() -> None:
+    [image] = pan(1)
+    empty = CodecData("B", torch.zeros(1, 4, 64, 96), torch.full((1, 2, 64, 96), -1, dtype=torch.int32))
+    *_, last = replace_motion([RawFrame(0, image, CodecData("I")), RawFrame(1, image, empty)], "flow")
+    _, references, residual = fields(last)
+    assert (references[0, 0] == 0).all()
+    assert (references[0, 1] == -1).all()
+    assert residual.abs().max() < 0.02
