@@ -107,6 +107,12 @@ def test_user_ids_are_kept_and_objects_can_be_added_later() -> None:
     assert (predictions[3].ids[:, 1] == 1).sum() == 16
 
 
+def test_a_mask_may_be_given_for_the_last_frame() -> None:
+    masks = {0: first_mask(16, 16, 300), 2: first_mask(16, 16, 1)}
+    *_, last = run(CopyFirst(), video(3, 16, 16), masks, Settings(), mask_scope="full")
+    assert np.array_equal(last.ids, masks[2])
+
+
 def test_given_mask_of_a_new_object_overrides_the_network() -> None:
     white = np.full((16, 16, 3), 255, np.uint8)
     late = np.zeros((16, 16), np.int64)

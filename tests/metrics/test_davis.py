@@ -107,6 +107,11 @@ def test_score_frame_scores_each_object_and_no_other() -> None:
     assert score_frame(prediction, truth, []).shape == (0, 2)
 
 
+def test_sequences_without_scores_are_left_out() -> None:
+    table = davis_score(np.array([[0, 1, 1, 0.8, 0.6], [3, 1, 1, np.nan, np.nan]]))
+    assert table.sequences("J") == {0: 0.8}
+
+
 def test_data_set_score_is_the_mean_over_objects_not_sequences() -> None:
     rows = rows_of((0, 1, 9), (1, 1, 5), (1, 4, 12))
     rows[:9, 3:], rows[9:14, 3:], rows[14:, 3:] = (0.9, 0.6), (0.3, 0.3), (0.6, 0.0)

@@ -52,6 +52,13 @@ def test_a_distribution_that_follows_the_order_of_objects(rule, objects: int, se
 
 
 @pytest.mark.parametrize("rule", [aggregate_min, aggregate_product])
+def test_certain_objects_share_a_pixel_equally(rule) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    logits = torch.tensor([20.0, torch.inf, -torch.inf]).view(1, 3, 1, 1)
+    probabilities = rule(logits, all_valid(3)).softmax(1).flatten()
+    assert torch.allclose(probabilities, torch.tensor([0, 0.5, 0.5, 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [aggregate_min, aggregate_product])
 def test_unused_slots_change_nothing(rule) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     inputs = torch.rand(1, 3, 4, 5)
     slot_mask = torch.tensor([[True, False, True]])

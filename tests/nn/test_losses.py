@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
+from torch import Tensor
 
 from voslab.core import VOID
-from voslab.nn.losses import dice, nll
+from voslab.nn.losses import bootstrapped_nll, dice, nll
 
 
 def labels_with_a_square(size: int) -> torch.Tensor:
@@ -48,3 +52,12 @@ def test_dice_without_objects_is_zero_with_a_gradient_path() -> None:
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
+
+
+@pytest.mark.parametrize("loss", [nll, dice, partial(bootstrapped_nll, keep_ratio=0.3)])
+def test_loss_of_a_batch_is_the_mean_over_its_samples(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(2, 3, 8, 8, generator=rng), torch.randint(0, 3, (2, 8, 8), generator=rng)
+    labels[0, :6] = VOID
+    separate = [loss(logits[i : i + 1], labels[i : i + 1]) for i in range(2)]
+    assert torch.allclose(loss(logits, labels), (separate[0] + separate[1]) / 2)

@@ -147,16 +147,22 @@ def test_copy_first_scores_below_perfect_masks(videos: tuple[VideoSequence, ...]
     assert metrics["peak_memory_mb"] > 50
 
 
-def test_first_frame_seconds_belong_to_the_first_object(videos: tuple[VideoSequence, ...]) -> None:
+def test_first_frame_seconds_are_those_of_the_first_object_averaged_over_videos(
+    videos: tuple[VideoSequence, ...],
+) -> None:
     later = replace(videos[0], starts={1: 3, 2: 3})
 
     def predict(video: VideoSequence) -> Iterator[Prediction]:
         for i in range(len(video)):
             labels = video.labels(i)
             assert labels is not None
-            yield Prediction(i, video.image(i), labels.astype(np.int64), 5.0 if i == 3 else 0.1)
+            yield Prediction(i, video.image(i), labels.astype(np.int64), seconds[video.name] if i == 3 else 0.1)
 
-    assert scored(EvaluationModule(predict), (later,))["first_frame_seconds"] == 5
+    seconds = {"first": 5.0, "second": 7.0}
+    module = EvaluationModule(predict)
+    for index, name in ((0, "first"), (1, "second"), (-1, "first")):
+        module.evaluate_item(EvaluationItem(index, replace(later, name=name)))
+    assert module.conclude()["first_frame_seconds"] == 6
 
 
 @pytest.fixture

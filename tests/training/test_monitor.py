@@ -58,6 +58,25 @@ def test_speed_and_memory_are_logged_at_every_step(tmp_path: Path, capsys: pytes
     assert f"val J&F {100 * column(found, 'val/J&F-Mean')[1]:.1f}" in second
 
 
+def test_line_of_an_epoch_has_the_mean_loss_of_accumulated_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = module()
+    losses: list[float] = []
+    step = trained.training_step
+
+    def training_step(batch: Any) -> torch.Tensor:
+        loss = step(batch)
+        losses.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(trained, "training_step", training_step)
+    loading = data(videos(tmp_path / "videos"), batch_size=4, max_batch_per_device=2)
+    trainer(tmp_path, Monitor(), max_epochs=1, limit_val_batches=1).fit(trained, datamodule=loading)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert line.startswith(f"epoch 1/1  step 2  loss {sum(losses) / 4:.4f}")
+
+
 def test_every_sequence_of_validation_is_logged(tmp_path: Path) -> None:
     logger = Curves(str(tmp_path), "logs", "")
     made = trainer(tmp_path, max_epochs=1, logger=logger)

@@ -50,6 +50,17 @@ def test_files_are_read_in_parts_and_in_reverse(
         assert all(np.array_equal(frame.image, whole[frame.index]) for frame in part)
 
 
+def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.mp4", IMAGES, **{"x264-params": "keyint=6:bframes=2:b-adapt=0"})
+    video = open_video(remux(whole, tmp_path / "cut.mp4", shift=8))
+    images = [frame.image for frame in video]
+    assert video.access.count == len(images) == 17
+    for start in (0, 6, 15):
+        part = list(video.access.between(start, start + 2))
+        assert [frame.index for frame in part] == [start, start + 1]
+        assert all(np.array_equal(frame.image, images[frame.index]) for frame in part)
+
+
 def test_key_frames_are_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.mp4", IMAGES, **{"x264-params": "keyint=6:min-keyint=6:scenecut=0"})
     access = FileAccess(path)

@@ -103,6 +103,19 @@ def test_pasted_objects_move_on_their_own() -> None:
     assert moved == 4
 
 
+def test_pasted_objects_have_the_requested_area_and_cover_what_they_label() -> None:
+    areas = []
+    for seed in range(8):
+        clip = source(Painted(objects=1), paste=(1, 1), motion=REST, paste_motion=REST, paste_size=(0.05, 0.05)).draw(
+            0, 0, generator(seed)
+        )
+        pasted = clip.labels[0] == 2
+        areas.append(int(pasted.sum()))
+        # The object's grey is 100 on a background of 40.
+        assert clip.images[0][pasted].min() >= 68
+    assert 0.9 < max(areas) / (0.05 * SIZE[0] * SIZE[1]) < 1.1
+
+
 def test_the_still_fills_the_first_frame() -> None:
     for seed in range(5):
         clip = source(paste=(0, 0), motion=LIVELY if seed else REST).draw(seed % 3, 0, generator(seed))

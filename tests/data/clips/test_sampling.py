@@ -85,6 +85,12 @@ def test_objects_are_large_enough_distinct_and_no_void(seed: int, limit: int) ->
     assert 255 in choose_objects(scene(), 9, generator(seed), void=None)
 
 
+def test_objects_of_exactly_the_minimum_area_are_chosen() -> None:
+    labels = np.zeros((4, 4), int)
+    labels[:2, :2], labels[3, :3] = 5, 7
+    assert choose_objects(labels, 2, generator(0), min_area=4) == (5,)
+
+
 def test_every_object_and_order_comes_up() -> None:
     assert {choose_objects(scene(), 1, generator(seed)) for seed in range(60)} == {(300,), (7,), (4,)}
     assert len({choose_objects(scene(), 3, generator(seed)) for seed in range(200)}) == 6

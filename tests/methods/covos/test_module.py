@@ -28,6 +28,7 @@ from voslab.methods.covos.module import CoVOSModule
 from voslab.methods.covos.network import CoVOS, CoVOSState
 from voslab.nn.losses import nll
 from voslab.training.recipe import Recipe
+from voslab.video import write_mask
 from voslab.video.encode import Encoding
 
 SETTINGS = Settings(size=48)
@@ -123,6 +124,23 @@ def test_labels_have_working_size_and_void_padding(videos: tuple[VideoSequence, 
     )
     assert torch.equal(labels[:, 4:76], inside[0, 0].byte())
     assert set(labels.flatten().tolist()) == {0, 1, 2, VOID}
+
+
+def test_void_of_the_source_is_void_in_the_cache(
+    videos: tuple[VideoSequence, ...], codec_source: CodecSource, tmp_path: Path
+) -> None:
+    masks = tuple(tmp_path / f"{index:05}.png" for index in range(len(videos[0])))
+    for index, path in enumerate(masks):
+        labels = videos[0].labels(index)
+        assert labels is not None
+        labels[:8] = VOID
+        write_mask(path, labels)
+    video = replace(videos[0], masks=masks, void=VOID)
+    [folder] = precompute_all(network(), [video], tmp_path / "cache", codec_source, SETTINGS)
+    for index in cached_frames(folder) or ():
+        cached = read_cached(frame_path(folder, index)).labels
+        assert (cached[:6] == VOID).all()
+        assert (cached[6:, 4:76] != VOID).all()
 
 
 def test_training_step_changes_only_the_decoder(folders: list[Path]) -> None:

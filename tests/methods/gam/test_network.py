@@ -168,6 +168,16 @@ def test_new_object_starts_with_copies_of_its_mask() -> None:
     assert torch.equal(state.memory.context[:, :1], before)
 
 
+@torch.no_grad()
+def test_corrected_frame_is_memorised_whatever_the_interval() -> None:
+    network = gam(update_every=4)
+    first, second, third = frames(3)
+    _, state = network.step(second, network.begin(first, stripes(2)))
+    nothing = Masks(torch.zeros(1, 0, 32, 48), torch.ones(1, 0, dtype=torch.bool))
+    _, state = network.step(third, network.add(second, nothing, state, known=stripes(2)))
+    assert state.memory.frames == [2, 2]
+
+
 @pytest.mark.parametrize("switches", [{}, {"cam": False, "mem": False}], ids=str)
 @torch.no_grad()
 def test_chunks_of_objects_change_nothing(switches: dict[str, Any]) -> None:

@@ -51,6 +51,15 @@ def test_frames_in_memory_follow_the_policy(previous: bool, expected: list[int])
 
 
 @torch.no_grad()
+def test_corrected_frame_is_memorised_whatever_the_interval() -> None:
+    network = stm(memory_every=5, memory_previous=False)
+    _, state = network.step(frame(1), network.begin(frame(0), masks()))
+    nothing = Masks(torch.zeros(1, 0, 32, 48), torch.ones(1, 0, dtype=torch.bool))
+    _, state = network.step(frame(2), network.add(frame(1), nothing, state, known=masks()))
+    assert state.memory.banks[0].readable == 2
+
+
+@torch.no_grad()
 def test_only_memorised_frames_are_encoded() -> None:
     network = stm(memory_every=3, memory_previous=False)
     calls: list[int] = []

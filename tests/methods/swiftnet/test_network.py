@@ -83,7 +83,7 @@ def test_variation_triggers_on_changes_per_clip() -> None:
     for index in range(1, 5):
         image = first.clone()
         # A quarter of the second clip's pixels blinks, in one channel: due after two changes.
-        image[1, 0, :, :12] = index % 2
+        image[1, 0, :, :12] = 0.2 * (index % 2)
         images.append(image)
     assert updates(network, images) == [[False, False], [False, True], [False, False], [False, True]]
 

@@ -71,6 +71,20 @@ def test_pixels_without_vectors_keep_their_labels() -> None:
         Vectors(buffer=0)
 
 
+def test_the_previous_frame_stays_buffered_though_nothing_refers_to_it() -> None:
+    network, image = Vectors(), torch.zeros(1, 3, 1, 4)
+    state = network.begin(
+        Frame(0, image), Masks(torch.tensor([[[[1.0, 0, 0, 0]]]]), torch.ones(1, 1, dtype=torch.bool))
+    )
+    _, state = network.step(Frame(4, image, CodecData("I")), state)
+    left = torch.tensor([-1.0, 0, 0, 0]).view(1, 4, 1, 1).expand(1, 4, 1, 4)
+    references = torch.tensor([0, -1]).view(1, 2, 1, 1).expand(1, 2, 1, 4)
+    moved, state = labels(network, Frame(2, image, CodecData("B", left, references)), state)
+    assert moved == [[1, 1, 0, 0]]
+    found, _ = labels(network, Frame(3, image, CodecData("B")), network.retain(state, {4}))
+    assert found == moved
+
+
 def test_masks_are_propagated_along_a_pan(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene = np.kron(rng.integers(0, 255, (24, 60, 3)), np.ones((4, 4, 1))).astype(np.uint8)
