@@ -51,7 +51,7 @@ class RestorableModule(EvaluationModule):
             >>> from voslab.methods.stcn.module import STCNModule
             >>> module = STCNModule.load_from_checkpoint(resource("weights/lite_stcn.safetensors"))
             >>> module.hparams["method"], module.hparams["network"]["backbone"]
-            ('stcn', 'resnet18')
+            ('stcn', 'efficientnet_lite0')
         """
         path = Path(checkpoint_path)
         model = read_model(path, Path(cache))
