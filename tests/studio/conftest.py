@@ -14,7 +14,8 @@ from voslab.engine import Prediction
 from voslab.studio.guard import Guard
 from voslab.studio.project import Project
 from voslab.studio.proposer import GrabCut
-from voslab.studio.server import Studio, application
+from voslab.studio.server import application
+from voslab.studio.workspace import Studio
 
 SIZE = (40, 64)
 FRAMES = 8

@@ -8,7 +8,8 @@ from starlette.testclient import TestClient
 
 from tests.studio.conftest import LIMIT
 from voslab.studio.guard import Guard
-from voslab.studio.server import Studio, application
+from voslab.studio.server import application
+from voslab.studio.workspace import Studio
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:8080", "https://evil.localhost", "null"])

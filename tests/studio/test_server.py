@@ -16,7 +16,7 @@ from voslab import Predictor
 from voslab.core import ConfigError
 from voslab.studio.project import Project
 from voslab.studio.proposer import GrabCut
-from voslab.studio.server import Studio
+from voslab.studio.workspace import Studio
 
 
 def png(mask: NDArray[np.integer]) -> bytes:

@@ -31,7 +31,8 @@ def main(config: DictConfig) -> None:
         from voslab.studio.guard import Guard
         from voslab.studio.project import Project
         from voslab.studio.proposer import GrabCut
-        from voslab.studio.server import Studio, application
+        from voslab.studio.server import application
+        from voslab.studio.workspace import Studio
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
             raise

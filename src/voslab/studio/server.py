@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import threading
-from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,110 +19,85 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from voslab.core import ConfigError, DataError, VOSError
-from voslab.engine import Prediction
-from voslab.engine.directions import Direction, check_direction
-from voslab.studio.frames import FrameCache
-from voslab.studio.project import AnnotatedObject, Project, frames_of
-from voslab.studio.propagation import Propagation
-from voslab.studio.proposer import Click, Prompt, Proposer
-from voslab.video.palette import colour
-from voslab.video_session import VideoSession
+from voslab.engine.directions import check_direction
+from voslab.studio.project import AnnotatedObject
+from voslab.studio.proposer import Click, Prompt
+from voslab.studio.workspace import Studio
 
 PAGE = Path(__file__).parent / "page"
-Handler = Callable[[Request], Awaitable[Response]]
-Export = Callable[[list[str], Iterator[Prediction]], list[str]]
 
 
-@dataclass
-class Studio:
-    """A session on a video, and what the page can do with it.
+class _Api:
+    """Answers the requests of the page."""
 
-    Attributes:
-        session: The video and the model.
-        project: Where masks are stored.
-        proposer: Makes masks from boxes and clicks.
-        export: Writes outputs by their names from predictions in order; returns the paths.
-        exports: Names of the outputs.
-        title: Name of the video.
-        model: Name of the model.
-    """
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
 
-    session: VideoSession
-    project: Project
-    proposer: Proposer
-    export: Export
-    exports: list[str]
-    title: str
-    model: str
+    async def page(self, request: Request) -> Response:
+        return FileResponse(PAGE / "index.html")
 
-    def __post_init__(self) -> None:
-        count = self.session.count
-        if count is None:
-            raise ConfigError(f"{self.title}: a stream cannot be annotated; record it to a file first")
-        self.count: int = count
-        self.frames = FrameCache(self.session.image)
-        self.propagation = Propagation(self.project.predict)
-        self.lock = threading.Lock()
-        for frame in self.project.given():
-            mask = self.project.mask(frame)
-            assert mask is not None
-            self.session.set_mask(frame, mask)
+    async def state(self, request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self._studio.state))
 
-    def state(self) -> dict[str, Any]:
-        """Everything that the page needs at its start."""
-        objects = [{**asdict(one), "color": _hex(one.id)} for one in self.project.objects.values()]
-        return {
-            "title": self.title,
-            "model": self.model,
-            "count": self.count,
-            "size": self.project.size,
-            "objects": objects,
-            "given": self.project.given(),
-            "predicted": self.project.predicted(),
-            "uncertainty": sorted(self.project.uncertainty.items()),
-            "exports": self.exports,
-            "folder": str(self.project.folder),
-            **self.progress(0),
-        }
+    async def progress(self, request: Request) -> Response:
+        after = request.query_params.get("after", "0")
+        return JSONResponse(self._studio.progress(int(after) if after.isdecimal() else 0))
 
-    def progress(self, after: int) -> dict[str, Any]:
-        """State of the propagation, and frames that it predicted after an earlier answer."""
-        progress, number, updates = self.propagation.progress(after)
-        return {"propagation": asdict(progress), "update": number, "updates": updates}
+    async def frame(self, request: Request) -> Response:
+        content = await run_in_threadpool(self._studio.frames.jpeg, request.path_params["frame"])
+        return Response(content, media_type="image/jpeg")
 
-    def give(self, frame: int, mask: NDArray[np.integer]) -> None:
-        """Store a mask that the user made."""
-        with self.lock:
-            self._check(frame)
-            self.project.give(frame, mask)
-            self.session.set_mask(frame, mask)
+    async def read(self, request: Request) -> Response:
+        mask = await run_in_threadpool(self._studio.project.mask, request.path_params["frame"])
+        return Response(status_code=204) if mask is None else Response(_png(mask), media_type="image/png")
 
-    def forget(self, frame: int) -> None:
-        """Delete a mask that the user made."""
-        with self.lock:
-            self.project.forget(frame)
-            self.session.masks.pop(frame, None)
+    async def write(self, request: Request) -> Response:
+        mask = await run_in_threadpool(_read_png, await request.body(), self._studio.project.size)
+        await run_in_threadpool(self._studio.give, request.path_params["frame"], mask)
+        return Response(status_code=204)
 
-    def propagate(self, direction: Direction, start: int, end: int) -> bool:
-        """Start a propagation; false while another one runs."""
-        self._check(start)
-        self._check(end)
-        with self.lock:
-            return self.propagation.start(self.session.propagate(direction, start, end), end - start + 1)
+    async def delete(self, request: Request) -> Response:
+        await run_in_threadpool(self._studio.forget, request.path_params["frame"])
+        return Response(status_code=204)
 
-    def save(self, names: list[str]) -> list[str]:
-        """Write outputs from the stored masks, and return their paths."""
-        if unknown := sorted({*names} - {*self.exports}):
-            raise ConfigError(f"{unknown[0]}: no such output (there are {', '.join(self.exports)})")
-        frames = list(frames_of(self.project))
-        if not frames:
-            raise DataError("there is no mask to export")
-        stored = (self.project.stored(frame, self.session.image(frame)) for frame in frames)
-        return self.export(names, stored)
+    async def objects(self, request: Request) -> Response:
+        values = await _json(request)
+        try:
+            found = [AnnotatedObject(one["id"], one["name"]) for one in values["objects"]]
+        except (KeyError, TypeError) as error:
+            raise DataError(f"objects need an id and a name ({error})") from error
+        await run_in_threadpool(self._studio.project.set_objects, found)
+        return JSONResponse(self._studio.state()["objects"])
 
-    def _check(self, frame: int) -> None:
-        if not 0 <= frame < self.count:
-            raise DataError(f"frame {frame}: the frames of the video are 0 to {self.count - 1}")
+    async def propose(self, request: Request) -> Response:
+        values = await _json(request)
+        number, prompt = _prompt(values)
+        if values.get("refine"):
+            stored = await run_in_threadpool(self._studio.project.mask, number)
+            prompt = replace(prompt, mask=None if stored is None else stored == values.get("object"))
+        image = await run_in_threadpool(self._studio.session.image, number)
+        mask = await run_in_threadpool(self._studio.proposer.propose, image, prompt)
+        return Response(_png(mask.astype(np.uint8)), media_type="image/png")
+
+    async def propagate(self, request: Request) -> Response:
+        values = await _json(request)
+        start, end = values.get("start", 0), values.get("end", self._studio.count - 1)
+        if not all(isinstance(value, int) for value in (start, end)):
+            raise ConfigError("start and end must be frame numbers")
+        direction = check_direction(values.get("direction", "both"))
+        if not await run_in_threadpool(self._studio.propagate, direction, start, end):
+            return JSONResponse({"error": "a propagation is running; cancel it first"}, 409)
+        return JSONResponse(self._studio.progress(0))
+
+    async def cancel(self, request: Request) -> Response:
+        await run_in_threadpool(self._studio.propagation.cancel)
+        return JSONResponse(self._studio.progress(0))
+
+    async def save(self, request: Request) -> Response:
+        names = (await _json(request)).get("save", [])
+        if not isinstance(names, list) or not names:
+            raise ConfigError("choose what to export")
+        return JSONResponse({"paths": await run_in_threadpool(self._studio.save, [str(name) for name in names])})
 
 
 def application(studio: Studio) -> Starlette:
@@ -136,86 +109,20 @@ def application(studio: Studio) -> Starlette:
     Returns:
         The application. Errors of users are answered with status 400 and one line.
     """
-
-    async def page(request: Request) -> Response:
-        return FileResponse(PAGE / "index.html")
-
-    async def state(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(studio.state))
-
-    async def progress(request: Request) -> Response:
-        after = request.query_params.get("after", "0")
-        return JSONResponse(studio.progress(int(after) if after.isdecimal() else 0))
-
-    async def frame(request: Request) -> Response:
-        content = await run_in_threadpool(studio.frames.jpeg, request.path_params["frame"])
-        return Response(content, media_type="image/jpeg")
-
-    async def read(request: Request) -> Response:
-        mask = await run_in_threadpool(studio.project.mask, request.path_params["frame"])
-        return Response(status_code=204) if mask is None else Response(_png(mask), media_type="image/png")
-
-    async def write(request: Request) -> Response:
-        mask = await run_in_threadpool(_read_png, await request.body(), studio.project.size)
-        await run_in_threadpool(studio.give, request.path_params["frame"], mask)
-        return Response(status_code=204)
-
-    async def delete(request: Request) -> Response:
-        await run_in_threadpool(studio.forget, request.path_params["frame"])
-        return Response(status_code=204)
-
-    async def objects(request: Request) -> Response:
-        values = await _json(request)
-        try:
-            found = [AnnotatedObject(one["id"], one["name"]) for one in values["objects"]]
-        except (KeyError, TypeError) as error:
-            raise DataError(f"objects need an id and a name ({error})") from error
-        await run_in_threadpool(studio.project.set_objects, found)
-        return JSONResponse(studio.state()["objects"])
-
-    async def propose(request: Request) -> Response:
-        values = await _json(request)
-        number, prompt = _prompt(values)
-        if values.get("refine"):
-            stored = await run_in_threadpool(studio.project.mask, number)
-            prompt = replace(prompt, mask=None if stored is None else stored == values.get("object"))
-        image = await run_in_threadpool(studio.session.image, number)
-        mask = await run_in_threadpool(studio.proposer.propose, image, prompt)
-        return Response(_png(mask.astype(np.uint8)), media_type="image/png")
-
-    async def propagate(request: Request) -> Response:
-        values = await _json(request)
-        start, end = values.get("start", 0), values.get("end", studio.count - 1)
-        if not all(isinstance(value, int) for value in (start, end)):
-            raise ConfigError("start and end must be frame numbers")
-        direction = check_direction(values.get("direction", "both"))
-        if not await run_in_threadpool(studio.propagate, direction, start, end):
-            return JSONResponse({"error": "a propagation is running; cancel it first"}, 409)
-        return JSONResponse(studio.progress(0))
-
-    async def cancel(request: Request) -> Response:
-        await run_in_threadpool(studio.propagation.cancel)
-        return JSONResponse(studio.progress(0))
-
-    async def save(request: Request) -> Response:
-        names = (await _json(request)).get("save", [])
-        if not isinstance(names, list) or not names:
-            raise ConfigError("choose what to export")
-        return JSONResponse({"paths": await run_in_threadpool(studio.save, [str(name) for name in names])})
-
+    api = _Api(studio)
     routes = [
-        Route("/", page),
-        Route("/api/state", state),
-        Route("/api/progress", progress),
-        Route("/api/frames/{frame:int}", frame),
-        Route("/api/masks/{frame:int}", read, methods=["GET"]),
-        Route("/api/masks/{frame:int}", write, methods=["PUT"]),
-        Route("/api/masks/{frame:int}", delete, methods=["DELETE"]),
-        Route("/api/objects", objects, methods=["PUT"]),
-        Route("/api/proposal", propose, methods=["POST"]),
-        Route("/api/propagation", propagate, methods=["POST"]),
-        Route("/api/propagation", cancel, methods=["DELETE"]),
-        Route("/api/export", save, methods=["POST"]),
+        Route("/", api.page),
+        Route("/api/state", api.state),
+        Route("/api/progress", api.progress),
+        Route("/api/frames/{frame:int}", api.frame),
+        Route("/api/masks/{frame:int}", api.read, methods=["GET"]),
+        Route("/api/masks/{frame:int}", api.write, methods=["PUT"]),
+        Route("/api/masks/{frame:int}", api.delete, methods=["DELETE"]),
+        Route("/api/objects", api.objects, methods=["PUT"]),
+        Route("/api/proposal", api.propose, methods=["POST"]),
+        Route("/api/propagation", api.propagate, methods=["POST"]),
+        Route("/api/propagation", api.cancel, methods=["DELETE"]),
+        Route("/api/export", api.save, methods=["POST"]),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
 
@@ -276,7 +183,3 @@ def _read_png(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
             return np.array(image.convert("RGB"))[..., 0]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the mask is no PNG ({error})") from error
-
-
-def _hex(number: int) -> str:
-    return "#" + "".join(f"{channel:02x}" for channel in colour(np.array(number)).tolist())

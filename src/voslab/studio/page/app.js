@@ -68,10 +68,10 @@ async function show(number) {
   tools.leave();
   await saved;
   await attempt(async () => {
-    const [picture, ids] = await Promise.all([image(number), api.loadMask(number)]);
+    const [bitmap, ids] = await Promise.all([image(number), api.loadMask(number)]);
     if (wanted !== number) return; // another frame was asked for meanwhile
     frame = number;
-    view.image = picture;
+    view.image = bitmap;
     mask.set(ids);
     refresh();
     if (number + 1 < state.count) image(number + 1).catch(() => {});
