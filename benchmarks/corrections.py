@@ -2,10 +2,10 @@
 
     python -m benchmarks.corrections data=DAVIS [weights=lite_stcn,scratch_gam] [size=240] [sequences=20]
 
-Each sequence is segmented from its first mask. Then the true mask of the frame with the lowest J&F is given too, and the
-sequence is segmented again. Neither the first, the last nor the corrected frame is scored, in both runs. Three columns
-hold the mean J&F without and with the correction: of all frames, and of those after the corrected one. The last two name
-the sequences that win and lose more than one point.
+Each sequence is segmented from its first mask. Then the true mask of the frame with the lowest J&F is given too, and
+the sequence is segmented again. Neither the first, the last nor the corrected frame is scored, in both runs. A row holds
+the mean J&F without and with the correction, of all frames and of those after the corrected one, and the number of
+sequences that win and that lose more than one point.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     given = options(DEFAULTS)
     videos = davis(Path(given["data"]), year=2016, split="val")[: int(given["sequences"])]
     print(
-        f"{len(videos)} sequences, size {given['size']}: J&F without and with a correction; sequences with more, with less"
+        f"{len(videos)} sequences, size {given['size']}: J&F without and with a correction; sequences with more, less"
     )
     for name in given["weights"].split(","):
         predictor = Predictor.load(resource(f"weights/{name}.safetensors"), size=int(given["size"]))
