@@ -3,7 +3,7 @@
     python -m benchmarks.corrections data=DAVIS [weights=lite_stcn,scratch_gam] [size=240] [sequences=20]
 
 Each sequence is segmented from its first mask. Then the true mask of the frame with the lowest J&F is given too, and
-the sequence is segmented again. Neither the first, the last nor the corrected frame is scored, in both runs. A row holds
+the sequence is segmented again. Neither the first, the last nor the corrected frame is scored, in both runs. A row has
 the mean J&F without and with the correction, of all frames and of those after the corrected one, and the number of
 sequences that win and that lose more than one point.
 """
