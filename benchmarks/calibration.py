@@ -4,8 +4,8 @@
 
 A row of the first table holds the pixels whose likeliest label has a probability in a range: their share, the mean
 probability, and the share that is right. Below stands the expected calibration error, over all pixels and over those
-less sure than 99 %. The second table compares the uncertainty of frames, as the annotation page shows it, with their true
-error: false pixels over pixels of the object.
+less sure than 99 %. The second table compares the uncertainty of frames, as the annotation page shows it, with their
+true error: false pixels over pixels of the object.
 """
 
 from __future__ import annotations
