@@ -28,7 +28,8 @@ def segment(run: Run, tmp_path: Path) -> Segment:
 
     def segmented(mask: Path, *options: str, video: Path = CASES / "clip.mp4") -> tuple[str, dict[str, np.ndarray]]:
         output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        error = run("segment", "engine.size=64", f"video={video}", f"mask={mask}", f"output={output}", *options)
+        size = () if any(option.startswith("engine.size=") for option in options) else ("engine.size=64",)
+        error = run("segment", *size, f"video={video}", f"mask={mask}", f"output={output}", *options)
         return error, {path.stem: read_mask(path) for path in sorted((output / "masks").glob("*.png"))}
 
     return segmented
@@ -43,13 +44,13 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray], *indices: int
 
 
 def test_a_mask_that_is_painted_anew_is_kept_and_continued(segment: Segment) -> None:
-    error, corrected = segment(CASES / "corrected_at_6")
+    error, corrected = segment(CASES / "corrected_at_6", "engine.size=180")
     assert not error
-    _, plain = segment(CASES / "corrected_at_6/00000.png")
+    _, plain = segment(CASES / "corrected_at_6/00000.png", "engine.size=180")
     given = read_mask(CASES / "corrected_at_6/00006.png")
     assert np.array_equal(corrected["00006"], given)
     assert all(same(corrected, plain, *range(6)))
-    _, only = segment(CASES / "corrected_at_6", "start=6")
+    _, only = segment(CASES / "corrected_at_6", "start=6", "engine.size=180")
     overlap = [iou(corrected[name] > 0, only[name] > 0) for name in names(*range(7, COUNT))]
     assert min(overlap) > 0.8, "what follows continues from the given mask"
     assert not any(same(corrected, plain, *range(6, COUNT)))

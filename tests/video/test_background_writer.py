@@ -140,3 +140,9 @@ def test_close_writes_the_queue_and_can_be_repeated() -> None:
     assert written == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="closed"):
         writer.put(5)
+
+
+def test_a_writer_that_is_never_used_has_no_thread() -> None:
+    writer = BackgroundWriter(print)
+    assert not threads()
+    writer.close()

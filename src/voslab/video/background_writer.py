@@ -28,8 +28,8 @@ class BackgroundWriter(Generic[T]):
         self._changed = Condition()
         self._error: BaseException | None = None
         self._closed = False
-        self._thread = Thread(target=self._work, name="background-writer", daemon=True)
-        self._thread.start()
+        # Started with the first item: a writer that is never used leaves no thread behind.
+        self._thread: Thread | None = None
 
     def put(self, item: T) -> None:
         """Queue an item; waits while the queue is full.
@@ -46,6 +46,9 @@ class BackgroundWriter(Generic[T]):
                 raise ValueError("put to a closed BackgroundWriter")
             self._items.append(item)
             self._changed.notify_all()
+            if self._thread is None:
+                self._thread = Thread(target=self._work, name="background-writer", daemon=True)
+                self._thread.start()
 
     def close(self) -> None:
         """Wait until everything is written and end the thread.
@@ -71,7 +74,8 @@ class BackgroundWriter(Generic[T]):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _work(self) -> None:
         while True:
