@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -227,15 +227,6 @@ def uncertainty(prediction: Prediction) -> float:
     wrong = 1 - np.maximum(maps.max(0), 1 - objects)
     total = float(objects.sum())
     return 1.0 if total < 1 else min(1.0, float(wrong.sum()) / total)
-
-
-def frames_of(project: Project) -> Iterator[int]:
-    """Yield the frames that have a mask, in order.
-
-    Args:
-        project: The session.
-    """
-    yield from sorted({*project.given(), *project.predicted()})
 
 
 def _path(folder: Path, frame: int) -> Path:

@@ -14,7 +14,7 @@ from voslab.core import ConfigError, DataError
 from voslab.engine import Prediction
 from voslab.engine.directions import Direction
 from voslab.studio.frames import FrameCache
-from voslab.studio.project import Project, frames_of
+from voslab.studio.project import Project
 from voslab.studio.propagation import Propagation
 from voslab.studio.proposer import Proposer
 from voslab.video.palette import colour
@@ -104,7 +104,7 @@ class Studio:
         """Write outputs from the stored masks, and return their paths."""
         if unknown := sorted({*names} - {*self.exports}):
             raise ConfigError(f"{unknown[0]}: no such output (there are {', '.join(self.exports)})")
-        frames = list(frames_of(self.project))
+        frames = sorted({*self.project.given(), *self.project.predicted()})
         if not frames:
             raise DataError("there is no mask to export")
         stored = (self.project.stored(frame, self.session.image(frame)) for frame in frames)

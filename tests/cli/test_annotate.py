@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from voslab.cli.annotate import _bound
+
+CASES = Path(__file__).parent / "cases"
+CLIP = f"video={CASES / 'clip.mp4'}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["video=missing.mp4"], "missing.mp4"),
+        ([CLIP, "port=70000"], "port=70000: must be from 0 to 65535"),
+        ([CLIP, "host=203.0.113.1"], "host=203.0.113.1 port=7860: cannot listen there"),
+        ([CLIP, "model=nothing"], "model=nothing: no such choice"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(run: Run, tmp_path: Path, options: list[str], message: str) -> None:
+    assert message in run("annotate", *options, f"output={tmp_path}", "browser=false")
+
+
+def test_an_occupied_port_is_one_line(run: Run, tmp_path: Path) -> None:
+    with _bound("127.0.0.1", 0) as other:
+        port = other.getsockname()[1]
+        error = run("annotate", CLIP, f"port={port}", f"output={tmp_path}", "browser=false")
+    assert error == f"host=127.0.0.1 port={port}: cannot listen there (Address already in use); try another port"
+
+
+def test_missing_packages_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    error = run("annotate", CLIP, f"output={tmp_path}", "browser=false")
+    assert error == "the annotation page needs starlette and uvicorn: pip install 'voslab[annotate]'"
