@@ -37,6 +37,7 @@ RULES: dict[str, str] = {
     "training/**": "nn video metrics data engine lightning torchmetrics wandb",
     "reporting/**": "data matplotlib omegaconf",
     "studio/proposer.py": "cv2",
+    "studio/segment_anything.py": "cv2 onnxruntime",
     "studio/frames.py": "cv2",
     "studio/project.py": "engine video",
     "studio/propagation.py": "engine",

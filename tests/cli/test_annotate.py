@@ -18,6 +18,8 @@ CLIP = f"video={CASES / 'clip.mp4'}"
         (["video=missing.mp4"], "missing.mp4"),
         ([CLIP, "port=70000"], "port=70000: must be from 0 to 65535"),
         ([CLIP, "host=203.0.113.1"], "host=203.0.113.1 port=7860: cannot listen there"),
+        ([CLIP, "proposer.encoder=a.onnx"], "proposer.encoder and proposer.decoder go together"),
+        ([CLIP, "proposer.encoder=a.onnx", "proposer.decoder=b.onnx"], "proposer.encoder=a.onnx: no such file"),
         ([CLIP, "model=nothing"], "model=nothing: no such choice"),
     ],
 )

@@ -17,6 +17,8 @@ from voslab.core import ConfigError, claimed
 from voslab.engine import Prediction, consume
 from voslab.engine.device import find_device
 from voslab.predictor import Predictor
+from voslab.studio.proposer import GrabCut, Proposer
+from voslab.studio.segment_anything import SegmentAnything
 from voslab.video import Video, open_video
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,13 +32,13 @@ def main(config: DictConfig) -> None:
 
         from voslab.studio.guard import Guard
         from voslab.studio.project import Project
-        from voslab.studio.proposer import GrabCut
         from voslab.studio.server import application
         from voslab.studio.workspace import Studio
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
             raise
         raise ConfigError("the annotation page needs starlette and uvicorn: pip install 'voslab[annotate]'") from error
+    proposer = _proposer(config.proposer)
     if not 0 <= config.port < 1 << 16:
         raise ConfigError(f"port={config.port}: must be from 0 to {(1 << 16) - 1}")
     video = open_video(config.video)
@@ -51,7 +53,7 @@ def main(config: DictConfig) -> None:
             return _export(folder / "export", names, predictions, video)
 
         project = Project(folder, name, video.size)
-        studio = Studio(session, project, GrabCut(), export, list(OUTPUTS), name.name, model.name)
+        studio = Studio(session, project, proposer, export, list(OUTPUTS), name.name, model.name)
         local = config.host in _LOOPBACK
         token = None if local else secrets.token_urlsafe(16)
         app = Guard(application(studio), _LOOPBACK if local else (), token, _LARGEST_BODY)
@@ -64,6 +66,15 @@ def main(config: DictConfig) -> None:
             webbrowser.open(url)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
         server.run(sockets=[listening])
+
+
+def _proposer(config: DictConfig) -> Proposer:
+    files = [config.encoder, config.decoder]
+    if files == [None, None]:
+        return GrabCut()
+    if None in files:
+        raise ConfigError("proposer.encoder and proposer.decoder go together: give both files")
+    return SegmentAnything.load(*(Path(str(file)) for file in files))
 
 
 def _bound(host: str, port: int) -> socket.socket:
