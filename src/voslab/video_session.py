@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from voslab.core import ConfigError, DataError
+from voslab.core import ConfigError, DataError, RawFrame
 from voslab.engine.directions import Direction, Part, check_direction, propagate
 from voslab.engine.given_masks import MaskScope
 from voslab.engine.positions import find_part
@@ -74,11 +74,26 @@ class VideoSession:
             DataError: If there is no such frame.
             VideoError: If it cannot be decoded.
         """
+        self.check_frame(frame)
+        return next(self.frames(frame, frame + 1)).image
+
+    def frames(self, start: int, stop: int) -> Iterator[RawFrame]:
+        """Read a range of frames in order; a video file is decoded once.
+
+        Args:
+            start: First frame number, from 0.
+            stop: Frame number after the last one.
+
+        Returns:
+            An iterator over frames, which raises VideoError where one cannot be decoded.
+
+        Raises:
+            ConfigError: If the source is a stream.
+        """
         access = self._source.access
         if access is None:
             raise ConfigError("the images of a stream can be read in order only; give a file, a folder or a list")
-        self._check_frame(frame)
-        return next(access.between(frame, frame + 1)).image
+        return access.between(start, stop)
 
     def set_mask(self, frame: int, mask: NDArray[Any] | str | Path) -> None:
         """Set the mask of a frame: the first one, a correction, or a new object. It replaces an earlier one.
@@ -92,7 +107,7 @@ class VideoSession:
         """
         size = self._source.size
         labels = given_masks({frame: mask}, size, self._options)[frame]
-        self._check_frame(frame)
+        self.check_frame(frame)
         if size is not None and labels.shape != size:
             raise DataError(
                 f"the mask of frame {frame} is {labels.shape[0]}x{labels.shape[1]}, the video {size[0]}x{size[1]}"
@@ -182,7 +197,15 @@ class VideoSession:
         first, last = find_part(start, end, self._source.access)
         return Part(check_direction(direction), first, last)
 
-    def _check_frame(self, frame: int) -> None:
+    def check_frame(self, frame: int) -> None:
+        """Check that the video has a frame.
+
+        Args:
+            frame: Frame number, from 0.
+
+        Raises:
+            DataError: If it has no such frame.
+        """
         count = self.count
         if count is not None and not 0 <= frame < count:
             raise DataError(f"frame {frame}: the frames of the video are 0 to {count - 1}")

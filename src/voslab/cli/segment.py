@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from voslab.cli.entry import run
 from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model
 from voslab.cli.saved_outputs import SavedOutput, saved_outputs
 from voslab.cli.segment_many import segment_many
-from voslab.cli.segment_video import Inputs, check_part, inspection_path, open_inputs, segment_video
+from voslab.cli.segment_video import Inputs, check_part, inspection_path, open_inputs, progress_bar, segment_video
 from voslab.cli.video_pairs import has_many_videos
 from voslab.core.signals import SIGNALS
 from voslab.engine import Prediction, Throughput
@@ -63,8 +62,7 @@ def _show_progress(
 ) -> tuple[Throughput, int]:
     """Segment the video with a progress bar; returns the throughput and the number of key frames."""
     output, key_frames = Path(config.output), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[speed]}")) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("segment", total=_count(config, inputs.video), speed="")
 
         def show(prediction: Prediction, throughput: Throughput) -> None:

@@ -12,14 +12,13 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from voslab.cli.entry import plain
 from voslab.cli.messages import describe_outputs
 from voslab.cli.models import load_model, model_spec
 from voslab.cli.process_shares import ProcessGroup, balanced_shares, gather, process_group
 from voslab.cli.saved_outputs import SavedOutput
-from voslab.cli.segment_video import open_inputs, segment_video
+from voslab.cli.segment_video import open_inputs, progress_bar, segment_video
 from voslab.cli.video_pairs import VideoPair, VideoPairs, find_pairs, video_length
 from voslab.core import ConfigError, VOSError, atomic_write, cache_key
 from voslab.core.signals import SIGNALS
@@ -99,8 +98,7 @@ class _Run:
 
     def segment(self, share: Sequence[tuple[VideoPair, int]], show: bool) -> Summary:
         """Segment pairs, each with its number of frames, and show the progress over all of them."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[speed]}"), disable=not show) as progress:
+        with progress_bar(show) as progress:
             task = progress.add_task("segment", total=sum(length for _, length in share), speed="")
             before = 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from voslab.cli.saved_outputs import SavedOutput
 from voslab.core import ConfigError, DataError, claimed, object_ids
@@ -77,6 +78,16 @@ def check_part(config: DictConfig) -> None:
         raise ConfigError(f"inspect=true with direction={direction}: it goes with direction=forward")
     for name in ("start", "end"):
         parse_position(name, config[name])
+
+
+def progress_bar(show: bool = True) -> Progress:
+    """Return the progress bar of `segment`; its tasks have a field `speed`.
+
+    Args:
+        show: whether it is shown.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[speed]}"), disable=not show)
 
 
 def segment_video(

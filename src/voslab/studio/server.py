@@ -67,7 +67,7 @@ class _Api:
         except (KeyError, TypeError) as error:
             raise DataError(f"objects need an id and a name ({error})") from error
         await run_in_threadpool(self._studio.project.set_objects, found)
-        return JSONResponse(self._studio.state()["objects"])
+        return JSONResponse(self._studio.objects())
 
     async def propose(self, request: Request) -> Response:
         values = await _json(request)

@@ -60,13 +60,12 @@ class Studio:
 
     def state(self) -> dict[str, Any]:
         """Everything that the page needs at its start."""
-        objects = [{**asdict(one), "color": _hex(one.id)} for one in self.project.objects.values()]
         return {
             "title": self.title,
             "model": self.model,
             "count": self.count,
             "size": self.project.size,
-            "objects": objects,
+            "objects": self.objects(),
             "given": self.project.given(),
             "predicted": self.project.predicted(),
             "uncertainty": sorted(self.project.uncertainty.items()),
@@ -74,6 +73,10 @@ class Studio:
             "folder": str(self.project.folder),
             **self.progress(0),
         }
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The objects, with the colours in which they are drawn."""
+        return [{**asdict(one), "color": _hex(one.id)} for one in self.project.objects.values()]
 
     def progress(self, after: int) -> dict[str, Any]:
         """State of the propagation, and frames that it predicted after an earlier answer."""
@@ -83,7 +86,7 @@ class Studio:
     def give(self, frame: int, mask: NDArray[np.integer]) -> None:
         """Store a mask that the user made."""
         with self.lock:
-            self._check(frame)
+            self.session.check_frame(frame)
             self.project.give(frame, mask)
             self.session.set_mask(frame, mask)
 
@@ -95,8 +98,8 @@ class Studio:
 
     def propagate(self, direction: Direction, start: int, end: int) -> bool:
         """Start a propagation; false while another one runs."""
-        self._check(start)
-        self._check(end)
+        self.session.check_frame(start)
+        self.session.check_frame(end)
         with self.lock:
             return self.propagation.start(self.session.propagate(direction, start, end), end - start + 1)
 
@@ -104,15 +107,12 @@ class Studio:
         """Write outputs from the stored masks, and return their paths."""
         if unknown := sorted({*names} - {*self.exports}):
             raise ConfigError(f"{unknown[0]}: no such output (there are {', '.join(self.exports)})")
-        frames = sorted({*self.project.given(), *self.project.predicted()})
-        if not frames:
+        known = {*self.project.given(), *self.project.predicted()}
+        if not known:
             raise DataError("there is no mask to export")
-        stored = (self.project.stored(frame, self.session.image(frame)) for frame in frames)
+        frames = self.session.frames(min(known), max(known) + 1)
+        stored = (self.project.stored(frame.index, frame.image) for frame in frames if frame.index in known)
         return self.export(names, stored)
-
-    def _check(self, frame: int) -> None:
-        if not 0 <= frame < self.count:
-            raise DataError(f"frame {frame}: the frames of the video are 0 to {self.count - 1}")
 
 
 def _hex(number: int) -> str:
