@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.conftest import Run
 from voslab.cli.annotate import _bound
+from voslab.cli.arguments import CONFIGS
 
 CASES = Path(__file__).parent / "cases"
 CLIP = f"video={CASES / 'clip.mp4'}"
@@ -38,3 +40,8 @@ def test_missing_packages_are_named(run: Run, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     error = run("annotate", CLIP, f"output={tmp_path}", "browser=false")
     assert error == "the annotation page needs starlette and uvicorn: pip install 'voslab[annotate]'"
+
+
+def test_the_default_weights_are_those_of_segment() -> None:
+    annotate, segment = (OmegaConf.load(CONFIGS / f"{name}.yaml") for name in ("annotate", "segment"))
+    assert annotate.default_checkpoint == segment.default_checkpoint
