@@ -148,6 +148,16 @@ def test_the_shorter_side_is_set_first(short: int) -> None:
     assert not (abs(out_images.astype(int) - MEAN) < 3).all(-1).any()
 
 
+def test_each_clip_gets_one_of_several_sides() -> None:
+    images, labels = clip()
+    transform = build_transform(Augmentation((80, 128), short=(20, 40, 80), fit="crop", flip=0))
+    shares = [(transform(images, labels, seed)[1] > 0).mean((1, 2)) for seed in range(12)]
+    assert all(np.ptp(share) < 0.02 for share in shares), "all frames of a clip have the same size"
+    whole = (labels[0] > 0).mean()
+    found = {round(4 * float(np.sqrt(share[0] / whole))) for share in shares}
+    assert found == {1, 2, 4}, "quarters of the size of the crop"
+
+
 def test_jitter_changes_colours_only() -> None:
     images, labels = clip()
     images = [np.full_like(images[0], (200, 80, 40))] * 4
@@ -162,6 +172,7 @@ def test_jitter_changes_colours_only() -> None:
     [
         ({"size": (0, 4)}, "size"),
         ({"short": 0}, "short=0"),
+        ({"short": (240, 0)}, "short=.240, 0"),
         ({"fit": "squeeze"}, "fit=squeeze"),
         ({"flip": 1.5}, "flip=1.5"),
         ({"rotate": -3}, "rotate=-3"),

@@ -23,7 +23,8 @@ class Augmentation:
 
     Attributes:
         size: Output height and width in pixels.
-        short: Length of the shorter side after an initial resize; None for no initial resize.
+        short: Length of the shorter side after an initial resize; of several, each clip gets a random one. None for no
+            initial resize.
         fit: How to reach `size` after the affine transform: `resize`, or random padding and `crop` around object pixels
             of the first frame.
         flip: Probability of a horizontal flip.
@@ -40,7 +41,7 @@ class Augmentation:
     """
 
     size: tuple[Side, Side]
-    short: Side | None = None
+    short: Side | tuple[Side, ...] | None = None
     fit: Literal["resize", "crop"] = "resize"
     flip: float = 0.5
     rotate: float = 0.0
@@ -55,7 +56,7 @@ class Augmentation:
         low, high = self.scale
         wrong = [
             (not all(fits(side, Side) for side in self.size), f"size={tuple(self.size)} must be two sides in pixels"),
-            (not fits(self.short, Side | None), f"short={self.short} must be a side in pixels"),
+            (not fits(self.short, Side | tuple[Side, ...] | None), f"short={self.short} must be one or more sides in pixels"),
             (self.fit not in {"resize", "crop"}, f"fit={self.fit} must be resize or crop"),
             (not 0 <= self.flip <= 1, f"flip={self.flip} must be a probability"),
             (not 0 <= self.rotate <= 180, f"rotate={self.rotate} must be degrees from 0 to 180"),
@@ -129,7 +130,8 @@ def build_transform(augmentation: Augmentation) -> ClipTransform:
     shear, jitter = augmentation.shear, augmentation.jitter
     steps: list[Any] = []
     if augmentation.short is not None:
-        steps.append(A.SmallestMaxSize(augmentation.short, interpolation=cv2.INTER_AREA))
+        sides = [augmentation.short] if isinstance(augmentation.short, int) else list(augmentation.short)
+        steps.append(A.SmallestMaxSize(sides, interpolation=cv2.INTER_AREA))
     if augmentation.flip > 0:
         steps.append(A.HorizontalFlip(p=augmentation.flip))
     if augmentation.rotate > 0 or shear > 0 or (low, high) != (1, 1):
