@@ -27,7 +27,7 @@ from voslab.data.sources.davis import davis
 from voslab.data.sources.synthetic.generated import generate
 from voslab.data.video_sequence import EvaluationItem
 from voslab.methods.builder import from_checkpoint
-from voslab.methods.checkpoint import write_half
+from voslab.methods.checkpoint import merge
 from voslab.training.evaluation import mask_sinks
 from voslab.video import open_video
 
@@ -352,7 +352,7 @@ def test_training_starts_from_the_given_weights(trained_run: TrainedRun) -> None
 
 
 def test_half_precision_weights_are_a_checkpoint_too(trained_run: TrainedRun, tmp_path: Path) -> None:
-    write_half(trained_run.checkpoint, tmp_path / "half.safetensors")
+    merge([trained_run.checkpoint], tmp_path / "half.safetensors")
     assert (tmp_path / "half.safetensors").stat().st_size < 0.3 * trained_run.checkpoint.stat().st_size
     whole, half = (from_checkpoint(path) for path in (trained_run.checkpoint, tmp_path / "half.safetensors"))
     assert half.settings == whole.settings

@@ -19,7 +19,7 @@ from voslab.core import CheckpointError, ConfigError
 from voslab.core.checkpoint import CheckpointMetadata
 from voslab.methods import registry
 from voslab.methods.builder import from_checkpoint
-from voslab.methods.checkpoint import check_resumed, load_light_encoder, write_half
+from voslab.methods.checkpoint import check_resumed, load_light_encoder, merge
 from voslab.nn.resnet import ResNet
 
 SMALL = {"backbone": "resnet18", "norm": "group", "width": 8}
@@ -97,7 +97,7 @@ def test_the_light_encoder_comes_from_a_file(prefix: str, tmp_path: Path) -> Non
 
 def test_a_checkpoint_holds_base_encoder_decoder_and_encoding(tmp_path: Path) -> None:
     segmenter, path = trained(tmp_path)
-    write_half(path, tmp_path / "half.safetensors")
+    merge([path], tmp_path / "half.safetensors")
     for file in (path, tmp_path / "half.safetensors"):
         model = from_checkpoint(file, tmp_path / "cache")
         assert model.settings.size == 96

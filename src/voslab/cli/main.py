@@ -17,6 +17,7 @@ PROGRAMS = {
     "report": "rebuild the pages of experiments/",
     "annotate": "make, propagate, correct and export masks on a page in the browser",
     "dashboard": "write the dashboards as an HTML page, or to W&B",
+    "merge": "average checkpoints, and write the network for release",
     "export": "write safetensors and ONNX files",
 }
 

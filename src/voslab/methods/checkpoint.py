@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -75,21 +76,37 @@ def check_declared(checkpoint: Checkpoint, metadata: CheckpointMetadata, with_ba
     check_shapes(shapes, tensors, path)
 
 
-def write_half(source: Path, target: Path) -> None:
-    """Convert a checkpoint to a safetensors file with the network in half precision.
+def merge(sources: Sequence[Path], target: Path) -> None:
+    """Average the networks of checkpoints and write the result as a safetensors file in half precision.
+
+    The average of the checkpoints of one run, or of a run and of another that went on from it, is often better than
+    each of them (model soups, Wortsman et al. 2022).
 
     Args:
-        source: Checkpoint of this project.
-        target: File to write; it is a checkpoint too, without the optimizer.
+        sources: One or more checkpoints of this project, of the same network.
+        target: File to write; it is a checkpoint too, without the optimizer and with the metadata of the last source.
 
     Raises:
-        CheckpointError: If `source` is not a checkpoint of this project.
+        CheckpointError: If a source is not a checkpoint of this project, or is of another network than the first one.
         WriteError: If `target` cannot be written.
     """
-    checkpoint = read_checkpoint(source)
-    if checkpoint.metadata is None:
-        raise CheckpointError(f"{source}: not a checkpoint of src.train")
-    _write_safe(target, {key: value.half() for key, value in checkpoint.tensors.items()}, checkpoint.metadata)
+    checkpoints = [read_checkpoint(source) for source in sources]
+    first, last = checkpoints[0], checkpoints[-1]
+    shapes = {key: value.shape for key, value in first.tensors.items()}
+    for checkpoint in checkpoints:
+        if checkpoint.metadata is None or first.metadata is None:
+            raise CheckpointError(f"{checkpoint.path}: not a checkpoint of src.train")
+        if checkpoint.metadata.method != first.metadata.method:
+            raise CheckpointError(f"{checkpoint.path}: a network of another method than {first.path}")
+        check_shapes(shapes, checkpoint.tensors, checkpoint.path)
+    assert last.metadata is not None
+    tensors = {
+        key: torch.stack([checkpoint.tensors[key].float() for checkpoint in checkpoints]).mean(0).half()
+        if value.is_floating_point()
+        else value
+        for key, value in last.tensors.items()
+    }
+    _write_safe(target, tensors, last.metadata)
 
 
 def write_weights(segmenter: Segmenter[Any], target: Path, metadata: CheckpointMetadata) -> None:

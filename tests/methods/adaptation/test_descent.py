@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.core import KeyInputs, Masks
-from voslab.methods.adaptation.descent import on_grid, tune
+from voslab.methods.adaptation.descent import tune
+from voslab.methods.adaptation.objective import on_grid
 from voslab.methods.adaptation.tuning import Adaptation, Tuning
 
 H, W = 5, 6

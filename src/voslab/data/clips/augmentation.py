@@ -56,7 +56,7 @@ class Augmentation:
         low, high = self.scale
         wrong = [
             (not all(fits(side, Side) for side in self.size), f"size={tuple(self.size)} must be two sides in pixels"),
-            (not fits(self.short, Side | tuple[Side, ...] | None), f"short={self.short} must be one or more sides in pixels"),
+            (not fits(self.short, Side | tuple[Side, ...] | None), f"short={self.short} must be sides in pixels"),
             (self.fit not in {"resize", "crop"}, f"fit={self.fit} must be resize or crop"),
             (not 0 <= self.flip <= 1, f"flip={self.flip} must be a probability"),
             (not 0 <= self.rotate <= 180, f"rotate={self.rotate} must be degrees from 0 to 180"),

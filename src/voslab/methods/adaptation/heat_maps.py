@@ -9,7 +9,7 @@ from torch import Tensor
 
 from voslab.core import Frame, KeyMatching, Keys, Masks
 from voslab.methods.adaptation.affinity import heat
-from voslab.methods.adaptation.descent import on_grid
+from voslab.methods.adaptation.objective import on_grid
 from voslab.nn.blocks import flatten_hw
 from voslab.nn.key_projections import memory_proj, project, query_proj
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from voslab.core import Frame, KeyMatching, LowLevel, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Comparison
 from voslab.methods.adaptation.descent import clock, tune
-from voslab.methods.adaptation.tuning import Adaptation, Grid, Keep, Losses, Projections, Reduction, Tuning
+from voslab.methods.adaptation.tuning import Adaptation, Grid, Keep, Loss, Losses, Projections, Reduction, Tuning
 
 _DEFAULTS = Tuning()
 
@@ -37,8 +37,8 @@ class Adapted(Segmenter[AdaptedState]):
 
     Args:
         base: a `KeyMatching` segmenter.
-        steps, lr, backtrack, projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop,
-            patience: see `Tuning`.
+        steps, lr, backtrack, projections, losses, alpha, alpha_bounds, loss, border, reduction, masks, scale,
+            scale_read, normalize, exclude_self, keep_norm, keep, hold_out, stop, patience: see `Tuning`.
         readapt: whether objects that appear later tune the query projection again; keys in the memory do not change.
             Otherwise only the first objects of a video are used.
 
@@ -57,12 +57,18 @@ class Adapted(Segmenter[AdaptedState]):
         projections: Projections = _DEFAULTS.projections,
         losses: Losses = _DEFAULTS.losses,
         alpha: float | None = _DEFAULTS.alpha,
+        alpha_bounds: tuple[float, float] = _DEFAULTS.alpha_bounds,
+        loss: Loss = _DEFAULTS.loss,
+        border: float = _DEFAULTS.border,
         reduction: Reduction = _DEFAULTS.reduction,
         masks: Grid = _DEFAULTS.masks,
         scale: float | None = _DEFAULTS.scale,
+        scale_read: bool = _DEFAULTS.scale_read,
+        normalize: bool = _DEFAULTS.normalize,
         exclude_self: bool = _DEFAULTS.exclude_self,
         keep_norm: bool = _DEFAULTS.keep_norm,
         keep: Keep = _DEFAULTS.keep,
+        hold_out: float = _DEFAULTS.hold_out,
         stop: float = _DEFAULTS.stop,
         patience: int | None = _DEFAULTS.patience,
         readapt: bool = False,
@@ -79,8 +85,9 @@ class Adapted(Segmenter[AdaptedState]):
         self.stride = base.stride
         self.padding = base.padding
         self.mean = base.mean
-        options = (projections, losses, alpha, reduction, masks, scale, exclude_self, keep_norm, keep, stop, patience)
-        self.tuning = Tuning(steps, lr, backtrack, *options)
+        objective = (losses, alpha, tuple(alpha_bounds), loss, border, reduction, masks)
+        affinity = (scale, scale_read, normalize, exclude_self, keep_norm)
+        self.tuning = Tuning(steps, lr, backtrack, projections, *objective, *affinity, keep, hold_out, stop, patience)
         self.readapt = readapt
         if isinstance(base, LowLevel):
             self.features = base.features
@@ -106,7 +113,7 @@ class Adapted(Segmenter[AdaptedState]):
         return self._adapt(frame, added, given, replace(self.tuning, projections="query"))
 
     def _adapt(self, frame: Frame, state: AdaptedState, masks: Masks, tuning: Tuning) -> AdaptedState:
-        if self.training or tuning.steps == 0 or not masks.slot_mask.any():
+        if self.training or not (tuning.steps or tuning.scale_read) or not masks.slot_mask.any():
             return state
         started = clock(frame.image.device)
         with torch.no_grad():
