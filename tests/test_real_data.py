@@ -92,11 +92,8 @@ def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
     assert len(np.unique(predictions[-1].ids)) >= 4
 
 
-@pytest.mark.parametrize(
-    ("name", "least"),
-    [("scratch_stcn", 0.98), ("scratch_swiftnet", 0.98), ("scratch_stm", 0.97), ("scratch_crvos", 0.95)],
-)
-def test_a_correction_that_equals_the_prediction_changes_little(name: str, least: float, vos_data: Path) -> None:
+@pytest.mark.parametrize("name", ["lite_stcn", "scratch_swiftnet", "scratch_stm", "scratch_crvos", "scratch_gam"])
+def test_a_correction_that_equals_the_prediction_changes_little(name: str, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["cows"])
     images, first = [video.image(i) for i in range(9)], video.given_masks()
@@ -105,4 +102,4 @@ def test_a_correction_that_equals_the_prediction_changes_little(name: str, least
     corrected = [one.ids for one in run(model.segmenter, images, given, Settings(size=240), mask_scope="full")]
     assert np.array_equal(corrected[3], plain[3])
     for before, after in zip(plain[4:], corrected[4:], strict=True):
-        assert ((before == 1) & (after == 1)).sum() / ((before == 1) | (after == 1)).sum() > least
+        assert ((before == 1) & (after == 1)).sum() / ((before == 1) | (after == 1)).sum() >= 0.98

@@ -88,6 +88,9 @@ class GivenMask:
 def split_given(masks: Masks, logits: Tensor, given: GivenMask) -> tuple[Masks, Masks | None]:
     """Split the masks given for a frame into those of new and of known objects, as `Segmenter.add` takes them.
 
+    A correction is certain where it differs from the prediction. Where it agrees, the predicted probabilities stay, so
+    a mask that confirms the prediction changes nothing.
+
     Args:
         masks: given masks B O H W of all slots, with new ones at the end; empty where an object has none.
         logits: prediction B (K+1) H W for the K known slots.
@@ -102,6 +105,10 @@ def split_given(masks: Masks, logits: Tensor, given: GivenMask) -> tuple[Masks, 
         return new, None
     probs = masks.probs[:, :count]
     exact = torch.tensor([i in given.exact for i in given.known], device=probs.device).view(1, -1, 1, 1)
-    predicted = logits.float().softmax(1)[:, 1:] * (1 - (probs * exact).amax(1, keepdim=True))
+    predicted = logits.float().softmax(1)
+    slots = torch.arange(1, count + 1, device=probs.device).view(1, -1, 1, 1)
+    same = (probs >= 0.5) == (predicted.argmax(1, keepdim=True) == slots)
+    changed = exact & (~same & exact).any(1, keepdim=True)
+    rest = predicted[:, 1:] * (1 - (probs * changed).amax(1, keepdim=True))
     in_use = torch.tensor([[i not in given.removed for i in given.known]], device=probs.device)
-    return new, Masks(torch.where(exact, probs, predicted), in_use)
+    return new, Masks(torch.where(changed, probs, rest), in_use)

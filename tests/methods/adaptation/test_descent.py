@@ -9,9 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voslab.core import KeyInputs, Masks
+from voslab.methods.adaptation.affinity import heat
 from voslab.methods.adaptation.descent import tune
-from voslab.methods.adaptation.objective import on_grid
+from voslab.methods.adaptation.objective import Losses, Objective, View, mean_norms, on_grid, split_cells
 from voslab.methods.adaptation.tuning import Adaptation, Tuning
+from voslab.nn.affinity import attend
+from voslab.nn.blocks import flatten_hw
+from voslab.nn.key_projections import copy_keys, project
 
 H, W = 5, 6
 
@@ -100,6 +104,10 @@ def test_a_step_is_plain_gradient_descent() -> None:
         {"projections": "query"},
         {"projections": "memory"},
         {"reduction": "mean", "lr": 0.3},
+        {"loss": "cross_entropy"},
+        {"border": 0.1},
+        {"normalize": True},
+        {"hold_out": 0.3},
     ],
     ids=str,
 )
@@ -216,8 +224,160 @@ def test_half_precision_and_inference_mode_change_neither_numbers_nor_modes() ->
     assert record.loss[0, -1] < record.loss[0, 0]
 
 
+def objective(inputs: KeyInputs, **choices: Any) -> Objective:
+    tuning = Tuning(**choices)
+    view = View(inputs.query, on_grid(inputs.masks, (H, W), tuning.masks))
+    cells = split_cells((H, W), tuning.hold_out, inputs.query.device)
+    slots = inputs.masks.slot_mask.float()
+    return Objective((view,), inputs.memory, view.masks, slots, layers(2), "dot", tuning, *cells)
+
+
+def first_losses(problem: Objective) -> Losses:
+    queries, memory = problem.keys(copy_keys(problem.layers, 1))
+    return problem.losses(queries, memory, mean_norms(queries, memory))
+
+
+def separated(contrast: float) -> KeyInputs:
+    """An object of whole cells whose features have another sign than the background's."""
+    x = torch.full((1, 6, H, W), -contrast)
+    x[..., 1:4, 1:3] = contrast
+    probs = torch.zeros(1, 1, 16 * H, 16 * W)
+    probs[..., 16:64, 16:48] = 1
+    return KeyInputs(x, x.unsqueeze(1), Masks(probs, torch.ones(1, 1, dtype=torch.bool)), None)
+
+
+@pytest.mark.parametrize("which", ["objects", "backgrounds"])
+def test_no_loss_is_switched_off_when_the_other_begins_at_zero(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = objective(scene())
+    losses = Losses(torch.full((1, 1), 3.0), torch.full((1, 1), 3.0))._replace(**{which: torch.full((1, 1), 1e-9)})
+    alpha, background = problem.weights(losses)
+    assert (alpha.item(), background) == (pytest.approx(10.0 if which == "objects" else 0.1), 1.0)
+    assert replace(problem, tuning=Tuning(alpha_bounds=(0.5, 2.0))).weights(losses)[0].item() in {0.5, 2.0}
+    nothing = torch.zeros(1, 1)
+    assert problem.weights(Losses(nothing, nothing))[0].item() == 1.0
+
+
+def test_keys_move_although_the_background_loss_begins_at_zero() -> None:
+    inputs = scene()
+    point = nn.Conv2d(6, 4, 1)
+    torch.nn.init.orthogonal_(point.weight)
+    inputs.query[..., 1:4, 1:3] *= 40
+    inputs.memory[:, 0] = inputs.query
+    whole = inputs.masks.probs.clone()
+    whole[...] = 0
+    whole[..., 16:64, 16:48] = 1
+    aligned = replace(inputs, masks=Masks(whole, inputs.masks.slot_mask))
+    _, record = tune(aligned, (point,), "dot", Tuning(steps=5, masks="binary"))
+    assert record.backgrounds[0, 0] < 1e-3 * record.objects[0, 0]
+    assert record.alpha.item() == pytest.approx(0.1)
+    assert record.moved > 1e-3
+    assert record.objects[0, -1] < record.objects[0, 0]
+
+
+def test_keys_that_do_not_move_are_reported_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    tune(separated(100.0), layers(2), "dot", Tuning(steps=3))
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["frame 0"]
+    assert "left the keys as they were" in caplog.text
+    caplog.clear()
+    tune(scene(), layers(2), "dot", Tuning(steps=3))
+    assert not caplog.records
+
+
+def test_cross_entropy_is_smallest_where_heat_and_mask_are_equal() -> None:
+    inputs = scene()
+    problem = objective(inputs, loss="cross_entropy")
+    queries, memory = problem.keys(copy_keys(problem.layers, 1))
+    m = problem.masks
+    h = heat(queries[0], memory, m, "dot")
+    found = first_losses(problem)
+    expected = F.binary_cross_entropy(h, m, reduction="sum")
+    assert (found.objects + found.backgrounds).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_cells_across_the_border_can_be_left_out() -> None:
+    inputs = scene()
+    everywhere, clear = objective(inputs), objective(inputs, border=0.1)
+    m = everywhere.masks
+    assert ((m > 0.1) & (m < 0.9)).any()
+    queries, memory = everywhere.keys(copy_keys(everywhere.layers, 1))
+    h = heat(queries[0], memory, m, "dot")
+    counted = (m <= 0.1) | (m >= 0.9)
+    assert torch.allclose(first_losses(clear).objects, ((1 - m) * h * counted).sum(2), rtol=1e-4)
+    assert torch.allclose(first_losses(everywhere).objects, ((1 - m) * h).sum(2), rtol=1e-4)
+
+
+def test_cells_that_are_held_out_do_not_change_the_loss() -> None:
+    inputs, tuning = scene(), Tuning(steps=8, lr=0.3, hold_out=0.3, keep="best")
+    points = tuple(nn.Conv2d(6, 4, 1) for _ in range(2))
+    _, held = split_cells((H, W), 0.3, inputs.query.device)
+    assert 0.1 < len(held) / (H * W) < 0.5
+    other = replace(inputs, query=inputs.query.clone(), memory=inputs.memory.clone())
+    for x in (other.query, other.memory):
+        x.flatten(-2)[..., held] += 1
+    (_, a), (_, b) = (tune(x, points, "dot", tuning) for x in (inputs, other))
+    assert torch.equal(a.loss, b.loss)
+    assert not torch.allclose(a.validation, b.validation)
+    for record in (a, b):
+        assert record.selected[0] == record.validation[0].argmin()
+
+
+def test_the_loss_ignores_the_length_of_keys_if_asked() -> None:
+    inputs = scene()
+    for normalize in (True, False):
+        problem = objective(inputs, normalize=normalize)
+        queries, memory = problem.keys(copy_keys(problem.layers, 1))
+        lengths = mean_norms(queries, memory)
+        once, twice = (problem.losses([factor * queries[0]], factor * memory, lengths) for factor in (1, 2))
+        assert torch.allclose(once.objects, twice.objects, rtol=1e-4) == normalize
+
+
+@pytest.mark.parametrize("comparison", ["dot", "l2"])
+def test_the_memory_is_read_with_the_scale_of_the_loss_if_asked(comparison: Any) -> None:
+    inputs, convolutions = scene(), layers(2 if comparison == "dot" else 1)
+    keys, _ = tune(inputs, convolutions, comparison, Tuning(steps=0, scale=1.0, scale_read=True))
+    m = on_grid(inputs.masks, (H, W), "area")
+    query = flatten_hw(project(convolutions[0], inputs.query, keys.query))
+    memory = flatten_hw(project(convolutions[-1], inputs.memory.flatten(0, 1), keys.stored)).unsqueeze(1)
+    read = attend(query, memory, m.unsqueeze(3), similarity=comparison)[..., 0]
+    plain = flatten_hw(convolutions[0](inputs.query)), flatten_hw(convolutions[-1](inputs.memory[0])).unsqueeze(1)
+    assert torch.allclose(read, heat(*plain, m, comparison, scale=1.0), atol=1e-4)
+    assert not torch.allclose(read, heat(*plain, m, comparison), atol=1e-2)
+    again, _ = tune(replace(inputs, keys=keys), convolutions, comparison, Tuning(steps=0, scale=1.0, scale_read=True))
+    assert torch.allclose(again.query.weight, keys.query.weight, rtol=1e-5)
+
+
+def test_copies_are_queries_of_the_same_memory() -> None:
+    inputs, shifted = scene(), scene()
+    shifted = replace(
+        shifted, query=shifted.query.roll(2, 3), masks=Masks(shifted.masks.probs.roll(32, 3), inputs.masks.slot_mask)
+    )
+    own, both = (
+        tune(inputs, layers(2), "dot", Tuning(steps=0, alpha=1.0), copies=copies)[1].loss.item()
+        for copies in ([], [shifted])
+    )
+    view = View(shifted.query, on_grid(shifted.masks, (H, W), "area"))
+    other = sum(part.item() for part in first_losses(replace(objective(inputs), views=(view,))))
+    assert abs(other - own) > 0.05
+    assert both == pytest.approx((own + other) / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"steps": -1}, {"lr": 0.0}, {"stop": 1.0}, {"alpha": -1.0}, {"patience": 0}, {"losses": "none"}]
+    "wrong",
+    [
+        {"steps": -1},
+        {"lr": 0.0},
+        {"stop": 1.0},
+        {"alpha": -1.0},
+        {"patience": 0},
+        {"losses": "none"},
+        {"alpha_bounds": (2.0, 1.0)},
+        {"loss": "hinge"},
+        {"border": 0.6},
+        {"hold_out": 1.0},
+        {"copies": -1},
+        {"scale_read": True},
+    ],
+    ids=str,
 )
 def test_choices_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from voslab.core import KeyInputs, Keys, Masks, Projection
 from voslab.core.segmenter import Comparison
-from voslab.methods.adaptation.objective import Losses, Objective, mean_norms, on_grid, split_cells
-from voslab.methods.adaptation.tuning import Adaptation, Tuning
+from voslab.methods.adaptation.objective import Losses, Objective, View, mean_norms, on_grid, split_cells
+from voslab.methods.adaptation.tuning import Adaptation, Keep, Tuning
 from voslab.nn.key_projections import copy_keys
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def tune(
     tuning: Tuning,
     frame: int = 0,
     started: float | None = None,
+    copies: Sequence[KeyInputs] = (),
 ) -> tuple[Keys, Adaptation]:
     """Minimise Eq. 3 over the key projections of each clip. The network is not changed.
 
@@ -44,6 +46,7 @@ def tune(
         tuning: settings of the adaptation.
         frame: index of the frame, for the record.
         started: time at which the work on the frame started, by `clock`; None for now.
+        copies: inputs of augmented copies of the frame, which are queries too.
 
     Returns:
         the tuned keys without gradient, and a record of the steps.
@@ -52,10 +55,11 @@ def tune(
     started = clock(device) if started is None else started
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         size = (inputs.query.shape[-2], inputs.query.shape[-1])
+        views = tuple(View(_plain(view.query), on_grid(view.masks, size, tuning.masks)) for view in (inputs, *copies))
         objective = Objective(
-            _plain(inputs.query),
+            views,
             _plain(inputs.memory),
-            on_grid(inputs.masks, size, tuning.masks),
+            views[0].masks,
             inputs.masks.slot_mask.float(),
             layers,
             comparison,
@@ -76,7 +80,7 @@ def tune(
         if tuning.scale_read:
             _multiply(keys, read_factor)
         adaptation.seconds = clock(device) - started
-    _warn_unmoved(adaptation, inputs.masks)
+    _warn_unmoved(adaptation, inputs.masks, tuning.keep)
     return keys.detach(), adaptation
 
 
@@ -97,10 +101,10 @@ def _descend(objective: Objective, keys: Keys, parameters: list[Tensor], frame: 
     points: list[Losses] = []
     selected = base = gradients = parameters
     for step in range(tuning.steps + 1):
-        query, memory = objective.keys(keys)
-        point = objective.losses(query, memory, objective.cells, norms[0])
+        queries, memory = objective.keys(keys)
+        point = objective.losses(queries, memory, norms[0])
         detached = Losses(*(part.detach() for part in point))
-        length = mean_norms(query, memory)
+        length = mean_norms(queries, memory)
         if not points:
             weights = alpha, _ = objective.weights(detached)
             running = torch.ones(len(alpha), dtype=torch.bool, device=alpha.device)
@@ -109,8 +113,7 @@ def _descend(objective: Objective, keys: Keys, parameters: list[Tensor], frame: 
         loss = point.weighted(*weights)
         value = checked = loss.detach()
         if len(objective.held_out):
-            with torch.no_grad():
-                checked = objective.losses(query, memory, objective.held_out, norms[0]).weighted(*weights)
+            checked = objective.validate(queries, memory, norms[0]).weighted(*weights)
         accepted = torch.ones_like(running)
         if points:
             accepted = (value <= losses[-1]) | (not tuning.backtrack)
@@ -157,10 +160,10 @@ def _relative_change(start: list[Tensor], final: list[Tensor]) -> Tensor:
     return (torch.as_tensor(change) / torch.as_tensor(length).clamp(min=1e-12)).sqrt()
 
 
-def _warn_unmoved(adaptation: Adaptation, masks: Masks) -> None:
+def _warn_unmoved(adaptation: Adaptation, masks: Masks, keep: Keep) -> None:
     """Log one line if the keys of a clip with objects are practically those of the base."""
     idle = (adaptation.moved < UNMOVED) & masks.slot_mask.any(1).to(adaptation.moved.device)
-    if adaptation.loss.shape[1] > 1 and idle.any():
+    if keep == "last" and adaptation.loss.shape[1] > 1 and idle.any():
         clip = int(idle.nonzero()[0])
         objects, backgrounds = (part[clip, 0].sum().item() for part in (adaptation.objects, adaptation.backgrounds))
         log.warning(

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voslab.core import Frame, KeyMatching, LowLevel, Masks, Segmenter, State, state_dataclass
+from voslab.core import Frame, KeyInputs, KeyMatching, LowLevel, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Comparison
+from voslab.methods.adaptation.copies import augmented
 from voslab.methods.adaptation.descent import clock, tune
 from voslab.methods.adaptation.tuning import Adaptation, Grid, Keep, Loss, Losses, Projections, Reduction, Tuning
 
@@ -38,7 +39,7 @@ class Adapted(Segmenter[AdaptedState]):
     Args:
         base: a `KeyMatching` segmenter.
         steps, lr, backtrack, projections, losses, alpha, alpha_bounds, loss, border, reduction, masks, scale,
-            scale_read, normalize, exclude_self, keep_norm, keep, hold_out, stop, patience: see `Tuning`.
+            scale_read, normalize, exclude_self, keep_norm, keep, hold_out, copies, stop, patience: see `Tuning`.
         readapt: whether objects that appear later tune the query projection again; keys in the memory do not change.
             Otherwise only the first objects of a video are used.
 
@@ -69,6 +70,7 @@ class Adapted(Segmenter[AdaptedState]):
         keep_norm: bool = _DEFAULTS.keep_norm,
         keep: Keep = _DEFAULTS.keep,
         hold_out: float = _DEFAULTS.hold_out,
+        copies: int = _DEFAULTS.copies,
         stop: float = _DEFAULTS.stop,
         patience: int | None = _DEFAULTS.patience,
         readapt: bool = False,
@@ -87,7 +89,8 @@ class Adapted(Segmenter[AdaptedState]):
         self.mean = base.mean
         objective = (losses, alpha, tuple(alpha_bounds), loss, border, reduction, masks)
         affinity = (scale, scale_read, normalize, exclude_self, keep_norm)
-        self.tuning = Tuning(steps, lr, backtrack, projections, *objective, *affinity, keep, hold_out, stop, patience)
+        checks = (hold_out, copies, stop, patience)
+        self.tuning = Tuning(steps, lr, backtrack, projections, *objective, *affinity, keep, *checks)
         self.readapt = readapt
         if isinstance(base, LowLevel):
             self.features = base.features
@@ -118,6 +121,12 @@ class Adapted(Segmenter[AdaptedState]):
         started = clock(frame.image.device)
         with torch.no_grad():
             inputs, base = self.base.compare(state.base)
-            keys, adaptation = tune(inputs, self.base.key_layers(), self.comparison, tuning, frame.index, started)
+            copies = [self._copy(frame, masks, i) for i in range(tuning.copies)]
+            layers = self.base.key_layers()
+            keys, adaptation = tune(inputs, layers, self.comparison, tuning, frame.index, started, copies)
             base = self.base.with_keys(base, keys)
         return AdaptedState(base, [*state.adaptations, adaptation])
+
+    def _copy(self, frame: Frame, masks: Masks, seed: int) -> KeyInputs:
+        """Compute the inputs of the key projections for an augmented copy of a frame."""
+        return self.base.compare(self.base.begin(*augmented(frame, masks, seed)))[0]

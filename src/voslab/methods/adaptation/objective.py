@@ -44,11 +44,24 @@ class Losses(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A frame as query.
+
+    Attributes:
+        query: B C h w, float32, inputs of the query projection.
+        masks: B O N, on the grid of the features.
+    """
+
+    query: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
     """The constants of an adaptation.
 
     Attributes:
-        query: B C h w, float32, inputs of the query projection.
+        views: the frame, and augmented copies of it.
         memory: B G C h w, float32, inputs of the memory projection.
         masks: B O N, on the grid of the features.
         slot_mask: B O, 1 for slots in use.
@@ -59,7 +72,7 @@ class Objective:
         held_out: positions of the validation loss.
     """
 
-    query: Tensor
+    views: tuple[View, ...]
     memory: Tensor
     masks: Tensor
     slot_mask: Tensor
@@ -69,29 +82,38 @@ class Objective:
     cells: Tensor
     held_out: Tensor
 
-    def keys(self, keys: Keys) -> tuple[Tensor, Tensor]:
-        """Compute the keys of all positions: query B N C, memory B G N C."""
-        query = flatten_hw(project(self.layers[0], self.query, keys.query))
+    def keys(self, keys: Keys) -> tuple[list[Tensor], Tensor]:
+        """Compute the keys of all positions: query B N C of each view, memory B G N C."""
+        queries = [flatten_hw(project(self.layers[0], view.query, keys.query)) for view in self.views]
         memory = flatten_hw(project(self.layers[-1], self.memory.flatten(0, 1), keys.stored))
-        return query, memory.view(*self.memory.shape[:2], *memory.shape[1:])
+        return queries, memory.view(*self.memory.shape[:2], *memory.shape[1:])
 
-    def losses(self, query: Tensor, memory: Tensor, rows: Tensor, lengths: Tensor) -> Losses:
-        """Compute the losses of some positions, which read the positions of the loss.
+    def losses(self, queries: list[Tensor], memory: Tensor, lengths: Tensor) -> Losses:
+        """Compute the losses, the mean over all views.
 
         Args:
-            query: B N C.
+            queries: B N C of each view.
             memory: B G N C.
-            rows: positions to compute the losses of.
             lengths: B 2, mean lengths of the first keys.
         """
+        pairs = zip(queries, self.views, strict=True)
+        parts = [self._losses(query, memory, view.masks, self.cells, lengths) for query, view in pairs]
+        objects, backgrounds = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
+        return Losses(objects, backgrounds)
+
+    @torch.no_grad()
+    def validate(self, queries: list[Tensor], memory: Tensor, lengths: Tensor) -> Losses:
+        """Compute the losses of the cells that are held out, as queries; see `losses`."""
+        return self._losses(queries[0], memory, self.masks, self.held_out, lengths)
+
+    def _losses(self, query: Tensor, memory: Tensor, masks: Tensor, rows: Tensor, lengths: Tensor) -> Losses:
         tuning, columns = self.tuning, self.cells
         if tuning.normalize:
             query = F.normalize(query, dim=-1) * lengths[:, 0].view(-1, 1, 1)
             memory = F.normalize(memory, dim=-1) * lengths[:, 1].view(-1, 1, 1, 1)
-        own = tuning.exclude_self and rows is columns
-        query, memory, stored = query[:, rows], memory[:, :, columns], self.masks[:, :, columns]
+        own = tuning.exclude_self and rows is columns and masks is self.masks
+        query, memory, stored, m = query[:, rows], memory[:, :, columns], self.masks[:, :, columns], masks[:, :, rows]
         heat_map = heat(query, memory, stored, self.comparison, tuning.scale, own)
-        m = self.masks[:, :, rows]
         # The rows of the affinity sum to 1, so 1 - heat is the share of the background.
         if tuning.loss == "linear":
             objects, backgrounds = (1 - m) * heat_map, m * (1 - heat_map)
@@ -149,6 +171,6 @@ def split_cells(size: tuple[int, int], hold_out: float, device: torch.device) ->
     return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
 
-def mean_norms(query: Tensor, memory: Tensor) -> Tensor:
-    """Compute the mean lengths B 2 of query keys B N C and memory keys B G N C."""
-    return torch.stack([query.detach().norm(dim=-1).mean(1), memory.detach().norm(dim=-1).mean((1, 2))], 1)
+def mean_norms(queries: list[Tensor], memory: Tensor) -> Tensor:
+    """Compute the mean lengths B 2 of the query keys B N C of the frame and of memory keys B G N C."""
+    return torch.stack([queries[0].detach().norm(dim=-1).mean(1), memory.detach().norm(dim=-1).mean((1, 2))], 1)

@@ -55,6 +55,8 @@ class Tuning:
         keep: keys to use: the `last` ones, or the `best`, which have the smallest loss, or validation loss.
         hold_out: share of cells that are held out, in squares of 2x2 cells. They are neither queries nor memory of the
             loss. Their own heat over the other cells gives the validation loss.
+        copies: number of augmented copies of the frame (flipped, rotated, scaled, brighter or darker) whose positions
+            are queries of the loss too. The memory is that of the frame.
         stop: stop when the loss is at most this fraction of the first one; 0 for never.
         patience: stop after this number of steps without a smaller loss, or validation loss; None for never.
 
@@ -80,6 +82,7 @@ class Tuning:
     keep_norm: bool = False
     keep: Keep = "last"
     hold_out: float = 0.0
+    copies: int = 0
     stop: float = 0.0
     patience: int | None = None
 
@@ -87,8 +90,9 @@ class Tuning:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)}: choose from {', '.join(allowed)}")
-        if self.steps < 0 or not 0 <= self.stop < 1:
-            raise ValueError(f"steps={self.steps}, stop={self.stop}: must be at least 0, and stop below 1")
+        if self.steps < 0 or self.copies < 0 or not 0 <= self.stop < 1:
+            given = f"steps={self.steps}, copies={self.copies}, stop={self.stop}"
+            raise ValueError(f"{given}: must be at least 0, and stop below 1")
         low, high = self.alpha_bounds
         if not 0 < low <= high < math.inf:
             raise ValueError(

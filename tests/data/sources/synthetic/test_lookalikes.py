@@ -73,3 +73,15 @@ def test_a_data_set_of_nonsense_is_refused(tmp_path: Path, wrong: dict[str, Any]
     with pytest.raises(ConfigError):
         lookalikes(**({"root": tmp_path / "a", "amount": 0.1, "videos": 1, "frames": 2, "size": SIZE} | wrong))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_both_objects_are_one_sequence_if_asked(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"amount": 0.1, "videos": 2, "frames": 2, "size": SIZE}
+    single, both = (lookalikes(tmp_path, **options, single=single) for single in (True, False))
+    assert (len(single), len(both)) == (4, 2)
+    joined = both[0].labels(1)
+    assert joined is not None
+    for number, sequence in enumerate(single[:2], 1):
+        labels = sequence.labels(1)
+        assert labels is not None
+        assert np.array_equal(labels == 1, joined == number)

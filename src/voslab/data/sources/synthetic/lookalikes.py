@@ -55,8 +55,9 @@ def lookalikes(
     frames: int = 20,
     size: tuple[Side, Side] = (240, 416),
     seed: int = 0,
+    single: bool = True,
 ) -> tuple[VideoSequence, ...]:
-    """List videos of two similar objects, with one sequence per object, as in the OVIS protocol of key adaptation.
+    """List videos of two similar objects, by default with one sequence per object, as key adaptation uses OVIS.
 
     The videos are generated on first use in the layout of OVIS, `root/train/<video>/` and
     `root/annotations_train.json`. Videos of the same seed differ only in the amount.
@@ -65,10 +66,11 @@ def lookalikes(
         root: Folder of the data set, a different one for each combination of the other arguments.
         amount: Difference of the second object, 0 to 1; see `make_lookalikes`.
         by: Kind of the difference, `hue` or `stripes`.
-        videos: Number of videos; there are two sequences per video.
+        videos: Number of videos.
         frames: Number of frames per video.
         size: H, W of the frames in pixels.
         seed: Seed of all videos.
+        single: Whether each object is a sequence of its own; otherwise both are objects of one sequence.
 
     Returns:
         The sequences.
@@ -79,7 +81,7 @@ def lookalikes(
         WriteError: If the data set cannot be written.
     """
     parameters = _Parameters(amount, by, videos, frames, (size[0], size[1]), seed)
-    return ovis(build_once(Path(root), parameters, partial(_write, parameters=parameters)))
+    return ovis(build_once(Path(root), parameters, partial(_write, parameters=parameters)), single=single)
 
 
 def make_lookalikes(
