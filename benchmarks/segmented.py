@@ -54,7 +54,7 @@ def ran(
     frames = 0
     given = sequence.given_masks()
     objects = sorted(int(i) for i in np.unique(given[0]) if i)
-    predictions = run(segmenter, pictures, given, settings)
+    predictions = run(segmenter, pictures, given, settings, truth=sequence.labels)
     with timed(segmenter, segmenter.stages) as stages:
         while True:
             started = time.process_time()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,8 @@ SMALL: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.fixture(params=registry.names())
+# The oracle returns what the data set says, not what it has seen.
+@pytest.fixture(params=[name for name in registry.names() if name != "oracle"])
 def segmenter(request: pytest.FixtureRequest) -> Segmenter:
     torch.manual_seed(0)
     made = registry.build(request.param, SMALL.get(request.param, {}))
@@ -296,6 +298,7 @@ def test_every_method_is_restored_from_a_checkpoint(name: str, tmp_path: Path) -
     torch.save({"vos": metadata, "state_dict": tensors}, tmp_path / "a.ckpt")
     model = from_checkpoint(tmp_path / "a.ckpt")
     first, second = frames(2)
+    second = replace(second, truth=probs(2))
     expected, _ = network.eval().step(second, network.begin(first, probs(2)))
     logits, _ = model.segmenter.step(second, model.segmenter.begin(first, probs(2)))
     assert (model.name, model.settings) == (name, Settings(240))

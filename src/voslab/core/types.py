@@ -68,12 +68,14 @@ class Frame:
         image: B 3 H W, RGB, float in [0, 1]; networks normalise it themselves.
         codec: codec data; None for sources without.
         key: whether it is a key frame, which a base model segments (always, for sources without codec data).
+        truth: true masks of a key frame, for segmenters that need them (see `Segmenter.needs_truth`).
     """
 
     index: int
     image: Tensor
     codec: CodecData | None = None
     key: bool = True
+    truth: Masks | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from voslab.engine.prediction import Prediction
 from voslab.engine.schedule import presentation_order, schedule_frames
 from voslab.engine.session import Labels, Session
 from voslab.engine.settings import Settings
+from voslab.engine.truth import Truth
 
 
 def run(
@@ -31,6 +32,7 @@ def run(
     start: int | None = None,
     earlier: Iterable[tuple[RawFrame, Labels]] = (),
     number: Callable[[int], int] = int,
+    truth: Truth | None = None,
 ) -> Iterator[Prediction]:
     """Propagate masks through a video, one frame at a time. Only the state of the segmenter is stored.
 
@@ -50,16 +52,18 @@ def run(
         earlier: frames before `start` and their given masks. They are segmented right before the first frame of
             `masks`, and not yielded.
         number: number of a frame in messages, from its index.
+        truth: returns the true label map H W of a frame by presentation index, for segmenters that need it.
 
     Yields:
         one `Prediction` per frame, in presentation order. Frames before the first mask are background.
 
     Raises:
+        ConfigError: if the segmenter needs true masks and there are none.
         DataError: if a mask has another size than its frame, the size of the frames changes, or a mask belongs to a
             frame after the last one.
     """
     scope = mask_scope or find_mask_scope(masks)
-    session = Session(segmenter, settings or Settings(), probabilities, scope, number)
+    session = Session(segmenter, settings or Settings(), probabilities, scope, number, truth)
     raw = (item if isinstance(item, RawFrame) else raw_frame(index, item) for index, item in enumerate(frames))
     ahead = _has_free_core(session.device)
     if isinstance(frames, LiveFrames):

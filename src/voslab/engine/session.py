@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from voslab.core import DataError, Frame, ObjectTable, RawFrame, ReferenceBuffered, Segmenter, object_ids
+from voslab.core import DataError, Frame, Masks, ObjectTable, RawFrame, ReferenceBuffered, Segmenter, object_ids
 from voslab.engine.codec_resize import fit_codec
 from voslab.engine.device import device_of, now
 from voslab.engine.given_masks import GivenMask, MaskScope, split_given
@@ -22,6 +22,7 @@ from voslab.engine.prediction import Prediction
 from voslab.engine.preprocessing import working_image, working_masks
 from voslab.engine.schedule import ScheduledFrame
 from voslab.engine.settings import Settings
+from voslab.engine.truth import Truth, check_truth
 
 _log = logging.getLogger(__name__)
 Labels = NDArray[np.integer]
@@ -50,8 +51,10 @@ class Session:
         probabilities: bool,
         mask_scope: MaskScope,
         number: Callable[[int], int] = int,
+        truth: Truth | None = None,
     ) -> None:
         self.segmenter = segmenter
+        self.truth = check_truth(segmenter, truth)
         self.settings = settings
         self.keep_probabilities = probabilities
         self.mask_scope = mask_scope
@@ -114,15 +117,17 @@ class Session:
         with torch.autocast(self.device.type, self.settings.dtype, enabled=self.settings.precision != "fp32"):
             image = working_image(raw.image, self.settings, self.device)
             source, size = (raw.image.shape[0], raw.image.shape[1]), (image.shape[-2], image.shape[-1])
-            masks = None
+            masks, truth = None, self._truth(raw.index, given) if key and self.state is not None else None
             if given is not None and given.changes:
                 masks = working_masks(given.labels, [*given.known, *given.new], self.settings, self.device)
             frame = Frame(raw.index, image, key=key)
             segmenter = self.segmenter
+            truth = pad(frame, truth, segmenter.stride, segmenter.padding)[1]
             frame, masks, pads = pad(frame, masks, segmenter.stride, segmenter.padding, segmenter.mean)
             if raw.codec is not None:
                 codec = fit_codec(raw.codec, source, size, pads, self.segmenter.codec_stride)
                 frame = replace(frame, codec=codec)
+            frame = replace(frame, truth=truth)
             if self.state is None:
                 assert masks is not None, "the table holds no id before the first mask"
                 self.state = self.segmenter.begin(frame, masks)
@@ -140,6 +145,16 @@ class Session:
             return slots
         labels = self.table.to_slots(given.labels)
         return labels if self.mask_scope == "full" else np.where(labels > 0, labels, slots)
+
+    def _truth(self, index: int, given: GivenMask | None) -> Masks | None:
+        """Read the true masks of a frame, of the objects that are known before its own masks are added."""
+        if self.truth is None:
+            return None
+        labels = self.truth(index)
+        if labels is None:
+            raise DataError(f"frame {self.number(index)} has no true mask, which the oracle needs on every key frame")
+        ids = self.table.ids if given is None else given.known
+        return working_masks(labels, ids, self.settings, self.device) if ids else None
 
     def _step(self, frame: Frame) -> Tensor:
         """Segment a frame, without a correction of a frame that is shown after it but was decoded before it."""

@@ -173,12 +173,15 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     assert spec.model is not None
     if spec.base_weights is not None and "base" not in spec.network:
         raise ConfigError(f"base_weights={spec.base_weights}: model '{spec.model}' wraps no base")
+    oracle = "base" in spec.network and registry.method(spec.network["base"]["name"]).network().needs_truth
+    if oracle and spec.base_weights is not None:
+        raise ConfigError(f"base_weights={spec.base_weights}: the base 'oracle' has no weights")
     base, weights = (None if path is None else read_checkpoint(path) for path in (spec.base_weights, spec.weights))
     if base is not None and base.metadata is not None:
         check_declared(base, base.metadata)
     if weights is not None and weights.metadata is not None:
-        check_declared(weights, weights.metadata, with_base=base is None)
-    network, settings = _resolve(spec, base, weights)
+        check_declared(weights, weights.metadata, with_base=base is None and not oracle)
+    network, settings = _resolve(spec, base, weights, keep_base=oracle)
     segmenter = registry.build(spec.model, network)
     load_encoders(segmenter, spec.encoders)
     if base is not None:
@@ -188,7 +191,7 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     if spec.encoder_weights is not None and registry.method(spec.model).convert_encoder() is not None:
         load_light_encoder(segmenter, spec.model, spec.encoder_weights)
     if weights is not None:
-        load_weights(segmenter, spec.model, weights, keep_base=base is not None, as_variant=spec.as_variant)
+        load_weights(segmenter, spec.model, weights, keep_base=oracle or base is not None, as_variant=spec.as_variant)
     pretrained = bool(spec.encoders) or base is not None or weights is not None
     engine = {"size": settings.size, "precision": settings.precision}
     metadata = CheckpointMetadata(spec.model, network, engine, codec=spec.codec)
@@ -224,11 +227,14 @@ def read_model(path: Path, cache: Path = CACHE) -> LoadedModel:
     return LoadedModel(segmenter, settings, metadata, source, _parameter_count(segmenter), pretrained=True)
 
 
-def _resolve(spec: ModelSpec, base: Checkpoint | None, weights: Checkpoint | None) -> tuple[dict[str, Any], Settings]:
+def _resolve(
+    spec: ModelSpec, base: Checkpoint | None, weights: Checkpoint | None, keep_base: bool = False
+) -> tuple[dict[str, Any], Settings]:
     """Return the parameters of the network, and engine settings, after checkpoints replaced parts of them.
 
-    A checkpoint in `base_weights` determines the base of a wrapper; without it, a checkpoint in `weights` does. The
-    light encoder is that of `weights`, or that of the base if `encoder_weights` is `base`.
+    A checkpoint in `base_weights` determines the base of a wrapper; without it, a checkpoint in `weights` does,
+    unless `keep_base` says that the base of the specification stays. The light encoder is that of `weights`, or that of
+    the base if `encoder_weights` is `base`.
 
     Raises:
         ConfigError: If the light encoder is to be that of a base without an encoder.
@@ -242,7 +248,7 @@ def _resolve(spec: ModelSpec, base: Checkpoint | None, weights: Checkpoint | Non
         owner, _ = _owner(network, base.metadata.method)
         owner["base"] = {"name": base.metadata.method, "network": base.metadata.network}
         settings = Settings.from_dict(base.metadata.engine, base.path)
-    elif base is None and weights is not None and trained is not None and "base" in trained.network:
+    elif not keep_base and base is None and weights is not None and trained is not None and "base" in trained.network:
         network["base"], settings = trained.network["base"], Settings.from_dict(trained.engine, weights.path)
     encoder: dict[str, Any] = {}
     if weights is not None and trained is not None:

@@ -38,11 +38,12 @@ def segment_video(
         Predictions in the order of the frames.
 
     Raises:
-        DataError: if codec side data is requested for a sequence that is scaled up.
+        DataError: if codec side data is requested for a sequence that is scaled up, or true masks that are needed are
+            missing.
     """
     images = (video.image(i) for i in range(len(video)))
     frames = images if codec_source is None else codec_source.frames(video.source)
-    return run(segmenter, frames, video.given_masks(), settings, mask_scope="partial")
+    return run(segmenter, frames, video.given_masks(), settings, mask_scope="partial", truth=video.labels)
 
 
 class SegmentedVideo(NamedTuple):

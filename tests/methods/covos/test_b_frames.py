@@ -118,6 +118,8 @@ SWITCHES: list[dict[str, Any]] = [
     {"multi_hop": False},
     {"threshold": 0.3},
     {"dilation": 0},
+    {"reference": "all"},
+    {"scale": 1.0},
 ]
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 from voslab.methods.covos import correction
-from voslab.methods.covos.correction import binarise, correct, dilate
+from voslab.methods.covos.correction import Reference, binarise, correct, dilate
 from voslab.nn import affinity
 
 
@@ -23,26 +25,55 @@ def scene(batch: int = 2, objects: int = 2, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def slow(s: dict[str, Tensor]) -> Tensor:
-    """Equations 1 and 2, cell by cell; the whole grid is near the foreground."""
+def slow(s: dict[str, Tensor], reference: str = "foreground", scale: float = 16**-0.5) -> Tensor:
+    """The correction cell by cell; the whole grid is near the foreground.
+
+    The defaults are the published code. All positions with a scale of 1 are Eq. 1 and 2 of the supplement.
+    """
     out = s["probs"].clone()
     for b, y, x in s["large"][:, 0].nonzero().tolist():
         query = s["features"][b, :, y, x]
-        weights, values = [], []
-        for i, j in s["reference_probs"][b].any(0).nonzero().tolist():
-            key = s["reference_features"][b, :, i, j]
-            weights.append(torch.exp((2 * key @ query - key @ key) / 16**0.5))
-            values.append(s["reference_probs"][b, :, i, j])
-        share = torch.stack(weights) / torch.stack(weights).sum()
+        similarities, values = [], []
+        for i, j in itertools.product(range(5), range(7)):
+            if reference == "all" or s["reference_probs"][b, :, i, j].any():
+                key = s["reference_features"][b, :, i, j]
+                similarities.append(scale * (2 * key @ query - key @ key))
+                values.append(s["reference_probs"][b, :, i, j])
+        share = torch.stack(similarities).softmax(0)
         out[b, :, y, x] += (share.unsqueeze(1) * torch.stack(values)).sum(0)
     return out
 
 
-def test_correction_equals_a_loop_over_cells() -> None:
+@pytest.mark.parametrize("reference", ["foreground", "all"])
+@pytest.mark.parametrize("scale", [None, 1.0, 0.1])
+def test_correction_equals_a_loop_over_cells(reference: Reference, scale: float | None) -> None:
     s = scene()
-    out, selected = correct(**s)
+    out, selected = correct(**s, reference=reference, scale=scale)
     assert torch.equal(selected, s["large"])
-    assert torch.allclose(out, slow(s), atol=1e-5)
+    assert torch.allclose(out, slow(s, reference, 16**-0.5 if scale is None else scale), atol=1e-5)
+
+
+def test_scenes_tell_the_positions_and_the_scales_apart() -> None:
+    s = scene()
+    found = [slow(s, reference, scale) for reference in ("foreground", "all") for scale in (16**-0.5, 1.0, 0.1)]
+    for one, other in itertools.combinations(found, 2):
+        assert (one - other).abs().max() > 1e-2
+
+
+def test_all_positions_reject_what_looks_like_the_background() -> None:
+    s = scene(batch=1, objects=1)
+    s["reference_probs"][:] = 0
+    s["reference_probs"][..., :3] = 1
+    s["reference_features"] = 3 * torch.eye(16)[:, :2].T.repeat_interleave(torch.tensor([3, 4]), 0).T.view(1, 16, 1, 7)
+    s["reference_features"] = s["reference_features"].expand(1, 16, 5, 7)
+    s["features"] = s["reference_features"].flip(-1)
+    s["large"][:] = True
+    foreground, _ = correct(**s, scale=1.0)
+    everywhere, _ = correct(**s, reference="all", scale=1.0)
+    background = s["features"][:, 1:2] > 0
+    assert torch.allclose((foreground - s["probs"])[background], torch.ones(background.sum().item()), atol=1e-5)
+    assert ((everywhere - s["probs"])[background] < 1e-3).all()
+    assert ((everywhere - s["probs"])[~background] > 1 - 1e-3).all()
 
 
 def test_patches_add_at_most_one_and_never_subtract() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -68,7 +70,7 @@ def test_correction(golden: Golden, clamp: bool) -> None:
     features, hat = blocks(golden, "k2_V"), probs(golden, "k2_fg_hat")
     reference = (probs(golden, "k2_fg_ref").float(), features.roll((2, 3), (2, 3)))
     large = probs(golden, "k2_residual").bool()
-    out, selected = correct(hat, VALID, large, features, *reference, clamp=clamp)
+    out, selected = correct(hat, VALID, large, features, *reference, clamp=clamp, reference="foreground", scale=None)
     assert torch.equal(selected, probs(golden, "k2_selected").bool())
     assert torch.equal(selected, large & dilate(foreground(hat, VALID), 8))
     golden.check("k2_P_bar", padded(aggregate_probs(out, VALID)), absolute=True)
@@ -88,11 +90,12 @@ def test_decoder(golden: Golden, decoder: Decoder) -> None:
     golden.check("k2_final_probs", aggregate_product(odds, VALID).softmax(1), absolute=True)
 
 
-def test_patch_differs_from_that_of_all_foreground_pixels(golden: Golden) -> None:
-    """The tolerance tells keys of the reference's foreground from keys of all its pixels."""
+@pytest.mark.parametrize("switch", [{"reference": "all"}, {"scale": 1.0}])
+def test_the_published_code_matches_scaled_features_of_the_foreground(golden: Golden, switch: dict[str, Any]) -> None:
+    """The tolerance tells the published patch from those of the equation."""
     features, hat = blocks(golden, "k2_V"), probs(golden, "k2_fg_hat")
-    everywhere = torch.full_like(hat, 0.5)
+    reference = (probs(golden, "k2_fg_ref").float(), features.roll((2, 3), (2, 3)))
     large = probs(golden, "k2_residual").bool()
-    out, _ = correct(hat, VALID, large, features, everywhere, features.roll((2, 3), (2, 3)))
+    out, _ = correct(hat, VALID, large, features, *reference, **switch)
     stored = golden["k2_P_bar"][:, :3]
     assert np.abs(aggregate_probs(out, VALID).numpy() - stored).max() > 1e-2

@@ -165,3 +165,7 @@ def test_sizes_and_numbers_are_checked() -> None:
         covos(dilation=-1)
     with pytest.raises(ValueError, match="features=other: must be"):
         covos(features="other")
+    with pytest.raises(ValueError, match="reference=some: choose from foreground, all"):
+        covos(reference="some")
+    with pytest.raises(ValueError, match="scale=0: must be above 0"):
+        covos(scale=0)

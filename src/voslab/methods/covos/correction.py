@@ -5,7 +5,7 @@ Shapes: B clips, O objects, C channels, h w cells of a grid at a quarter of the 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,12 @@ from torch.nn import functional as F
 
 from voslab.methods.covos.propagation import foreground
 from voslab.nn.affinity import attend
+from voslab.nn.precision import at_least_float32
+
+Reference = Literal["foreground", "all"]
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+"""Positions of the key frame that a cell is matched with: its foreground (published code) or all of them (Eq. 1)."""
+MAX_SCALE = 1e6
 
 
 class Corrected(NamedTuple):
@@ -61,12 +67,15 @@ def correct(
     reference_features: Tensor,
     radius: int = 8,
     clamp: bool = False,
+    reference: Reference = "foreground",
+    scale: float | None = None,
 ) -> Corrected:
     """Add masks matched with the nearest key frame to the propagated masks where the residual is large (Eq. 1).
 
-    Only cells near the propagated foreground are corrected. The patch of a cell is the mean of the reference masks over
-    their foreground, weighted by softmax of (2 k·q - |k|²) / √C (Eq. 2, up to the factor), and
-    sums to 1 over the objects.
+    Only cells near the propagated foreground are corrected, and only if the key frame has a foreground. The patch of a
+    cell is the mean of the reference masks over positions of the key frame, weighted by the softmax of
+    scale · (2 k·q - |k|²). Over all positions with scale 1 this is Eq. 1 and 2; the published code takes the foreground
+    only, so that a patch sums to 1 over the objects, and divides by √C.
 
     Args:
         probs: P̂, propagated masks, B O h w.
@@ -77,6 +86,8 @@ def correct(
         reference_features: V of the nearest key frame, B C h w.
         radius: Dilation of the foreground in cells; 8 equals two 9x9 boxes, as published.
         clamp: Clamp sums to [0, 1]; published ones reach 2.
+        reference: Positions of the key frame that are matched; see `REFERENCES`.
+        scale: Factor of the similarities; None for 1/√C.
 
     Returns:
         P̄ before aggregation, and the corrected cells.
@@ -84,6 +95,12 @@ def correct(
     known = foreground(reference_probs, slot_mask)
     selected = large & dilate(foreground(probs, slot_mask), radius) & known.flatten(1).any(1)[:, None, None, None]
     out = probs.clone()
+    if reference == "all":
+        known = torch.ones_like(known)
+    if scale is not None:
+        # `attend` divides by √C.
+        factor = (scale * features.shape[1] ** 0.5) ** 0.5
+        features, reference_features = (at_least_float32(x) * factor for x in (features, reference_features))
     for b in selected.flatten(1).any(1).nonzero().flatten().tolist():
         target, source = selected[b, 0], known[b, 0]
         query = _cells(features[b])[target].unsqueeze(0)

@@ -19,7 +19,7 @@ from voslab.core import Frame, LowLevel, Masks, Segmenter, State, state_dataclas
 from voslab.core.parameters import Count, Range
 from voslab.core.warp import Combine, Rounding, warp
 from voslab.methods.covos.codec_fields import STRIDE, Fields, is_key, to_quarter
-from voslab.methods.covos.correction import Corrected, binarise, correct
+from voslab.methods.covos.correction import MAX_SCALE, REFERENCES, Corrected, Reference, binarise, correct
 from voslab.methods.covos.decoder import Decoder
 from voslab.methods.covos.propagation import Propagated, aggregate_probs, reference_ids
 from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
@@ -64,6 +64,8 @@ class CoVOS(Segmenter[CoVOSState]):
         threshold: τ, for a residual in [-1, 1].
         dilation: radius in cells by which the foreground is dilated before cells in it are corrected.
         clamp: clamp corrected masks to [0, 1].
+        reference: positions of the key frame that are matched: its `foreground`, as published, or `all` (Eq. 1).
+        scale: factor of the similarities that are matched; None for 1/√C, as published. Eq. 1 has 1.
         refine: use the decoder; otherwise the corrected masks are the result.
         buffer: frames kept besides the two newest key frames, unless `retain` says which are referenced.
 
@@ -93,12 +95,18 @@ class CoVOS(Segmenter[CoVOSState]):
         threshold: float = 0.05,
         dilation: Annotated[int, Range(0, 1024)] = 8,
         clamp: bool = False,
+        reference: Reference = "foreground",
+        scale: float | None = None,
         refine: bool = True,
         buffer: int = 16,
     ) -> None:
         super().__init__()
         if min(threshold, dilation, buffer) < 0:
             raise ValueError(f"threshold={threshold}, dilation={dilation}, buffer={buffer}: must not be negative")
+        if reference not in REFERENCES:
+            raise ValueError(f"reference={reference}: choose from {', '.join(REFERENCES)}")
+        if scale is not None and not 0 < scale <= MAX_SCALE:
+            raise ValueError(f"scale={scale}: must be above 0 and at most {MAX_SCALE:g}")
         if features not in ("own", "base"):
             raise ValueError(f"features={features}: must be 'own' or 'base'")
         if features == "base" and not isinstance(base, LowLevel):
@@ -115,6 +123,8 @@ class CoVOS(Segmenter[CoVOSState]):
         self.threshold = threshold
         self.dilation = dilation
         self.clamp = clamp
+        self.reference: Reference = reference
+        self.scale = scale
         self.buffer = buffer
         needs_features = correction or refine
         own = frame_encoder(backbone, norm, width, layers=1) if needs_features and features == "own" else None
@@ -205,8 +215,9 @@ class CoVOS(Segmenter[CoVOSState]):
         assert features is not None, "the correction compares features"
         assert key.features is not None, "`_featured` computes them"
         large = binarise(fields.residual, self.threshold)
-        reference = (key.pad_objects(probs.shape[1]), key.features)
-        return correct(probs, state.slot_mask, large, features, *reference, self.dilation, self.clamp)
+        matched = (key.pad_objects(probs.shape[1]), key.features)
+        options = (self.dilation, self.clamp, self.reference, self.scale)
+        return correct(probs, state.slot_mask, large, features, *matched, *options)
 
     def decode(self, propagated: Propagated, slot_mask: Tensor) -> Tensor:
         """Decode (Eq. 9) and aggregate propagated masks: logits B (O+1) H W."""
