@@ -321,15 +321,19 @@ def test_unsafe_zips_with_backslashes_are_refused_with_a_way_out(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("b_frames", [0, 2])
-def test_the_share_of_key_frames_is_printed(tmp_path: Path, b_frames: int) -> None:
+@pytest.mark.parametrize(("b_frames", "keys"), [(0, "ip"), (2, "ip"), (0, "every_k")])
+def test_the_share_of_key_frames_is_printed(tmp_path: Path, b_frames: int, keys: str) -> None:
     clip = encode(tmp_path / "clip.mp4", moving_square(6, (48, 64)), bf=str(b_frames))
     write_mask(tmp_path / "mask.png", np.eye(48, 64, dtype=np.uint8))
     arguments = ("model=covos", "model/base=copy_first", f"video={clip}", f"mask={tmp_path / 'mask.png'}")
+    arguments = (*arguments, f"model/keys={keys}")
     program = [sys.executable, "-m", "voslab", "segment", *arguments, f"output={tmp_path / 'out'}", "save=[masks]"]
     said = subprocess.run(program, capture_output=True, text=True, check=True).stdout
     line = next(line for line in said.splitlines() if line.startswith("key frames: "))
-    assert ("of 6 (100%); no B-frame is propagated, so the result is that of the base" in line) == (b_frames == 0)
+    assert ("of 6 (100%); no B-frame is propagated, so the result is that of the base" in line) == (
+        b_frames == 0 and keys == "ip"
+    )
+    assert (line == "key frames: 2 of 6 (33%)") == (keys == "every_k")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.video.clips import encode
 from tests.video.test_codec_reader import PAN, fields
 from voslab.core import ConfigError
 from voslab.engine.codec_source import CodecSource
+from voslab.engine.keys import Keys
 from voslab.video import open_video
 from voslab.video.encode import Encoding
 
@@ -39,6 +40,9 @@ def test_intra_blocks_are_filled_unless_disabled(tmp_path: Path) -> None:
         if one.codec.type == "B":
             seen += bool((fields(other)[1] < 0).all(1).any())
             assert (fields(one)[1] >= 0).any(1).all()
+            holes = (fields(other)[1] < 0).all(1, keepdim=True)
+            assert (fields(other)[2][holes] == 1).all(), "the residual of what nothing predicts is its maximum"
+            assert torch.equal(fields(other)[2][~holes], fields(one)[2][~holes])
         else:
             assert torch.equal(fields(one)[1], fields(other)[1])
     assert seen
@@ -71,6 +75,8 @@ def test_invalid_plain_values_are_named(values: Any, said: str) -> None:
 
 def test_codec_source_is_built_from_plain_values() -> None:
     assert CodecSource.from_plain(Path("a"), None) is None
+    keyed = CodecSource.from_plain(Path("a"), {"encoding": {}, "keys": {"policy": "every_k", "every": 3}})
+    assert keyed == CodecSource(Path("a"), keys=Keys("every_k", every=3))
     made = CodecSource.from_plain(
         Path("a"), {"encoding": {"crf": 30, "bframes": None}, "motion": "flow", "intra_fill": "none"}
     )

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from voslab.cli.contact_sheet import write_sheet
 from voslab.cli.entry import run
 from voslab.cli.instantiate import instantiate
-from voslab.cli.messages import describe_outputs, next_commands
+from voslab.cli.messages import describe_key_frames, describe_outputs, next_commands
 from voslab.cli.models import load_model
 from voslab.cli.results import collect_results, costs, masks_hash, per_sequence, write_metrics, write_per_sequence
 from voslab.core import ConfigError, DataError
@@ -65,6 +65,8 @@ def main(config: DictConfig) -> None:
             write_sheet(output / "sheet.jpg", output / "masks", videos, module.table)
         shown = ("J&F-Mean", "J-Mean", "F-Mean", "G-Mean")
         print("  ".join(f"{key} {results[key]:.4f}" for key in shown if key in results))
+    if module.coded:
+        print(describe_key_frames(round(float(module.keys.compute())), round(float(module.frames.compute()))))
     print(f"results: {path}")
     if config.checkpoint is not None:
         use = ["segment", f"checkpoint={config.checkpoint}", "video=FILE", "mask=FILE", "output=DIR"]
@@ -140,7 +142,8 @@ def _module(config: DictConfig, output: Path, data: VOSDataModule) -> tuple[Eval
     model = load_model(config)
     model.warn_if_random()
     predict = partial(segment_video, model.segmenter, model.settings, codec_source=model.codec_source)
-    module = EvaluationModule(predict, mask_sinks(output), model.segmenter).eval()
+    coded = model.codec_source is not None
+    module = EvaluationModule(predict, mask_sinks(output), model.segmenter, coded).eval()
     return module, costs(model.parameter_count, model.metadata.training)
 
 

@@ -43,6 +43,25 @@ def describe_outputs(output: Path, contents: dict[str, str]) -> str:
     return "\n".join([f"output: {output}", *(f"  {name:<{width}}  {what}" for name, what in contents.items())])
 
 
+def describe_key_frames(key_frames: int, frames: int) -> str:
+    """Describe the share of frames that the base of a wrapper segments.
+
+    Args:
+        key_frames: number of key frames.
+        frames: number of frames.
+
+    Example:
+        >>> describe_key_frames(3, 12)
+        'key frames: 3 of 12 (25%)'
+    """
+    share = f"key frames: {key_frames} of {frames} ({key_frames / max(1, frames):.0%})"
+    if key_frames < frames:
+        return share
+    return (
+        f"{share}; no B-frame is propagated, so the result is that of the base (model/keys=every_k: P-frames are too)"
+    )
+
+
 def describe_run_folder(config: DictConfig) -> dict[str, str]:
     """Return descriptions of the files that a training writes, by file name.
 

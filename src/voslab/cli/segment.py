@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from voslab.cli.entry import run
-from voslab.cli.messages import describe_outputs
+from voslab.cli.messages import describe_key_frames, describe_outputs
 from voslab.cli.models import load_model
 from voslab.cli.saved_outputs import SavedOutput, saved_outputs
 from voslab.cli.segment_many import segment_many
@@ -46,10 +46,10 @@ def _segment_one(config: DictConfig, saved: dict[str, SavedOutput]) -> None:
     print(describe_outputs(output, _contents(config, saved, inspection)), flush=True)
     if video.stream is not None:
         print("Ctrl-C ends the stream and completes the files")
-    throughput, key_frames = _show_progress(config, inputs, predictor, saved)
+    throughput = _show_progress(config, inputs, predictor, saved)
     print(f"{throughput.frames} frames{_dropped(inputs)}, {throughput.frames_per_second:.2f} frames/s (network)")
     if model.codec_source is not None:
-        print(_describe_key_frames(key_frames, throughput.frames))
+        print(describe_key_frames(throughput.keys, throughput.frames))
     for name, each in saved.items():
         print(f"{name}: {output / each.file}")
     if config.inspect:
@@ -59,19 +59,17 @@ def _segment_one(config: DictConfig, saved: dict[str, SavedOutput]) -> None:
 
 def _show_progress(
     config: DictConfig, inputs: Inputs, predictor: Predictor, saved: dict[str, SavedOutput]
-) -> tuple[Throughput, int]:
-    """Segment the video with a progress bar; returns the throughput and the number of key frames."""
-    output, key_frames = Path(config.output), 0
+) -> Throughput:
+    """Segment the video with a progress bar."""
+    output = Path(config.output)
     with progress_bar() as progress:
         task = progress.add_task("segment", total=_count(config, inputs.video), speed="")
 
         def show(prediction: Prediction, throughput: Throughput) -> None:
-            nonlocal key_frames
-            key_frames += prediction.key
             progress.update(task, advance=1, speed=f"{throughput.frames_per_second:.1f} frames/s")
             SIGNALS.detail = f" after {throughput.frames} frames{_dropped(inputs)}, which are in {output}"
 
-        return segment_video(config, inputs, predictor, saved, output, show), key_frames
+        return segment_video(config, inputs, predictor, saved, output, show)
 
 
 def _count(config: DictConfig, video: Video) -> int | None:
@@ -87,12 +85,6 @@ def _dropped(inputs: Inputs) -> str:
     if stream is None or not stream.drop:
         return ""
     return f" ({stream.dropped} of {stream.frames} frames of the stream were dropped)"
-
-
-def _describe_key_frames(key_frames: int, frames: int) -> str:
-    """Return the share of frames that the base of CoVOS segments."""
-    share = f"key frames: {key_frames} of {frames} ({key_frames / max(1, frames):.0%})"
-    return share if key_frames < frames else f"{share}; no B-frame is propagated, so the result is that of the base"
 
 
 def _contents(config: DictConfig, saved: dict[str, SavedOutput], inspection: Path) -> dict[str, str]:

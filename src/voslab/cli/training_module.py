@@ -54,6 +54,7 @@ def build_module(
     encoding: Mapping[str, Any] | None = None,
     motion: str = "codec",
     intra_fill: str = "nearest",
+    keys: Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
     base_weights: str | Path | None = None,
@@ -72,6 +73,7 @@ def build_module(
         encoding: Encoder settings of codec data; see `CodecSource`.
         motion: Source of motion vectors.
         intra_fill: Motion of intra blocks.
+        keys: Key frames of coded video.
         weights: Initial weights: a checkpoint, a plain state dict or published weights of the method. In a checkpoint
             of another variant, `variant_modules` that do not fit are dropped or start fresh.
         base_weights: The same for the base of a wrapper.
@@ -88,7 +90,7 @@ def build_module(
     module = registry.method(name).module()
     if module is None:
         raise ConfigError(f"model '{name}' has nothing to train")
-    codec = {"encoding": plain(encoding), "motion": motion, "intra_fill": intra_fill}
+    codec = {"encoding": plain(encoding), "motion": motion, "intra_fill": intra_fill, "keys": plain(keys or {})}
     spec = ModelSpec(
         **ModelSpec.model_fields(
             {"name": name, "network": plain(network), "encoder_weights": encoder_weights, **codec}

@@ -31,8 +31,10 @@ class CodecData:
             future reference, so that the reference lies at the pixel's own position plus it; 0 where a list is unused.
         references: B 2 h w on the same grid, int32, presentation indices of past and future reference; -1 where a list
             is unused.
-        residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]; 0 where nothing is predicted.
+        residual: B 1 H W, luma minus its motion-compensated prediction, in [-1, 1]. Readers give 0 where nothing is
+            predicted, and `fill_intra_blocks` 1.
         live_refs: presentation indices of the frames that later frames in decode order may refer to; None if unknown.
+        key: whether a base model segments the frame; None: as its type says (see `is_key`).
     """
 
     type: str
@@ -40,6 +42,12 @@ class CodecData:
     references: Tensor | None = None
     residual: Tensor | None = None
     live_refs: frozenset[int] | None = None
+    key: bool | None = None
+
+    @property
+    def is_key(self) -> bool:
+        """Whether a base model segments the frame: unless `key` decides, I- and P-frames."""
+        return self.type != "B" if self.key is None else self.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from voslab.core import ConfigError, RawFrame, VideoError
 from voslab.core.parameters import check_parameters
+from voslab.engine.keys import Keys, select_keys
 from voslab.video import Video, read_image
 from voslab.video.codec_reader import codec_frames, ensure_motion_vectors
 from voslab.video.decode import presentation_times
@@ -32,7 +33,8 @@ class CodecSource:
         cache: folder for encoded files.
         encoding: settings for image sequences and for video whose own vectors cannot be read.
         motion: motion of B-frames: the codec's or a replacement (see `replace_motion`).
-        intra_fill: motion of intra blocks in B-frames (see `fill_intra_blocks`).
+        intra_fill: motion of intra blocks in frames that are propagated (see `fill_intra_blocks`).
+        keys: which frames are key frames.
 
     Raises:
         ConfigError: unknown motion or intra_fill.
@@ -42,6 +44,7 @@ class CodecSource:
     encoding: Encoding = field(default_factory=Encoding)
     motion: Motion = "codec"
     intra_fill: Fill = "nearest"
+    keys: Keys = field(default_factory=Keys)
 
     def __post_init__(self) -> None:
         for name, value, known in (("motion", self.motion, MOTIONS), ("intra_fill", self.intra_fill, FILLS)):
@@ -67,8 +70,13 @@ class CodecSource:
         if not isinstance(values, dict) or not isinstance(values.get("encoding"), dict):
             raise ConfigError(f"model.encoding: {values} has no settings of x264")
         check_parameters(Encoding, values["encoding"], "model.encoding.")
-        check_parameters(cls, {name: value for name, value in values.items() if name != "encoding"}, "model.")
-        return cls(**{**values, "cache": cache, "encoding": Encoding(**values["encoding"])})
+        keys = values.get("keys", {})
+        if not isinstance(keys, dict):
+            raise ConfigError(f"model.keys: {keys} has no settings; give model/keys=NAME")
+        check_parameters(Keys, keys, "model.keys.")
+        others = {name: value for name, value in values.items() if name not in ("encoding", "keys")}
+        check_parameters(cls, others, "model.")
+        return cls(**{**others, "cache": cache, "encoding": Encoding(**values["encoding"]), "keys": Keys(**keys)})
 
     def frames(self, source: Video | Sequence[Path]) -> Iterator[RawFrame]:
         """Yield frames in decode order at the source's size, with codec data at a quarter of it.
@@ -100,6 +108,7 @@ class CodecSource:
             frames = _without_copy(frames)
         if isinstance(source, Video) and source.is_video_file and source.path != file:
             frames = _with_times(frames, presentation_times(source.path))
+        frames = select_keys(frames, self.keys)
         if self.motion != "codec":
             return replace_motion(frames, self.motion)
         return fill_intra_blocks(frames, self.intra_fill)

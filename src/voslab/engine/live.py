@@ -27,7 +27,8 @@ class LiveFrames:
 
     A thread reads and decodes every frame. At most one group of frames waits, which newer ones replace. A group is one
     frame, or for coded video a key frame and the B-frames before it, in decode order. The first group is never
-    replaced, because its mask is given. B-frames that refer to a dropped frame are dropped too. An error after the
+    replaced, because its mask is given. B-frames that refer to a dropped frame are dropped too, and
+    P-frames that would be propagated from one become key frames. An error after the
     first frame, such as a lost connection, ends the stream with a warning.
 
     Args:
@@ -126,6 +127,9 @@ class LiveFrames:
         for frame in group:
             if _references(frame) <= known | {one.index for one in kept}:
                 kept.append(frame)
+            elif frame.codec is not None and frame.codec.type != "B":
+                # Later frames refer to a P-frame, so that it is segmented anew and not dropped.
+                kept.append(replace(frame, codec=replace(frame.codec, key=True)))
         self._stream.dropped += len(group) - len(kept)
         for number, frame in enumerate(sorted(kept, key=lambda one: one.index), self._count):
             self._numbers[frame.index] = number
@@ -166,8 +170,8 @@ def _groups(frames: Iterator[RawFrame]) -> Iterator[list[RawFrame]]:
 
 
 def _references(frame: RawFrame) -> set[int]:
-    """Return the frames that a B-frame is propagated from."""
+    """Return the frames that a frame is propagated from."""
     codec = frame.codec
-    if codec is None or codec.references is None or codec.type != "B":
+    if codec is None or codec.references is None or codec.is_key:
         return set()
     return {index for index in torch.unique(codec.references).tolist() if index >= 0}

@@ -42,15 +42,18 @@ class Throughput:
     Attributes:
         frames: number of frames.
         seconds: total time of the network.
+        keys: number of key frames.
     """
 
     frames: int = 0
     seconds: float = 0.0
+    keys: int = 0
 
     def add(self, prediction: Prediction) -> None:
         """Count one frame."""
         self.frames += 1
         self.seconds += prediction.seconds
+        self.keys += prediction.key
 
     @property
     def frames_per_second(self) -> float:

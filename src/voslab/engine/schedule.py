@@ -53,10 +53,10 @@ class _WaitingFrame(NamedTuple):
 def schedule_frames(frames: Iterable[RawFrame], given: Collection[int]) -> Iterator[ScheduledFrame]:
     """Compute the order in which frames can be segmented. Video without B-frames keeps its order.
 
-    Key frames are I- and P-frames and frames without codec data. If a mask is given for a B-frame, this frame and
-    all following ones up to the next I- or P-frame are key frames too, because none of their references has that mask.
-    Key frames come in presentation order, other frames as soon as their references are segmented. At most one
-    group of B-frames is in memory.
+    Key frames are I- and P-frames, unless their codec data say otherwise (see `select_keys`), and frames without codec
+    data. If a mask is given for another frame, this frame and all following ones up to the next key frame are key
+    frames too, because none of their references has that mask. Key frames come in presentation order, other frames as
+    soon as their references are segmented. At most the frames between two key frames are in memory.
 
     Args:
         frames: frames in decode order: each follows its references.
@@ -72,7 +72,7 @@ def schedule_frames(frames: Iterable[RawFrame], given: Collection[int]) -> Itera
     for frame in frames:
         live_refs = None if frame.codec is None else frame.codec.live_refs
         waiting.append(_WaitingFrame(frame, _references(frame)))
-        if frame.codec is None or frame.codec.type != "B":
+        if frame.codec is None or frame.codec.is_key:
             anchors = [*anchors[-_MAX_REFERENCE_DISTANCE:], frame.index]
         while (ready := _ready(waiting, done, anchors, starts)) is not None:
             index = ready.frame.index
@@ -129,8 +129,8 @@ def _ready(
 
 
 def _references(frame: RawFrame) -> frozenset[int]:
-    """Return the references of a B-frame; other frames follow theirs in decode order anyway."""
+    """Return the references of a frame that is propagated; key frames follow theirs in decode order anyway."""
     codec = frame.codec
-    if codec is None or codec.references is None or codec.type != "B":
+    if codec is None or codec.references is None or codec.is_key:
         return frozenset()
     return frozenset(index for index in np.unique(codec.references.numpy()).tolist() if index >= 0)

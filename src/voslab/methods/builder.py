@@ -22,7 +22,7 @@ from voslab.nn.inference import for_inference
 _log = logging.getLogger(__name__)
 LIGHT_ENCODER = ("backbone", "norm", "width")
 """Parameters of a wrapper's own encoder."""
-CODEC_OPTIONS = ("encoding", "motion", "intra_fill")
+CODEC_OPTIONS = ("encoding", "motion", "intra_fill", "keys")
 """Fields of `CodecSource` in the configuration of a model."""
 CACHE = Path(".cache")
 
@@ -112,7 +112,9 @@ class LoadedModel:
 
 def codec_options(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the codec options of a model's plain configuration; None if the model reads plain images."""
-    return {name: config[name] for name in CODEC_OPTIONS} if config.get("encoding") is not None else None
+    return (
+        {name: config[name] for name in CODEC_OPTIONS if name in config} if config.get("encoding") is not None else None
+    )
 
 
 def codec_source(options: dict[str, Any] | None, cache: Path | str) -> CodecSource | None:

@@ -70,10 +70,18 @@ class EvaluationModule(L.LightningModule):
         predict: returns the predictions of a sequence.
         sinks: returns the sinks that receive the predictions of a sequence.
         segmenter: the network that predicts, which is moved to the trainer's device; None if masks are read.
+        coded: whether frames have codec data, so that the share of key frames is a result.
     """
 
-    def __init__(self, predict: Predict, sinks: Sinks = no_sinks, segmenter: Segmenter[Any] | None = None) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        sinks: Sinks = no_sinks,
+        segmenter: Segmenter[Any] | None = None,
+        coded: bool = False,
+    ) -> None:
         super().__init__()
+        self.coded = coded
         self.segmenter: Any = segmenter
         self.predict_video = predict
         self.sinks = sinks
@@ -82,6 +90,7 @@ class EvaluationModule(L.LightningModule):
         self.seconds = SumMetric()
         self.first_frame = SumMetric()
         self.videos = SumMetric()
+        self.keys = SumMetric()
         self.results: dict[str, float] = {}
         self.table = davis_score(np.zeros((0, 5)))
 
@@ -93,6 +102,7 @@ class EvaluationModule(L.LightningModule):
         self.videos.update(float(item.index >= 0))
         self.frames.update(throughput.frames)
         self.seconds.update(throughput.seconds)
+        self.keys.update(throughput.keys)
         return throughput
 
     def _evaluate(self, index: int, video: VideoSequence) -> tuple[Throughput, float]:
@@ -136,12 +146,14 @@ class EvaluationModule(L.LightningModule):
         # Work that a method does once per video, such as tuning, is part of the first frame with an object.
         first_frame = float(self.first_frame.compute()) / max(1.0, float(self.videos.compute()))
         measured = {"frames_per_second": speed, "first_frame_seconds": first_frame, "peak_memory_mb": memory}
+        if self.coded:
+            measured["key_frames"] = float(self.keys.compute()) / max(1.0, float(self.frames.compute()))
         self.results = {**self.table.metrics(), **measured}
         return self.results
 
     def reset_metrics(self) -> None:
         """Reset all metrics."""
-        for metric in (self.score, self.frames, self.seconds, self.first_frame, self.videos):
+        for metric in (self.score, self.frames, self.seconds, self.first_frame, self.videos, self.keys):
             metric.reset()
 
     def on_test_epoch_start(self) -> None:

@@ -40,13 +40,17 @@ def test_the_oracle_returns_the_true_masks(video: VideoSequence, stride: int) ->
 def test_a_wrapper_gets_true_masks_on_key_frames_only(video: VideoSequence, tmp_path: Path) -> None:
     network = CoVOS(Oracle(), refine=False, correction=False)
     source = CodecSource(tmp_path, Encoding(bframes=2, b_adapt=0))
-    true = {}
+    true, keys = {}, 0
     for prediction in segment_video(network, Settings(), video, source):
+        keys += prediction.key
         true[prediction.key] = np.array_equal(prediction.ids, video.labels(prediction.index))
     assert true == {True: True, False: False}
-    module = EvaluationModule(partial(segment_video, network, Settings(), codec_source=source))
+    module = EvaluationModule(partial(segment_video, network, Settings(), codec_source=source), coded=True)
     module.evaluate_item(EvaluationItem(0, video))
-    assert 0.3 < module.conclude()["J&F-Mean"] < 1
+    results = module.conclude()
+    assert 0.3 < results["J&F-Mean"] < 1
+    assert results["key_frames"] == pytest.approx(keys / len(video))
+    assert 0 < keys < len(video)
 
 
 def test_without_truth_a_single_line_says_where_it_works(video: VideoSequence) -> None:

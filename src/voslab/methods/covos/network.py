@@ -216,8 +216,11 @@ class CoVOS(Segmenter[CoVOSState]):
         assert key.features is not None, "`_featured` computes them"
         large = binarise(fields.residual, self.threshold)
         matched = (key.pad_objects(probs.shape[1]), key.features)
-        options = (self.dilation, self.clamp, self.reference, self.scale)
-        return correct(probs, state.slot_mask, large, features, *matched, *options)
+        return correct(
+            *(probs, state.slot_mask, large, features, *matched, self.dilation, self.clamp),
+            reference=self.reference,
+            scale=self.scale,
+        )
 
     def decode(self, propagated: Propagated, slot_mask: Tensor) -> Tensor:
         """Decode (Eq. 9) and aggregate propagated masks: logits B (O+1) H W."""

@@ -42,23 +42,36 @@ class _LumaCache:
         luma = luma_of(frame)
         if grid is not None:
             self.small = dict([*self.small.items(), (frame.index, _to_grid(luma, grid))][-_MAX_FRAMES:])
-        if full_resolution and (frame.codec is None or frame.codec.type != "B"):
+        if full_resolution and (frame.codec is None or frame.codec.is_key):
             self.keys = dict(sorted(self.keys.items())[-2:]) | {frame.index: luma}
 
 
 def fill_intra_blocks(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
-    """Fill in motion, references and residual of the intra blocks of B-frames.
+    """Fill in motion, references and residual of the intra blocks of frames that are propagated, such as B-frames.
+
+    Blocks that keep no motion get a residual of 1, the maximum, so that a correction by the residual reaches them.
 
     Args:
         frames: frames in decode order.
-        fill: source of the motion. `none` leaves the frames unchanged. `nearest` copies the nearest cell that has
+        fill: source of the motion. `none` fills nothing. `nearest` copies the nearest cell that has
             motion. `matched` copies the nearest cell in one of four directions, or in any, with the smallest residual.
             `flow` computes optical flow to the nearest key frames.
 
     Yields:
         the frames; other blocks are unchanged.
     """
-    return iter(frames) if fill == "none" else _fill_frames(frames, fill)
+    return map(_mark_holes, frames) if fill == "none" else map(_mark_holes, _fill_frames(frames, fill))
+
+
+def _mark_holes(frame: RawFrame) -> RawFrame:
+    """Give the residual its maximum where a frame that is propagated has no motion."""
+    codec = frame.codec
+    if codec is None or codec.is_key or codec.references is None or codec.residual is None:
+        return frame
+    holes = (codec.references < 0).all(1, keepdim=True)
+    if not holes.any():
+        return frame
+    return replace(frame, codec=replace(codec, residual=codec.residual.masked_fill(holes, 1.0)))
 
 
 def _fill_frames(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
@@ -69,7 +82,7 @@ def _fill_frames(frames: Iterable[RawFrame], fill: Fill) -> Iterator[RawFrame]:
             lumas.add(frame, None, fill == "flow")
             yield frame
             continue
-        if codec.type == "B":
+        if not codec.is_key:
             holes = (codec.references < 0).all(1, keepdim=True)
             if holes.any() and (fill == "flow" or not holes.all()):
                 filled = _fill(frame, codec, holes, lumas, fill)

@@ -20,7 +20,7 @@ Luma = NDArray[np.uint8]
 
 
 def replace_motion(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawFrame]:
-    """Replace the motion of B-frames.
+    """Replace the motion of the frames that are propagated, such as B-frames.
 
     Args:
         frames: frames in decode order.
@@ -54,7 +54,7 @@ def _replace_motion(frames: Iterable[RawFrame], motion: Motion) -> Iterator[RawF
     keys: dict[int, Luma] = {}
     for frame in frames:
         codec = frame.codec
-        if codec is None or codec.type != "B" or codec.motion is None:
+        if codec is None or codec.is_key or codec.motion is None:
             # Later B-frames lie between the last two key frames. In an open GOP, a third one precedes them.
             keys = dict(sorted(keys.items())[-2:]) | {frame.index: luma_of(frame)}
             yield frame
@@ -92,7 +92,8 @@ def motion_from_flow(frame: RawFrame, codec: CodecData, references: dict[int, Lu
         predicted += _warp_luma(reference, flow) / len(references)
     error = on_grid((luma - predicted) / np.float32(255), grid) if references else np.zeros(grid, np.float32)
     motion_field, reference_field = torch.from_numpy(motion[None]), torch.from_numpy(indices[None])
-    return CodecData("B", motion_field, reference_field, torch.from_numpy(error[None, None]), codec.live_refs)
+    residual = torch.from_numpy(error[None, None])
+    return replace(codec, motion=motion_field, references=reference_field, residual=residual)
 
 
 def _vectors_as_flow(index: int, codec: CodecData, key: int) -> CodecData:
