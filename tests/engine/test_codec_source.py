@@ -75,6 +75,8 @@ def test_invalid_plain_values_are_named(values: Any, said: str) -> None:
 
 def test_codec_source_is_built_from_plain_values() -> None:
     assert CodecSource.from_plain(Path("a"), None) is None
+    dumped = CodecSource.from_plain(Path("a"), {"encoding": {}, "vectors": "b"})
+    assert dumped == CodecSource(Path("a"), vectors=Path("b"))
     keyed = CodecSource.from_plain(Path("a"), {"encoding": {}, "keys": {"policy": "every_k", "every": 3}})
     assert keyed == CodecSource(Path("a"), keys=Keys("every_k", every=3))
     made = CodecSource.from_plain(

@@ -55,6 +55,7 @@ def build_module(
     motion: str = "codec",
     intra_fill: str = "nearest",
     keys: Mapping[str, Any] | None = None,
+    vectors: str | None = None,
     *,
     weights: str | Path | None = None,
     base_weights: str | Path | None = None,
@@ -74,6 +75,7 @@ def build_module(
         motion: Source of motion vectors.
         intra_fill: Motion of intra blocks.
         keys: Key frames of coded video.
+        vectors: Files of vectors of another decoder.
         weights: Initial weights: a checkpoint, a plain state dict or published weights of the method. In a checkpoint
             of another variant, `variant_modules` that do not fit are dropped or start fresh.
         base_weights: The same for the base of a wrapper.
@@ -91,6 +93,7 @@ def build_module(
     if module is None:
         raise ConfigError(f"model '{name}' has nothing to train")
     codec = {"encoding": plain(encoding), "motion": motion, "intra_fill": intra_fill, "keys": plain(keys or {})}
+    codec["vectors"] = vectors
     spec = ModelSpec(
         **ModelSpec.model_fields(
             {"name": name, "network": plain(network), "encoder_weights": encoder_weights, **codec}

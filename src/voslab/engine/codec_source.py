@@ -23,6 +23,7 @@ from voslab.video.motion.optical_flow import MOTIONS, Motion, replace_motion
 from voslab.video.packets import NoVectorsError, reference_starts
 from voslab.video.random_access import in_reverse
 from voslab.video.stream import Stream
+from voslab.video.vector_files import vector_frames
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class CodecSource:
         motion: motion of B-frames: the codec's or a replacement (see `replace_motion`).
         intra_fill: motion of intra blocks in frames that are propagated (see `fill_intra_blocks`).
         keys: which frames are key frames.
+        vectors: npz file of vectors that another decoder wrote, in place of the codec's (see
+            `voslab.video.vector_files`), or a folder of `<video>.npz`, where `<video>` is the name of the file without
+            its ending, or of the folder of images.
 
     Raises:
         ConfigError: unknown motion or intra_fill.
@@ -45,6 +49,7 @@ class CodecSource:
     motion: Motion = "codec"
     intra_fill: Fill = "nearest"
     keys: Keys = field(default_factory=Keys)
+    vectors: Path | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (("motion", self.motion, MOTIONS), ("intra_fill", self.intra_fill, FILLS)):
@@ -76,7 +81,9 @@ class CodecSource:
         check_parameters(Keys, keys, "model.keys.")
         others = {name: value for name, value in values.items() if name not in ("encoding", "keys")}
         check_parameters(cls, others, "model.")
-        return cls(**{**others, "cache": cache, "encoding": Encoding(**values["encoding"]), "keys": Keys(**keys)})
+        vectors = None if others.get("vectors") is None else Path(others["vectors"])
+        built = {"cache": cache, "encoding": Encoding(**values["encoding"]), "keys": Keys(**keys), "vectors": vectors}
+        return cls(**{**others, **built})
 
     def frames(self, source: Video | Sequence[Path]) -> Iterator[RawFrame]:
         """Yield frames in decode order at the source's size, with codec data at a quarter of it.
@@ -92,11 +99,22 @@ class CodecSource:
             VideoError, DataError: if the source is damaged.
             WriteError: if the cache cannot be written.
         """
+        if self.vectors is not None:
+            return self._prepare(vector_frames(self.vector_file(source), _images(source)))
         stream = source.stream if isinstance(source, Video) else None
         return self._read(source, self.file(source) if stream is None else stream, None)
 
     def access(self, source: Video | Sequence[Path]) -> CodecAccess:
         """Return access to parts of a source, in both directions; see `frames`."""
+        if self.vectors is not None:
+            if not isinstance(source, Video):
+                count = len(source)
+            else:
+                assert source.access is not None, "`_vector_file` refuses streams"
+                count = source.access.count
+            return CodecAccess(
+                str(self.vector_file(source)), count, (KeyFrame(0, None),), lambda _: self.frames(source)
+            )
         file = self.file(source)
         count, starts = reference_starts(file)
         return CodecAccess(str(file), count, starts, partial(self._read, source, file))
@@ -108,16 +126,36 @@ class CodecSource:
             frames = _without_copy(frames)
         if isinstance(source, Video) and source.is_video_file and source.path != file:
             frames = _with_times(frames, presentation_times(source.path))
+        return self._prepare(frames)
+
+    def _prepare(self, frames: Iterator[RawFrame]) -> Iterator[RawFrame]:
+        """Select key frames, and replace or complete the motion of the others."""
         frames = select_keys(frames, self.keys)
         if self.motion != "codec":
             return replace_motion(frames, self.motion)
         return fill_intra_blocks(frames, self.intra_fill)
+
+    def vector_file(self, source: Video | Sequence[Path]) -> Path:
+        """Return the file with the vectors of a source. Raises `ConfigError` for a stream."""
+        assert self.vectors is not None, "no file was given"
+        if isinstance(source, Video) and source.stream is not None:
+            raise ConfigError(f"model.vectors={self.vectors}: a stream brings its own vectors")
+        path = source.path if isinstance(source, Video) else source[0].parent
+        name = path.stem if path.is_file() else path.name
+        return self.vectors / f"{name}.npz" if self.vectors.is_dir() else self.vectors
 
     def file(self, source: Video | Sequence[Path]) -> Path:
         """Return the file that `frames` reads: the video itself, or a copy that is encoded into the cache once."""
         if isinstance(source, Video) and source.is_video_file:
             return ensure_motion_vectors(source.path, self.cache, self.encoding)
         return encode_to_cache(source, self.cache, self.encoding)
+
+
+def _images(source: Video | Sequence[Path]) -> Iterator[RawFrame]:
+    """Yield plain frames in presentation order."""
+    if isinstance(source, Video):
+        return iter(source)
+    return (RawFrame(index, read_image(path)) for index, path in enumerate(source))
 
 
 def _with_times(frames: Iterator[RawFrame], times: Sequence[Fraction]) -> Iterator[RawFrame]:

@@ -22,7 +22,7 @@ from voslab.nn.inference import for_inference
 _log = logging.getLogger(__name__)
 LIGHT_ENCODER = ("backbone", "norm", "width")
 """Parameters of a wrapper's own encoder."""
-CODEC_OPTIONS = ("encoding", "motion", "intra_fill", "keys")
+CODEC_OPTIONS = ("encoding", "motion", "intra_fill", "keys", "vectors")
 """Fields of `CodecSource` in the configuration of a model."""
 CACHE = Path(".cache")
 
@@ -175,7 +175,7 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     assert spec.model is not None
     if spec.base_weights is not None and "base" not in spec.network:
         raise ConfigError(f"base_weights={spec.base_weights}: model '{spec.model}' wraps no base")
-    oracle = "base" in spec.network and registry.method(spec.network["base"]["name"]).network().needs_truth
+    oracle = "base" in spec.network and _is_oracle(spec.network["base"]["name"])
     if oracle and spec.base_weights is not None:
         raise ConfigError(f"base_weights={spec.base_weights}: the base 'oracle' has no weights")
     base, weights = (None if path is None else read_checkpoint(path) for path in (spec.base_weights, spec.weights))
@@ -227,6 +227,10 @@ def read_model(path: Path, cache: Path = CACHE) -> LoadedModel:
         raise CheckpointError(f"{path}: {error}") from error
     settings = Settings.from_dict(metadata.engine, path)
     return LoadedModel(segmenter, settings, metadata, source, _parameter_count(segmenter), pretrained=True)
+
+
+def _is_oracle(name: str) -> bool:
+    return bool(getattr(registry.method(name).network(), "needs_truth", False))
 
 
 def _resolve(

@@ -201,7 +201,7 @@ def test_processes_share_the_videos(
     assert all(len(cached_frames(folder) or ()) <= 3 for folder in folders)
 
 
-def test_cache_key_depends_on_all_relevant_settings(videos: tuple[VideoSequence, ...]) -> None:
+def test_cache_key_depends_on_all_relevant_settings(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     made, metadata = network(), CheckpointMetadata("covos", NETWORK, codec={"encoding": ENCODING})
     key = settings_key(made, metadata, SETTINGS)
     assert settings_key(network(), metadata, SETTINGS) == key
@@ -216,6 +216,10 @@ def test_cache_key_depends_on_all_relevant_settings(videos: tuple[VideoSequence,
     torch.nn.init.zeros_(made.decoder.conv1.weight)
     assert settings_key(made, metadata, SETTINGS) == key, "the decoder is what trains"
     assert len({video_name(videos[0]), video_name(videos[0], 3), video_name(videos[1])}) == 3
+    (tmp_path / "vectors.npz").write_bytes(b"1")
+    first = video_name(videos[0], vectors=tmp_path / "vectors.npz")
+    (tmp_path / "vectors.npz").write_bytes(b"12")
+    assert len({first, video_name(videos[0], vectors=tmp_path / "vectors.npz"), video_name(videos[0])}) == 3
 
 
 def trainer(root: Path, **more: Any) -> L.Trainer:

@@ -58,7 +58,10 @@ def precompute_all(
         DataError, VideoError: a video is damaged, or scaled up.
         WriteError: a folder cannot be written.
     """
-    folders = [root / video_name(video, per_video) for video in videos]
+    folders = [
+        root / video_name(video, per_video, codec_source.vectors and codec_source.vector_file(video.source))
+        for video in videos
+    ]
     mine = EvaluationSampler([len(video) for video in videos], *process)
     todo = [index for index in mine if cached_frames(folders[index]) is None]
     for count, index in enumerate(todo, 1):
@@ -166,12 +169,13 @@ def settings_key(network: CoVOS, metadata: CheckpointMetadata, settings: Setting
     return cache_key(_VERSION, metadata.method, metadata.network, metadata.codec, asdict(settings), weights)
 
 
-def video_name(video: VideoSequence, per_video: int | None = None) -> str:
+def video_name(video: VideoSequence, per_video: int | None = None, vectors: Path | None = None) -> str:
     """Return a folder name for a video that changes with its files.
 
     Args:
         video: The video.
         per_video: Number of frames of a video to consider; None for all.
+        vectors: File of its motion vectors, if they are not the codec's.
 
     Returns:
         Name of the video and 16 hexadecimal digits.
@@ -181,7 +185,8 @@ def video_name(video: VideoSequence, per_video: int | None = None) -> str:
     """
     starts = sorted((video.starts or {}).items())
     try:
-        key = cache_key(video.merge, video.void, starts, per_video, video.images, video.masks, video.file)
+        files = (video.images, video.masks, video.file, *(() if vectors is None else (vectors,)))
+        key = cache_key(video.merge, video.void, starts, per_video, *files)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
     return f"{video.name}-{key}"
