@@ -26,6 +26,7 @@ Mask = NDArray[np.bool_]
 
 def main() -> None:
     """Print a row per kind of input."""
+    cv2.setNumThreads(1)
     given = options(DEFAULTS)
     root = Path(given["data"])
     videos = [*davis(root, year=2016, split="train"), *davis(root, year=2016, split="val")][: int(given["sequences"])]

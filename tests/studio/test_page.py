@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from benchmarks.proposals import iou, middle_of_largest_error
+from benchmarks.proposals import iou
+from tests.studio.simulated_user import next_correction
 from voslab.data.sources.davis import davis
+from voslab.data.video_sequence import VideoSequence
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -28,20 +31,21 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium, or set CHROMIUM"),
 ]
 MINUTE = 60_000
+PIXELS = "view => view.toDataURL()"
 
 
 @contextmanager
-def served(clip: Path, output: Path) -> Iterator[str]:
+def served(clip: Path, output: Path, *more: str) -> Iterator[str]:
     """Address of the page of a clip; the program is stopped at the end."""
-    options = [f"video={clip}", f"output={output}", "port=0", "browser=false", "engine.size=240"]
-    command = [sys.executable, "-m", "src.annotate", *options]
+    options = [f"video={clip}", f"output={output}", "port=0", "browser=false", *(more or ["engine.size=240"])]
+    command = [sys.executable, "-m", "src.annotate", f"hydra.run.dir={output}", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         assert program.stderr is not None
-        lines = [program.stdout.readline() for _ in range(2)]
         try:
-            assert lines[1].startswith("page: http://127.0.0.1:"), program.stderr.read()
-            yield lines[1].removeprefix("page: ").strip()
+            line = next((line for line in program.stdout if line.startswith("page: http://127.0.0.1:")), None)
+            assert line is not None, program.stderr.read()  # it ended
+            yield line.removeprefix("page: ").strip()
         finally:
             program.send_signal(signal.SIGINT)
             _, error = program.communicate(timeout=60)
@@ -92,22 +96,36 @@ def mask(folder: Path, frame: int) -> NDArray[np.bool_]:
 
 
 def annotate_first_frame(page: Page, truth: NDArray[np.bool_], given: Path) -> float:
-    """A box, then up to five clicks until the mask is good; returns its IoU."""
+    """A box, then up to five clicks and strokes until the mask is good; returns its IoU."""
     rows, columns = np.nonzero(truth)
     page.keyboard.press("x")
     drag(page, (columns.min(), rows.min()), (columns.max(), rows.max()))
     saved(page, 0)
-    page.keyboard.press("c")
     for _ in range(5):
         if iou(mask(given, 0), truth) >= 0.8:
             break
-        x, y = middle_of_largest_error(mask(given, 0), truth)
         before = (given / "00000.png").stat().st_mtime_ns
-        page.mouse.click(*on_screen(page, x, y), button="left" if truth[y, x] else "right")
+        correct(page, mask(given, 0), truth)
         page.wait_for_timeout(100)
         saved(page, 0)
         assert (given / "00000.png").stat().st_mtime_ns > before
     return iou(mask(given, 0), truth)
+
+
+def correct(page: Page, found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+    correction = next_correction(found, truth)
+    points = [on_screen(page, *point) for point in correction.points]
+    if len(points) == 1:
+        page.keyboard.press("c")
+        page.mouse.click(*points[0], button="left" if correction.positive else "right")
+        return
+    page.locator("#brush").fill(str(correction.diameter))
+    page.keyboard.press("b" if correction.positive else "e")
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point)
+    page.mouse.up()
 
 
 def propagated(page: Page, direction: str) -> None:
@@ -163,13 +181,56 @@ def test_a_clip_is_annotated_corrected_exported_and_found_again(page: Page, vos_
         assert exported == {path.name: path.read_bytes() for path in (session / "export" / "masks").iterdir()}
 
 
-def test_a_box_and_five_clicks_give_a_good_mask(page: Page, vos_data: Path, tmp_path: Path) -> None:
-    video = next(one for one in davis(vos_data / "DAVIS", year=2016, split="val") if one.name == "camel")
+def sequence(root: Path, split: str, name: str | None = None) -> VideoSequence:
+    """A sequence of DAVIS 2016; without a name, one that is drawn."""
+    found = davis(root / "DAVIS", year=2016, split=split)
+    if name is None:
+        name = random.Random(0).choice([one.name for one in found if one.name != "bear"])
+    return next(one for one in found if one.name == name)
+
+
+@pytest.mark.parametrize(("split", "name"), [("val", "camel"), ("train", None)])
+def test_a_box_and_five_corrections_give_a_good_mask(
+    page: Page, vos_data: Path, tmp_path: Path, split: str, name: str | None
+) -> None:
+    video = sequence(vos_data, split, name)
     labels = video.labels(0)
     assert labels is not None
     with served(vos_data / "DAVIS" / "JPEGImages" / "480p" / video.name, tmp_path) as url:
         opened(page, url)
         assert annotate_first_frame(page, labels == 1, tmp_path / video.name / "given") >= 0.8
+
+
+def test_two_models_are_compared_and_what_one_computes_is_shown(page: Page, clip: Path, tmp_path: Path) -> None:
+    options = ["model=gam", "compare.model=copy_first", "engine.size=40"]
+    output = tmp_path / "sessions"
+    with served(clip, output, *options) as url:
+        opened(page, url)
+        elements = page.locator("*").count()
+        page.keyboard.press("b")
+        drag(page, (12, 16), (18, 16))
+        saved(page, 0)
+        page.locator("#record").check()
+        propagated(page, "forward")
+        page.locator("#second-model").check()
+        propagated(page, "forward")
+        expect(page.locator("#agreement")).to_contain_text("agreement in this frame: IoU")
+        page.locator("#compare").select_option("side")
+        expect(page.locator("#view")).to_have_attribute("data-mode", "side")
+        page.keyboard.press("d")
+        page.locator("#compare").select_option("wipe")
+        page.locator("#wipe").fill("20")
+        page.locator("#compare").select_option("off")
+        shown = page.locator("#view").evaluate(PIXELS)
+        page.locator("#internals").select_option("cam")
+        page.wait_for_function(f"before => ({PIXELS})(document.querySelector('#view')) !== before", arg=shown)
+        # What the page holds does not grow with the number of frames.
+        assert page.locator("*").count() == elements
+    with served(clip, output, "engine.size=40") as url:
+        opened(page, url)
+        expect(page.locator("#second-name")).to_have_text("copy_first")
+        expect(page.locator("#with-second")).to_be_hidden()
+        expect(page.locator("#agreement")).to_contain_text("IoU")
 
 
 def test_tools_of_the_hand_and_a_phone(page: Page, vos_data: Path, tmp_path: Path) -> None:

@@ -62,6 +62,19 @@ def test_stored_predictions_keep_their_probabilities(tmp_path: Path) -> None:
         project.stored(5, image)
 
 
+def test_given_masks_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    project = opened(tmp_path)
+    project.give(2, np.full(SIZE, 9, np.uint8))
+    masks = project.given_masks()
+    project.give(2, np.full(SIZE, 7, np.uint8))
+    assert list(masks) == [2]
+    assert masks[2].min() == 7
+    assert masks.get(3) is None
+    project.forget(2)
+    with pytest.raises(DataError, match="frame 2: its mask was discarded while masks were propagated"):
+        masks[2]
+
+
 def test_a_line_that_was_not_finished_is_ignored(tmp_path: Path) -> None:
     opened(tmp_path).predict(prediction(3))
     with (tmp_path / "uncertainty.csv").open("a") as file:

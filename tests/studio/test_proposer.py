@@ -58,6 +58,21 @@ def test_a_correction_keeps_what_is_far_from_the_clicks() -> None:
     np.testing.assert_array_equal(mask[:, 120:], odd[:, 120:])
 
 
+def test_a_click_changes_the_region_that_it_lies_in_only() -> None:
+    image, _, _ = scene()
+    both = GrabCut().propose(image, Prompt(box=(10, 30, 150, 90)))
+    part = both.copy()
+    part[:, 45:60] = False  # an error in the left disc
+    mask = GrabCut().propose(image, Prompt([Click(50, 60)], mask=part))
+    np.testing.assert_array_equal(mask[:, 90:], both[:, 90:])
+    assert mask[60, 50]
+
+
+def test_a_box_without_contrast_is_an_ellipse_to_be_corrected() -> None:
+    mask = GrabCut().propose(np.full((*SIZE, 3), 90, np.uint8), Prompt(box=(50, 40, 110, 80)))
+    assert mask.sum() > 0.1 * 60 * 40
+
+
 def test_large_images_are_segmented_at_a_smaller_size() -> None:
     image, left, _ = scene()
     large = image.repeat(6, 0).repeat(6, 1)

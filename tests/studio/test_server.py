@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from tests.studio.conftest import FRAMES, SIZE, Connect, no_export
 from voslab import Predictor
 from voslab.core import ConfigError
+from voslab.engine import Prediction
 from voslab.studio.project import Project
 from voslab.studio.proposer import GrabCut
 from voslab.studio.workspace import Studio
@@ -55,16 +56,16 @@ def test_a_mask_is_made_propagated_corrected_and_exported(client: TestClient, st
     add_objects(client, 1)
     answer = client.post("/api/proposal", json={"frame": 0, "object": 1, "box": [5, 7, 25, 27]})
     assert (ids(answer.content) > 0).sum() == (square() > 0).sum()
-    assert client.put("/api/masks/0", content=png(square())).status_code == 204
+    assert client.put("/api/masks/0", content=png(square())).json() == {"agreement": None}
     assert client.post("/api/propagation", json={"direction": "forward"}).status_code == 200
     answer = finished(client)
-    assert [frame for frame, _ in answer["updates"]] == list(range(FRAMES))
+    assert [frame for frame, *_ in answer["updates"]] == list(range(FRAMES))
     assert answer["propagation"]["done"] == FRAMES
     np.testing.assert_array_equal(ids(client.get("/api/masks/7").content), square())
 
     client.put("/api/masks/4", content=png(square(20)))
     client.post("/api/propagation", json={"direction": "forward", "start": 4, "end": 6})
-    assert [frame for frame, _ in finished(client)["updates"][FRAMES:]] == [4, 5, 6]
+    assert [frame for frame, *_ in finished(client)["updates"][FRAMES:]] == [4, 5, 6]
     lefts = [int(np.nonzero(ids(client.get(f"/api/masks/{frame}").content))[1].min()) for frame in range(FRAMES)]
     assert lefts == [8, 8, 8, 8, 20, 20, 20, 8]
     answer = client.post("/api/export", json={"save": ["masks"]})
@@ -94,20 +95,20 @@ def test_a_session_goes_on_where_it_was_left(client: TestClient, studio: Studio,
 def test_a_propagation_can_be_cancelled_and_only_one_runs(client: TestClient, studio: Studio) -> None:
     add_objects(client, 1)
     client.put("/api/masks/0", content=png(square()))
-    store = studio.propagation._store
+    predict = studio.project.predict
 
-    def slowly(prediction: Any) -> float:
+    def slowly(prediction: Prediction) -> float:
         time.sleep(0.2)
-        return store(prediction)
+        return predict(prediction)
 
-    studio.propagation._store = slowly
+    studio.project.predict = slowly  # type: ignore[method-assign]
     assert client.post("/api/propagation", json={"direction": "forward"}).status_code == 200
     assert client.post("/api/propagation", json={"direction": "forward"}).status_code == 409
     progress = client.delete("/api/propagation").json()["propagation"]
     assert (progress["running"], progress["cancelled"]) == (False, True)
     assert 0 < progress["done"] < FRAMES
     assert studio.project.predicted() == list(range(progress["done"]))
-    studio.propagation._store = store
+    studio.project.predict = predict  # type: ignore[method-assign]
     assert client.post("/api/propagation", json={"direction": "forward"}).status_code == 200
     assert finished(client)["propagation"]["done"] == FRAMES
 
@@ -119,7 +120,7 @@ def test_a_discarded_mask_uncovers_the_predicted_one(client: TestClient) -> None
     finished(client)
     client.put("/api/masks/5", content=png(square(30)))
     assert client.get("/api/state").json()["given"] == [0, 5]
-    assert client.delete("/api/masks/5").status_code == 204
+    assert client.delete("/api/masks/5").json() == {"agreement": None}
     np.testing.assert_array_equal(ids(client.get("/api/masks/5").content), square())
     assert client.delete("/api/masks/5").status_code == 400
     assert client.get("/api/masks/0").status_code == 200

@@ -10,16 +10,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from voslab.cli.annotate_session import DATASET, export, internals, second_model
 from voslab.cli.entry import run
 from voslab.cli.models import load_model
-from voslab.cli.saved_outputs import OUTPUTS, saved_outputs
+from voslab.cli.saved_outputs import OUTPUTS
 from voslab.core import ConfigError, claimed
-from voslab.engine import Prediction, consume
+from voslab.engine import Prediction
 from voslab.engine.device import find_device
 from voslab.predictor import Predictor
 from voslab.studio.proposer import GrabCut, Proposer
 from voslab.studio.segment_anything import SegmentAnything
-from voslab.video import Video, open_video
+from voslab.video import open_video
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LARGEST_BODY = 64 << 20
@@ -46,14 +47,21 @@ def main(config: DictConfig) -> None:
     folder = Path(config.output) / (name.name if name.is_dir() else name.stem)
     model = load_model(config)
     model.warn_if_random()
-    session = Predictor(model, find_device(config.engine.device)).session(video, probabilities=True)
+    device = find_device(config.engine.device)
+    session = Predictor(model, device).session(video, probabilities=True)
+    second, compared = second_model(config, video, folder)
     with claimed(folder), _bound(config.host, config.port) as listening:
 
-        def export(names: list[str], predictions: Iterator[Prediction]) -> list[str]:
-            return _export(folder / "export", names, predictions, video)
+        def save(names: list[str], predictions: Iterator[Prediction]) -> list[str]:
+            return export(config, folder, names, predictions, video)
 
         project = Project(folder, name, video.size)
-        studio = Studio(session, project, proposer, export, list(OUTPUTS), name.name, model.name)
+        studio = Studio(
+            *(session, project, proposer, save, [*OUTPUTS, DATASET], name.name, model.name),
+            second=second,
+            compared=compared,
+            internals=internals(model, folder, video.size),
+        )
         local = config.host in _LOOPBACK
         token = None if local else secrets.token_urlsafe(16)
         app = Guard(application(studio), _LOOPBACK if local else (), token, _LARGEST_BODY)
@@ -84,13 +92,6 @@ def _bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
         raise ConfigError(f"host={host} port={port}: cannot listen there ({reason}); try another port") from error
-
-
-def _export(folder: Path, names: list[str], predictions: Iterator[Prediction], video: Video) -> list[str]:
-    """Write outputs of `src.segment` from stored masks."""
-    saved = saved_outputs(names)
-    consume(predictions, [each.open(folder / each.file, video) for each in saved.values()])
-    return [str(folder / each.file) for each in saved.values()]
 
 
 if __name__ == "__main__":

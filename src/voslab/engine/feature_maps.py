@@ -6,7 +6,7 @@ N C h w for N objects of a frame and is called once for each chunk of objects. D
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -110,6 +110,49 @@ class MapSink(CompositeSink):
         for name, maps in seen.maps.items():
             drawn = [heat(image, fit(each, working, image.shape[:2], self._stride, self._padding)) for each in maps]
             write_png(self._folder / name / f"{seen.prediction.index:05d}.png", np.hstack(drawn))
+
+
+class MapRecorder(AbstractContextManager["MapRecorder"]):
+    """Context manager that draws the feature maps of a segmenter over its frames: the maximum over objects.
+
+    Args:
+        segmenter: segmenter to record.
+        settings: settings of the engine.
+
+    Raises:
+        ConfigError: if the segmenter has no maps.
+    """
+
+    def __init__(self, segmenter: Segmenter[Any], settings: Settings) -> None:
+        self._segmenter, self._settings = segmenter, settings
+        self._inspector = Inspector(segmenter)
+
+    def __enter__(self) -> Self:
+        self._inspector.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inspector.__exit__(kind, error, trace)
+
+    def draw(self, prediction: Prediction) -> dict[str, NDArray[np.uint8]]:
+        """Draw the maps since the last call. Call it before the segmenter's next step.
+
+        Args:
+            prediction: result of the frame.
+
+        Returns:
+            images H W 3, RGB, by the name of the map; nothing for frames without maps, such as the first one.
+        """
+        image = prediction.image
+        size = image.shape[:2]
+        working = self._settings.working_size((size[0], size[1]))
+        drawn = {}
+        for name, maps in self._inspector.take().items():
+            fitted = [fit(each, working, size, self._segmenter.stride, self._segmenter.padding) for each in maps]
+            drawn[name] = heat(image, np.max(fitted, 0))
+        return drawn
 
 
 def fit(values: Map, working: tuple[int, int], size: tuple[int, ...], stride: int, padding: Padding) -> Map:

@@ -4,13 +4,62 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from voslab.core import RawFrame, VideoError
+
 _QUALITY = 88
+_SKIPPED = 8
+"""Frames that are read and dropped before a later one is looked for from its key frame on."""
+
+
+class FrameReader:
+    """Reads single frames; frames in order are read on from the last one, and not from their key frame each time.
+
+    Args:
+        frames: Yields the frames from a number on, in order.
+
+    Example:
+        >>> import numpy as np
+        >>> from voslab.core import RawFrame, VideoError
+        >>> reader = FrameReader(lambda start: (RawFrame(i, np.full((1, 1, 3), i, np.uint8)) for i in range(start, 9)))
+        >>> [int(reader.read(frame).max()) for frame in (3, 4, 1)]
+        [3, 4, 1]
+    """
+
+    def __init__(self, frames: Callable[[int], Iterator[RawFrame]]) -> None:
+        self._frames = frames
+        self._iterator: Iterator[RawFrame] = iter(())
+        self._last: RawFrame | None = None
+        self._lock = threading.Lock()
+
+    def read(self, frame: int) -> NDArray[np.uint8]:
+        """Read a frame.
+
+        Args:
+            frame: Frame number, from 0.
+
+        Returns:
+            H W 3 uint8, RGB.
+
+        Raises:
+            DataError: If there is no such frame.
+            VideoError: If it cannot be decoded.
+        """
+        with self._lock:
+            if self._last is None or self._last.index != frame:
+                ahead = self._last is not None and 0 <= frame - self._last.index <= _SKIPPED
+                if not ahead:
+                    self._iterator = self._frames(frame)
+                self._last = None  # after an error, the file is opened again
+                self._last = next((each for each in self._iterator if each.index >= frame), None)
+            if self._last is None:
+                raise VideoError(f"frame {frame} cannot be decoded: the video ends before it")
+            return self._last.image
 
 
 class FrameCache:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from voslab.core import DataError, atomic_path, atomic_write
 from voslab.engine import Prediction
-from voslab.video import read_mask, write_mask
+from voslab.studio.frame_files import append_value, frame_path, read_values, stored_frames, stored_mask
+from voslab.video import write_mask
 
 LARGEST_ID = 254
 """Masks of the page have 8 bits, and 255 is often void."""
@@ -39,6 +40,36 @@ class AnnotatedObject:
             raise DataError(f"object {self.id}: ids are whole numbers from 1 to {LARGEST_ID}")
         if not isinstance(self.name, str) or not 0 < len(self.name) <= _NAME_LENGTH:
             raise DataError(f"object {self.id}: its name must have 1 to {_NAME_LENGTH} characters")
+
+
+class GivenMasks(Mapping[int, NDArray[np.integer]]):
+    """The masks that the user made, by frame, each read on access.
+
+    Args:
+        folder: Their folder.
+        size: H, W of the video.
+
+    Raises:
+        DataError: On access, if a mask is damaged, has another size, or was discarded since.
+    """
+
+    def __init__(self, folder: Path, size: tuple[int, int]) -> None:
+        self._folder, self._size = folder, size
+        self._frames = dict.fromkeys(stored_frames(folder))
+
+    def __getitem__(self, frame: int) -> NDArray[np.integer]:
+        if frame not in self._frames:
+            raise KeyError(frame)
+        mask = stored_mask(self._folder, frame, self._size)
+        if mask is None:
+            raise DataError(f"frame {frame}: its mask was discarded while masks were propagated; propagate again")
+        return mask
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
 
 class Project:
@@ -67,11 +98,15 @@ class Project:
 
     def given(self) -> list[int]:
         """Frames with a mask that the user made, sorted."""
-        return _frames(self.folder / "given")
+        return stored_frames(self.folder / "given")
+
+    def given_masks(self) -> GivenMasks:
+        """The masks that the user made, read when they are needed."""
+        return GivenMasks(self.folder / "given", self.size)
 
     def predicted(self) -> list[int]:
         """Frames with a predicted mask, sorted."""
-        return _frames(self.folder / "predicted")
+        return stored_frames(self.folder / "predicted")
 
     def mask(self, frame: int) -> NDArray[np.integer] | None:
         """Return the mask of a frame: the one that the user made, else the predicted one, else None.
@@ -82,14 +117,8 @@ class Project:
         Raises:
             DataError: If the file is damaged or has another size than the video.
         """
-        for name in ("given", "predicted"):
-            path = _path(self.folder / name, frame)
-            if path.is_file():
-                mask = read_mask(path)
-                if mask.shape != self.size:
-                    raise DataError(f"{path}: {mask.shape[0]}x{mask.shape[1]}, the video is {self.size}")
-                return mask
-        return None
+        given = stored_mask(self.folder / "given", frame, self.size)
+        return stored_mask(self.folder / "predicted", frame, self.size) if given is None else given
 
     def set_objects(self, objects: Sequence[AnnotatedObject]) -> None:
         """Replace the list of objects.
@@ -119,7 +148,7 @@ class Project:
             raise DataError(f"the mask is {mask.shape[0]}x{mask.shape[1]}, the video {self.size[0]}x{self.size[1]}")
         if unknown := sorted(set(np.unique(mask).tolist()) - {0, *self.objects}):
             raise DataError(f"the mask has pixels of object {unknown[0]}, which is not in the list of objects")
-        write_mask(_path(self.folder / "given", frame), mask)
+        write_mask(frame_path(self.folder / "given", frame), mask)
 
     def forget(self, frame: int) -> None:
         """Delete a mask that the user made; the predicted one remains.
@@ -131,7 +160,7 @@ class Project:
             DataError: If there is none.
         """
         try:
-            _path(self.folder / "given", frame).unlink()
+            frame_path(self.folder / "given", frame).unlink()
         except FileNotFoundError as error:
             raise DataError(f"frame {frame} has no mask that was made by hand") from error
 
@@ -144,19 +173,19 @@ class Project:
         Returns:
             Its uncertainty.
         """
-        write_mask(_path(self.folder / "predicted", prediction.index), prediction.ids)
-        _write_soft(_path(self.folder / "soft", prediction.index), prediction)
+        write_mask(frame_path(self.folder / "predicted", prediction.index), prediction.ids)
+        _write_soft(frame_path(self.folder / "soft", prediction.index), prediction)
         value = self.uncertainty[prediction.index] = uncertainty(prediction)
-        with (self.folder / "uncertainty.csv").open("a") as file:
-            file.write(f"{prediction.index},{value:.4f}\n")
+        append_value(self.folder / "uncertainty.csv", prediction.index, value)
         return value
 
-    def stored(self, frame: int, image: NDArray[np.uint8]) -> Prediction:
+    def stored(self, frame: int, image: NDArray[np.uint8], time: Fraction | None = None) -> Prediction:
         """Return the stored mask of a frame as a prediction, with probabilities of 8 bits.
 
         Args:
             frame: Frame number, from 0.
             image: The frame's image.
+            time: Presentation time of the frame in seconds; None if the video has no times.
 
         Raises:
             DataError: If the frame has no mask, or its file is damaged.
@@ -165,12 +194,12 @@ class Project:
         if mask is None:
             raise DataError(f"frame {frame} has no mask")
         ids = mask.astype(np.int64)
-        if _path(self.folder / "given", frame).is_file():
+        if frame_path(self.folder / "given", frame).is_file():
             objects = tuple(sorted(self.objects))
             maps = np.stack([ids == one for one in objects]) if objects else np.zeros((0, *ids.shape))
         else:
-            maps, objects = _read_soft(_path(self.folder / "soft", frame), self.size)
-        return Prediction(frame, image, ids, 0.0, True, maps.astype(np.float32), objects)
+            maps, objects = _read_soft(frame_path(self.folder / "soft", frame), self.size)
+        return Prediction(frame, image, ids, 0.0, True, maps.astype(np.float32), objects, time)
 
     def _load(self) -> None:
         path = self.folder / "session.json"
@@ -187,11 +216,7 @@ class Project:
             raise DataError(f"{path}: a session on {video} ({size[0]}x{size[1]}); give another output folder")
         if video != self._video:
             self._write()  # the video was moved
-        with suppress(FileNotFoundError):
-            for line in (self.folder / "uncertainty.csv").read_text().splitlines():
-                frame, _, value = line.partition(",")
-                with suppress(ValueError):  # a line that was not finished
-                    self.uncertainty[int(frame)] = float(value)
+        self.uncertainty = read_values(self.folder / "uncertainty.csv")
 
     def _write(self) -> None:
         objects = [asdict(one) for one in self.objects.values()]
@@ -227,14 +252,6 @@ def uncertainty(prediction: Prediction) -> float:
     wrong = 1 - np.maximum(maps.max(0), 1 - objects)
     total = float(objects.sum())
     return 1.0 if total < 1 else min(1.0, float(wrong.sum()) / total)
-
-
-def _path(folder: Path, frame: int) -> Path:
-    return folder / f"{frame:05d}.png"
-
-
-def _frames(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob("*.png") if path.stem.isdecimal())
 
 
 def _write_soft(path: Path, prediction: Prediction) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from voslab.core import VOSError
 from voslab.engine import Prediction
@@ -35,27 +36,37 @@ class Progress:
     cancelled: bool = False
 
 
-class Propagation:
-    """Runs one propagation at a time.
+class Update(NamedTuple):
+    """What is new about a frame.
 
-    Args:
-        store: Stores a prediction and returns its uncertainty; called in the thread.
+    Attributes:
+        frame: Frame number.
+        uncertainty: Uncertainty of its mask; None where the second model predicted it.
+        agreement: Agreement of both models; None where one of them has no mask.
     """
 
-    def __init__(self, store: Callable[[Prediction], float]) -> None:
-        self._store = store
+    frame: int
+    uncertainty: float | None
+    agreement: float | None
+
+
+class Propagation:
+    """Runs one propagation at a time."""
+
+    def __init__(self) -> None:
         self._progress = Progress()
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
-        self._updates: list[tuple[int, float]] = []
+        self._updates: list[Update] = []
 
-    def start(self, predictions: Iterator[Prediction], total: int) -> bool:
+    def start(self, predictions: Iterator[Prediction], total: int, store: Callable[[Prediction], Update]) -> bool:
         """Start a propagation.
 
         Args:
             predictions: Predictions, computed when they are asked for.
             total: Their number.
+            store: Stores a prediction; called in the thread.
 
         Returns:
             Whether it was started: false while another one runs.
@@ -65,7 +76,7 @@ class Propagation:
                 return False
             self._progress = Progress(running=True, total=total)
         self._cancel.clear()
-        self._thread = threading.Thread(target=self._run, args=(predictions,), name="propagation", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(predictions, store), name="propagation", daemon=True)
         self._thread.start()
         return True
 
@@ -75,26 +86,26 @@ class Propagation:
         if self._thread is not None:
             self._thread.join()
 
-    def progress(self, after: int = 0) -> tuple[Progress, int, list[tuple[int, float]]]:
+    def progress(self, after: int = 0) -> tuple[Progress, int, list[Update]]:
         """Return the state, the number of updates so far, and the updates after a number of them.
 
         Args:
             after: Number of updates that are known.
 
         Returns:
-            State, number of updates, and frame and uncertainty of each new one.
+            State, number of updates, and the new ones.
         """
         with self._lock:
             return self._progress, len(self._updates), self._updates[max(0, after) :]
 
-    def _run(self, predictions: Iterator[Prediction]) -> None:
+    def _run(self, predictions: Iterator[Prediction], store: Callable[[Prediction], Update]) -> None:
         started = time.monotonic()
         error = ""
         try:
             for prediction in predictions:
-                value = self._store(prediction)
+                update = store(prediction)
                 with self._lock:
-                    self._updates.append((prediction.index, value))
+                    self._updates.append(update)
                     done = self._progress.done + 1
                     self._progress = replace(self._progress, done=done, seconds=time.monotonic() - started)
                 if self._cancel.is_set():

@@ -48,17 +48,29 @@ class _Api:
         return Response(content, media_type="image/jpeg")
 
     async def read(self, request: Request) -> Response:
-        mask = await run_in_threadpool(self._studio.project.mask, request.path_params["frame"])
-        return Response(status_code=204) if mask is None else Response(_png(mask), media_type="image/png")
+        return _mask_answer(await run_in_threadpool(self._studio.project.mask, request.path_params["frame"]))
+
+    async def read_second(self, request: Request) -> Response:
+        compared = self._studio.compared
+        frame = request.path_params["frame"]
+        return _mask_answer(None if compared is None else await run_in_threadpool(compared.mask, frame))
+
+    async def internal(self, request: Request) -> Response:
+        internals = self._studio.internals
+        if internals is None:
+            raise DataError("the method declares no internals")
+        name, frame = request.path_params["name"], request.path_params["frame"]
+        content = await run_in_threadpool(internals.jpeg, name, frame)
+        return Response(status_code=204) if content is None else Response(content, media_type="image/jpeg")
 
     async def write(self, request: Request) -> Response:
         mask = await run_in_threadpool(_read_png, await request.body(), self._studio.project.size)
-        await run_in_threadpool(self._studio.give, request.path_params["frame"], mask)
-        return Response(status_code=204)
+        value = await run_in_threadpool(self._studio.give, request.path_params["frame"], mask)
+        return JSONResponse({"agreement": value})
 
     async def delete(self, request: Request) -> Response:
-        await run_in_threadpool(self._studio.forget, request.path_params["frame"])
-        return Response(status_code=204)
+        value = await run_in_threadpool(self._studio.forget, request.path_params["frame"])
+        return JSONResponse({"agreement": value})
 
     async def objects(self, request: Request) -> Response:
         values = await _json(request)
@@ -75,7 +87,7 @@ class _Api:
         if values.get("refine"):
             stored = await run_in_threadpool(self._studio.project.mask, number)
             prompt = replace(prompt, mask=None if stored is None else stored == values.get("object"))
-        image = await run_in_threadpool(self._studio.session.image, number)
+        image = await run_in_threadpool(self._studio.image, number)
         mask = await run_in_threadpool(self._studio.proposer.propose, image, prompt)
         return Response(_png(mask.astype(np.uint8)), media_type="image/png")
 
@@ -85,7 +97,8 @@ class _Api:
         if not all(isinstance(value, int) for value in (start, end)):
             raise ConfigError("start and end must be frame numbers")
         direction = check_direction(values.get("direction", "both"))
-        if not await run_in_threadpool(self._studio.propagate, direction, start, end):
+        second, internals = values.get("second") is True, values.get("internals") is True
+        if not await run_in_threadpool(self._studio.propagate, direction, start, end, second, internals):
             return JSONResponse({"error": "a propagation is running; cancel it first"}, 409)
         return JSONResponse(self._studio.progress(0))
 
@@ -118,6 +131,8 @@ def application(studio: Studio) -> Starlette:
         Route("/api/masks/{frame:int}", api.read, methods=["GET"]),
         Route("/api/masks/{frame:int}", api.write, methods=["PUT"]),
         Route("/api/masks/{frame:int}", api.delete, methods=["DELETE"]),
+        Route("/api/second/{frame:int}", api.read_second),
+        Route("/api/internals/{name}/{frame:int}", api.internal),
         Route("/api/objects", api.objects, methods=["PUT"]),
         Route("/api/proposal", api.propose, methods=["POST"]),
         Route("/api/propagation", api.propagate, methods=["POST"]),
@@ -165,6 +180,10 @@ def _prompt(values: dict[str, Any]) -> tuple[int, Prompt]:
         return int(values["frame"]), Prompt(clicks, cast(Any, box))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"a proposal needs frame, and clicks or a box ({error})") from error
+
+
+def _mask_answer(mask: NDArray[np.integer] | None) -> Response:
+    return Response(status_code=204) if mask is None else Response(_png(mask), media_type="image/png")
 
 
 def _png(mask: NDArray[np.integer]) -> bytes:

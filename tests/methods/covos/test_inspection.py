@@ -16,7 +16,8 @@ from voslab.core import CodecData, ConfigError, Frame, Masks, RawFrame, Segmente
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings, consume, run
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.methods.covos.inspection import FUTURE, LARGE, PAST, MotionSink, Watcher
+from voslab.methods.covos.inspection import MotionSink, Watcher
+from voslab.methods.covos.panels import FUTURE, LARGE, PAST
 from voslab.nn.aggregation import aggregate_min
 from voslab.video import open_video
 from voslab.video.palette import colour

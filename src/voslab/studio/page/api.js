@@ -19,17 +19,26 @@ export const saveObjects = async (objects) => (await send("PUT", "/api/objects",
 export const propagate = async (values) => (await send("POST", "/api/propagation", values)).json();
 export const cancel = async () => (await request("DELETE", "/api/propagation")).json();
 export const exportMasks = async (save) => (await send("POST", "/api/export", { save })).json();
-export const deleteMask = (frame) => request("DELETE", `/api/masks/${frame}`);
-export const saveMask = (frame, blob) => request("PUT", `/api/masks/${frame}`, blob, "image/png");
+export const deleteMask = async (frame) => (await request("DELETE", `/api/masks/${frame}`)).json();
+export const saveMask = async (frame, blob) => (await request("PUT", `/api/masks/${frame}`, blob, "image/png")).json();
 
 export async function loadImage(frame) {
   return createImageBitmap(await (await request("GET", `/api/frames/${frame}`)).blob());
 }
 
 // Ids of a mask as bytes, one per pixel; null if the frame has none.
-export async function loadMask(frame) {
-  const answer = await request("GET", `/api/masks/${frame}`);
+async function loadIds(path) {
+  const answer = await request("GET", path);
   return answer.status === 204 ? null : decode(await answer.blob());
+}
+
+export const loadMask = (frame) => loadIds(`/api/masks/${frame}`);
+export const loadSecond = (frame) => loadIds(`/api/second/${frame}`);
+
+// What the method computed inside, as an image; null if it was not recorded.
+export async function loadInternal(name, frame) {
+  const answer = await request("GET", `/api/internals/${encodeURIComponent(name)}/${frame}`);
+  return answer.status === 204 ? null : createImageBitmap(await answer.blob());
 }
 
 export const propose = async (values) => decode(await (await send("POST", "/api/proposal", values)).blob());

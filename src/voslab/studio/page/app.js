@@ -2,6 +2,9 @@
 
 import * as api from "./api.js";
 import { Mask } from "./mask.js";
+import { Objects } from "./objects.js";
+import { Propagation } from "./propagation.js";
+import { Seen } from "./seen.js";
 import { Timeline } from "./timeline.js";
 import { Tools } from "./tools.js";
 import { View } from "./view.js";
@@ -9,31 +12,26 @@ import { View } from "./view.js";
 const $ = (id) => document.getElementById(id);
 const state = await api.loadState();
 const [height, width] = state.size;
-let objects = state.objects;
-let active = objects[0]?.id ?? null;
 let frame = 0;
 let wanted = 0; // the frame that is being loaded
-let update = state.update;
 let playing = false;
-let running = false;
 const undone = [], done = [];
 const UNDO_BYTES = 1 << 27;
 
-const colors = new Map();
-function color(id) {
-  if (!colors.has(id)) {
-    const text = objects.find((one) => one.id === id)?.color ?? "#ffffff";
-    colors.set(id, [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16)));
-  }
-  return colors.get(id);
-}
-
-const mask = new Mask(width, height, color);
+const objects = new Objects(
+  { attempt, leave: () => tools.leave(), repaint: () => { repaint(mask); if (view.second) repaint(view.second); view.draw(); } },
+  $("objects"), state.objects,
+);
+const mask = new Mask(width, height, (id) => objects.color(id));
+const repaint = (one) => one.paint(0, 0, width, height);
 const view = new View($("view"), mask);
 const timeline = new Timeline($("timeline"), state.count, (to) => show(to));
 timeline.given = new Set(state.given);
 timeline.predicted = new Set(state.predicted);
 timeline.uncertainty = new Map(state.uncertainty);
+const propagation = new Propagation(
+  { attempt, say, timeline, show, refresh, saved: () => saved, frame: () => frame }, state.update,
+);
 
 function say(text, error = false) {
   $("status").textContent = text;
@@ -68,11 +66,12 @@ async function show(number) {
   tools.leave();
   await saved;
   await attempt(async () => {
-    const [bitmap, ids] = await Promise.all([image(number), api.loadMask(number)]);
+    const [bitmap, ids, more] = await Promise.all([image(number), api.loadMask(number), seen.load(number)]);
     if (wanted !== number) return; // another frame was asked for meanwhile
     frame = number;
     view.image = bitmap;
     mask.set(ids);
+    seen.show(more);
     refresh();
     if (number + 1 < state.count) image(number + 1).catch(() => {});
   });
@@ -89,8 +88,9 @@ function refresh() {
   $("forget").disabled = !hand;
   $("undo").disabled = !done.length;
   $("redo").disabled = !undone.length;
-  for (const button of document.querySelectorAll("[data-direction], #export")) button.disabled = running;
-  $("cancel").disabled = !running;
+  for (const button of document.querySelectorAll("[data-direction], #export")) button.disabled = propagation.running;
+  $("cancel").disabled = !propagation.running;
+  seen.refresh(frame);
 }
 
 // Saving: one request at a time, the latest mask of a frame wins
@@ -106,7 +106,9 @@ function save() {
     for (const [number, ids] of [...queue]) {
       queue.delete(number);
       await attempt(async () => {
-        await api.saveMask(number, await api.encode(ids, width, height));
+        const { agreement } = await api.saveMask(number, await api.encode(ids, width, height));
+        timeline.agree(number, agreement);
+        refresh();
         say(`mask of frame ${number} saved`);
       });
     }
@@ -137,90 +139,6 @@ async function step(from, to) {
   refresh();
 }
 
-// Objects
-
-function listObjects() {
-  colors.clear();
-  $("objects").replaceChildren(...objects.map((one) => {
-    const item = document.createElement("li");
-    const swatch = document.createElement("button");
-    const name = document.createElement("input");
-    item.classList.toggle("active", one.id === active);
-    item.dataset.object = one.id;
-    swatch.className = "swatch";
-    swatch.style.background = one.color;
-    swatch.title = `object ${one.id}: key ${one.id}`;
-    swatch.setAttribute("aria-label", `Choose object ${one.id}`);
-    name.value = one.name;
-    name.maxLength = 80;
-    name.setAttribute("aria-label", `Name of object ${one.id}`);
-    item.addEventListener("click", () => choose(one.id));
-    name.addEventListener("change", () => changeObjects(objects.map((other) =>
-      other.id === one.id ? { ...other, name: name.value || one.name } : other)));
-    item.append(swatch, name);
-    return item;
-  }));
-}
-
-function choose(id) {
-  if (active !== id) tools.leave();
-  active = id;
-  for (const item of $("objects").children) item.classList.toggle("active", Number(item.dataset.object) === id);
-}
-
-async function changeObjects(next) {
-  const answer = await attempt(() => api.saveObjects(next.map(({ id, name }) => ({ id, name }))));
-  if (answer) objects = answer;
-  listObjects();
-  mask.paint(0, 0, width, height);
-  view.draw();
-}
-
-async function addObject() {
-  const id = Math.max(0, ...objects.map((one) => one.id)) + 1;
-  await changeObjects([...objects, { id, name: `object ${id}` }]);
-  if (objects.some((one) => one.id === id)) choose(id);
-}
-
-// Propagation
-
-async function propagate(direction) {
-  await saved;
-  const start = Number($("start").value), end = Number($("end").value);
-  await attempt(async () => {
-    follow(await api.propagate({ direction, start, end }));
-    say("");
-  });
-}
-
-function follow(answer) {
-  const { propagation } = answer;
-  update = answer.update;
-  for (const [number, value] of answer.updates) {
-    timeline.predicted.add(number);
-    timeline.uncertainty.set(number, value);
-  }
-  const last = answer.updates.at(-1)?.[0];
-  const before = running;
-  running = propagation.running;
-  $("progress").max = Math.max(1, propagation.total);
-  $("progress").value = propagation.done;
-  const speed = propagation.seconds > 0 ? propagation.done / propagation.seconds : 0;
-  const left = speed > 0 ? Math.ceil((propagation.total - propagation.done) / speed) : 0;
-  $("speed").textContent = propagation.total
-    ? `${propagation.done} of ${propagation.total} frames, ${speed.toFixed(1)} frames/s` + (running ? `, ${left} s left` : "")
-    : "";
-  if (propagation.error) say(propagation.error, true);
-  else if (before && !running) say(propagation.cancelled ? "cancelled" : "propagated");
-  if (last !== undefined && ($("follow").checked || last === frame)) show(last); else refresh();
-  if (running) setTimeout(poll, 400);
-}
-
-async function poll() {
-  const answer = await attempt(() => api.loadProgress(update));
-  if (answer) follow(answer); else setTimeout(poll, 2000);
-}
-
 // Playback
 
 async function play() {
@@ -235,8 +153,9 @@ async function play() {
 
 async function discard(number) {
   await attempt(async () => {
-    await api.deleteMask(number);
+    const { agreement } = await api.deleteMask(number);
     timeline.given.delete(number);
+    timeline.agree(number, agreement);
     say(`mask of frame ${number} discarded`);
   });
 }
@@ -260,28 +179,31 @@ async function exportMasks() {
 const tools = new Tools({
   view, mask, say, attempt, remember, save,
   frame: () => frame,
-  active: () => active,
+  active: () => objects.active,
   saved: () => saved,
 });
+
+const seen = new Seen({ view, timeline, state, show: () => show(wanted), say });
 
 // Controls
 
 const press = {
-  undo: () => step(done, undone), redo: () => step(undone, done), fit: () => view.fit(), add: addObject, forget,
-  cancel: () => attempt(async () => follow(await api.cancel())), play, export: exportMasks,
+  undo: () => step(done, undone), redo: () => step(undone, done), fit: () => view.fit(), add: () => objects.add(), forget,
+  cancel: () => propagation.cancel(), play, export: exportMasks,
   previous: () => show(wanted - 1), next: () => show(wanted + 1),
   worst: () => { const worst = timeline.leastCertain(); if (worst !== null) show(worst); },
+  differ: () => { const worst = timeline.leastAgreed(); if (worst !== null) show(worst); },
 };
 for (const [id, action] of Object.entries(press)) $(id).addEventListener("click", action);
 for (const button of document.querySelectorAll("[data-direction]")) {
-  button.addEventListener("click", () => propagate(button.dataset.direction));
+  button.addEventListener("click", () => propagation.start(button.dataset.direction));
 }
 
 const keys = {
   b: "brush", e: "eraser", p: "polygon", x: "box", c: "click", h: "pan",
 };
 addEventListener("keydown", (event) => {
-  if (event.target.matches("input:not([type=range]):not([type=checkbox])")) return;
+  if (event.target.matches("select, input:not([type=range]):not([type=checkbox])")) return;
   const key = event.key.toLowerCase();
   if ((event.ctrlKey || event.metaKey) && key === "z") (event.shiftKey ? press.redo : press.undo)();
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -290,10 +212,11 @@ addEventListener("keydown", (event) => {
   else if (key === "arrowright") show(wanted + 1);
   else if (key === " ") play();
   else if (key === "u") press.worst();
+  else if (key === "d") press.differ();
   else if (key === "0") view.fit();
   else if (key === "enter" || key === "escape") tools.key(key);
   else if (key === "[" || key === "]") $("brush").value = Number($("brush").value) + (key === "]" ? 4 : -4);
-  else if (objects.some((one) => String(one.id) === key)) choose(Number(key));
+  else if (objects.all.some((one) => String(one.id) === key)) objects.choose(Number(key));
   else return;
   event.preventDefault();
 });
@@ -312,9 +235,9 @@ $("exports").replaceChildren(...state.exports.map((name) => {
   label.append(box, ` ${name.replace("_", " ")}`);
   return label;
 }));
-listObjects();
-if (!objects.length) await addObject();
+objects.draw();
+if (!objects.all.length) await objects.add();
 await show(timeline.given.values().next().value ?? 0);
 view.fit();
-follow(state);
+propagation.follow(state);
 document.body.dataset.ready = "true";
