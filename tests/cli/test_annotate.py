@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from tests.conftest import Run
 from voslab.cli.annotate import _bound
@@ -27,6 +28,21 @@ CLIP = f"video={CASES / 'clip.mp4'}"
 )
 def test_what_cannot_be_served_is_one_line(run: Run, tmp_path: Path, options: list[str], message: str) -> None:
     assert message in run("annotate", *options, f"output={tmp_path}", "browser=false")
+
+
+def test_a_session_is_not_written_among_the_images_of_the_video(run: Run, tmp_path: Path) -> None:
+    video = tmp_path / "clip"
+    video.mkdir()
+    Image.new("RGB", (16, 16)).save(video / "0.png")
+    error = run("annotate", f"video={video}", f"output={tmp_path}", "browser=false")
+    assert error == f"output={tmp_path}: the session would be in the folder of the video; give another one"
+    assert [path.name for path in video.iterdir()] == ["0.png"]
+
+
+def test_a_second_model_that_does_not_exist_is_one_line(run: Run, tmp_path: Path) -> None:
+    options = ["model=copy_first", f"output={tmp_path}", "browser=false"]
+    assert "model=nothing: no such model" in run("annotate", CLIP, "compare.model=nothing", *options)
+    assert "missing.ckpt" in run("annotate", CLIP, "compare.checkpoint=missing.ckpt", *options)
 
 
 def test_an_occupied_port_is_one_line(run: Run, tmp_path: Path) -> None:

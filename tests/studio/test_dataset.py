@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.studio.conftest import FRAMES, SIZE, images
 from tests.studio.test_server import square
+from tests.video.test_video_writer import audio_packets, with_audio
 from voslab import Predictor
 from voslab.cli.annotate_session import export
 from voslab.core import DataError
@@ -35,10 +36,12 @@ def config(tmp_path: Path) -> DictConfig:
 def session(video: Path, target: Path, config: DictConfig, masks: dict[int, int]) -> Studio:
     """A session with a square in some frames, by its left column."""
     opened = open_video(video)
-    project = Project(target, video, SIZE)
+    project = Project(target, video, opened.size)
     project.set_objects([AnnotatedObject(1, "square")])
     for frame, left in masks.items():
-        project.give(frame, square(left))
+        mask = np.zeros(opened.size, np.uint8)
+        mask[10:24, left : left + 14] = 1
+        project.give(frame, mask)
     found = Predictor.load(model="copy_first").session(opened, probabilities=True)
     names = ["overlay", "dataset"]
     return Studio(
@@ -111,3 +114,10 @@ def test_videos_have_the_times_of_their_frames(tmp_path: Path, config: DictConfi
     assert times == TIMES
     stored = read_image(tmp_path / "data" / "frames" / "clip" / "00003.jpg").astype(int)
     assert np.abs(stored - images()[3]).mean() < 8
+
+
+def test_videos_have_the_sound_of_their_part(tmp_path: Path, config: DictConfig) -> None:
+    video = with_audio(tmp_path / "clip.mp4")
+    [path] = session(video, tmp_path / "clip", config, dict.fromkeys(range(10, 20), 8)).save(["overlay"])
+    expected = [content for time, content in audio_packets(video) if 0.4 <= time < 0.8]
+    assert [content for _, content in audio_packets(Path(path))] == expected

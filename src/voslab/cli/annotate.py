@@ -45,6 +45,8 @@ def main(config: DictConfig) -> None:
     video = open_video(config.video)
     name = Path(config.video).resolve()
     folder = Path(config.output) / (name.name if name.is_dir() else name.stem)
+    if folder.resolve() == name:
+        raise ConfigError(f"output={config.output}: the session would be in the folder of the video; give another one")
     model = load_model(config)
     model.warn_if_random()
     device = find_device(config.engine.device)
