@@ -16,8 +16,8 @@ from voslab.core import CodecData, ConfigError, Frame, Masks, RawFrame, Segmente
 from voslab.core.segmenter import Padding
 from voslab.engine import Settings, consume, run
 from voslab.methods.copy_first.network import CopyFirst
-from voslab.methods.covos.inspection import MotionSink, Watcher
-from voslab.methods.covos.panels import FUTURE, LARGE, PAST
+from voslab.methods.covos.inspection import MotionRecorder, MotionSink, Watcher
+from voslab.methods.covos.panels import FUTURE, LARGE, PANELS, PAST
 from voslab.nn.aggregation import aggregate_min
 from voslab.video import open_video
 from voslab.video.palette import colour
@@ -112,6 +112,18 @@ def test_panels_show_codec_data_and_masks(tmp_path: Path, size: int | None) -> N
     assert final[:, 26:54].all()
     assert corrected[:, -54:-26].all()
     assert not corrected[:, :60].any()
+
+
+def test_panels_are_drawn_one_by_one_while_frames_are_segmented() -> None:
+    network, settings, masks = Carries(), Settings(), {0: labels()}
+    with MotionRecorder(SIZE, network, settings, masks) as recorder:
+        drawn = {each.index: recorder.draw(each) for each in run(network, FRAMES, masks, settings)}
+    assert not {"begin", "step", "propagate"} & vars(network).keys()
+    assert sorted(drawn) == [0, 1, 2, 3]
+    assert all(tuple(images) == PANELS for images in drawn.values())
+    assert near(drawn[2]["motion"][50:], PAST).sum() > 200
+    assert not near(drawn[0]["motion"][50:], PAST).any()
+    assert near(drawn[1]["residual"][20:], LARGE, 90).sum() > 1000
 
 
 def test_key_frames_show_no_propagated_masks(tmp_path: Path) -> None:
