@@ -61,6 +61,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository(tmp_path_factory.mktemp("repository"))
 
 
+@pytest.mark.slow
 def test_the_contract_and_the_catalogue_accept_the_examples(copy: Path) -> None:
     files = ("tests/core/test_contract.py", "tests/data/preparation/test_catalogue.py")
     python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "minimal")

@@ -221,13 +221,13 @@ def test_the_engine_leaves_no_inference_tensors_behind() -> None:
     assert len(list(run(Learns(), video(2, 16, 16), {0: first_mask(16, 16, 1)}))) == 2
 
 
-def test_memory_does_not_grow_over_ten_thousand_frames() -> None:
+def test_memory_does_not_grow_over_two_thousand_frames() -> None:
     frames = video(8, 16, 24)
     marks: dict[int, int] = {}
 
     def endless() -> Iterator[np.ndarray]:
-        for index in range(10_000):
-            if index in (1_000, 9_990):
+        for index in range(2_000):
+            if index in (200, 1_990):
                 gc.collect()
                 marks[index] = tracemalloc.get_traced_memory()[0]
             yield frames[index % 8]
@@ -237,8 +237,8 @@ def test_memory_does_not_grow_over_ten_thousand_frames() -> None:
         throughput = consume(run(CopyFirst(), endless(), {0: first_mask(16, 24, 1, 2)}))
     finally:
         tracemalloc.stop()
-    assert throughput.frames == 10_000
-    assert marks[9_990] <= marks[1_000] * 1.05 + 10_000
+    assert throughput.frames == 2_000
+    assert marks[1_990] <= marks[200] * 1.05 + 10_000
     assert threading.active_count() < 20
 
 
