@@ -221,6 +221,19 @@ def test_the_engine_leaves_no_inference_tensors_behind() -> None:
     assert len(list(run(Learns(), video(2, 16, 16), {0: first_mask(16, 16, 1)}))) == 2
 
 
+def test_temperature_changes_probabilities_and_no_mask() -> None:
+    frames, mask = video(3, 20, 24), {0: first_mask(20, 24, 1)}
+    plain = list(run(Bright(), frames, mask))
+    sharp, soft = (list(run(Bright(), frames, mask, Settings(temperature=t), probabilities=True)) for t in (4, 8))
+    for without, one, other in zip(plain[1:], sharp[1:], soft[1:], strict=True):
+        assert np.array_equal(one.ids, without.ids)
+        assert np.array_equal(one.ids, other.ids)
+        maps = [prediction.probabilities for prediction in (one, other)]
+        logits = [np.log(each / (1 - each)) for each in maps if each is not None]
+        assert np.allclose(logits[0], 2 * logits[1], atol=0.05)
+        assert abs(logits[0]).max() > 1
+
+
 def test_memory_does_not_grow_over_two_thousand_frames() -> None:
     frames = video(8, 16, 24)
     marks: dict[int, int] = {}

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig
 
 from voslab.cli.entry import run
 from voslab.core import ConfigError
+from voslab.engine.settings import Settings
 from voslab.methods.checkpoint import merge
 
 
@@ -19,7 +20,9 @@ def main(config: DictConfig) -> None:
         raise ConfigError("checkpoints=[]: give one or more checkpoints")
     if output.suffix != ".safetensors":
         raise ConfigError(f"output={output}: must end in .safetensors")
-    merge(sources, output)
+    engine = {key: value for key, value in config.engine.items() if value is not None}
+    Settings.from_dict(engine, "engine")
+    merge(sources, output, engine)
     of = f", the mean of {len(sources)} checkpoints" if len(sources) > 1 else ""
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB{of}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,19 +26,24 @@ class Settings:
         size: working size: length in pixels of a frame's shorter side (the height of landscape video). Smaller
             frames are never enlarged. None: always the source size.
         precision: the network's arithmetic, through autocast.
+        temperature: divisor T of the logits where probabilities are asked for, softmax(logits / T), which makes them
+            agree with the share of right pixels (Guo et al. 2017). Masks do not depend on it.
 
     Raises:
-        ConfigError: for a size below 1 or an unknown precision.
+        ConfigError: for a size below 1, an unknown precision, or a temperature that is not positive.
     """
 
     size: int | None = 480
     precision: Precision = "fp32"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise ConfigError(f"engine.size={self.size}: must be at least 1 pixel")
         if self.precision not in _DTYPES:
             raise ConfigError(f"engine.precision={self.precision}: choose from {', '.join(_DTYPES)}")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"engine.temperature={self.temperature}: must be positive")
 
     @staticmethod
     def from_dict(values: Mapping[str, Any], where: Path | str) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +195,7 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     if weights is not None:
         load_weights(segmenter, spec.model, weights, keep_base=oracle or base is not None, as_variant=spec.as_variant)
     pretrained = bool(spec.encoders) or base is not None or weights is not None
-    engine = {"size": settings.size, "precision": settings.precision}
-    metadata = CheckpointMetadata(spec.model, network, engine, codec=spec.codec)
+    metadata = CheckpointMetadata(spec.model, network, asdict(settings), codec=spec.codec)
     source = codec_source(spec.codec, spec.cache)
     return LoadedModel(segmenter, settings, metadata, source, _parameter_count(segmenter), pretrained)
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def check_declared(checkpoint: Checkpoint, metadata: CheckpointMetadata, with_ba
     check_shapes(shapes, tensors, path)
 
 
-def merge(sources: Sequence[Path], target: Path) -> None:
+def merge(sources: Sequence[Path], target: Path, engine: Mapping[str, Any] | None = None) -> None:
     """Average the networks of checkpoints and write the result as a safetensors file in half precision.
 
     The average of the checkpoints of one run, or of a run and of another that went on from it, is often better than
@@ -85,6 +86,7 @@ def merge(sources: Sequence[Path], target: Path) -> None:
     Args:
         sources: One or more checkpoints of this project, of the same network.
         target: File to write; it is a checkpoint too, without the optimizer and with the metadata of the last source.
+        engine: Fields of `voslab.engine.Settings` that replace those of the metadata.
 
     Raises:
         CheckpointError: If a source is not a checkpoint of this project, or is of another network than the first one.
@@ -106,7 +108,8 @@ def merge(sources: Sequence[Path], target: Path) -> None:
         else value
         for key, value in last.tensors.items()
     }
-    _write_safe(target, tensors, last.metadata)
+    engine = {**last.metadata.engine, **(engine or {})}
+    _write_safe(target, tensors, replace(last.metadata, engine=engine))
 
 
 def write_weights(segmenter: Segmenter[Any], target: Path, metadata: CheckpointMetadata) -> None:
