@@ -75,7 +75,7 @@ def logit_counts(probabilities: NDArray[np.float32], truth: NDArray[np.bool_]) -
     """Number of pixels per bin of the logit, outside and inside the object."""
     p = probabilities.astype(np.float64).clip(1e-7, 1 - 1e-7)
     step = LOGITS[1] - LOGITS[0]
-    place = np.rint((np.log(p / (1 - p)) - LOGITS[0]) / step).astype(int)
+    place = np.rint((np.log(p / (1 - p)) - LOGITS[0]) / step).astype(int).clip(0, len(LOGITS) - 1)
     return np.stack([np.bincount(place[side], minlength=len(LOGITS)) for side in (~truth, truth)]).astype(np.float64)
 
 
