@@ -171,6 +171,33 @@ def test_order_of_the_decoder_inputs() -> None:
 
 
 @torch.no_grad()
+def test_the_decoder_runs_near_the_masks_only() -> None:
+    whole, near = covos(), covos(region=9)
+    near.load_state_dict(whole.state_dict())
+    rng = torch.Generator().manual_seed(0)
+    slot_mask = torch.ones(1, 2, dtype=torch.bool)
+    own, other = (torch.rand(1, 8, 40, 60, generator=rng) for _ in range(2))
+    probs = torch.zeros(1, 2, 40, 60)
+    probs[:, 0, 12:16, 20:26] = probs[:, 1, 15:19, 30:33] = 1
+    propagated = Propagated(own, other, probs, probs, probs[:, :1] > 2)
+    seen: list[tuple[int, ...]] = []
+    assert near.decoder is not None
+    near.decoder.conv2.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[-2:])))
+    expected, found = (network.decode(propagated, slot_mask) for network in (whole, near))
+    assert seen == [(7 + 18, 13 + 18)]
+    # The decoder sees 8 cells around a cell, and its result is interpolated between cells.
+    inside = (slice(None), slice(None), slice(4 * 12, 4 * 19), slice(4 * 20, 4 * 33))
+    assert torch.allclose(found[inside], expected[inside], atol=1e-4)
+    outside = torch.ones(160, 240, dtype=torch.bool)
+    outside[4 * 3 : 4 * 28, 4 * 11 : 4 * 42] = False
+    assert (found.argmax(1)[0][outside] == 0).all()
+    assert (expected.argmax(1)[0] == found.argmax(1)[0])[~outside].float().mean() > 0.95
+    nothing = near.decode(propagated._replace(probs=probs * 0, corrected=probs * 0), slot_mask)
+    assert not nothing.argmax(1).any()
+    assert len(seen) == 1, "without masks nothing is decoded"
+
+
+@torch.no_grad()
 def test_objects_added_later_are_not_matched_with_earlier_frames() -> None:
     network = covos(Oracle())
     state = network.begin(frame(0), given(1))

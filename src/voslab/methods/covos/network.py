@@ -20,7 +20,7 @@ from voslab.core.parameters import Count, Range
 from voslab.core.warp import Combine, Rounding, warp
 from voslab.methods.covos.codec_fields import STRIDE, Fields, is_key, to_quarter
 from voslab.methods.covos.correction import MAX_SCALE, REFERENCES, Corrected, Reference, binarise, correct
-from voslab.methods.covos.decoder import Decoder
+from voslab.methods.covos.decoder import Decoder, mask_box
 from voslab.methods.covos.propagation import Propagated, aggregate_probs, reference_ids
 from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
 from voslab.nn.aggregation import aggregate_product
@@ -67,6 +67,7 @@ class CoVOS(Segmenter[CoVOSState]):
         reference: positions of the key frame that are matched: its `foreground`, as published, or `all` (Eq. 1).
         scale: factor of the similarities that are matched; None for 1/√C, as published. Eq. 1 has 1.
         refine: use the decoder; otherwise the corrected masks are the result.
+        region: cells around the masks in which the decoder runs, everything else is background; None: the whole frame.
         buffer: frames kept besides the two newest key frames, unless `retain` says which are referenced.
 
     Raises:
@@ -98,11 +99,13 @@ class CoVOS(Segmenter[CoVOSState]):
         reference: Reference = "foreground",
         scale: float | None = None,
         refine: bool = True,
+        region: Annotated[int, Range(0, 1024)] | None = None,
         buffer: int = 16,
     ) -> None:
         super().__init__()
-        if min(threshold, dilation, buffer) < 0:
-            raise ValueError(f"threshold={threshold}, dilation={dilation}, buffer={buffer}: must not be negative")
+        if min(threshold, dilation, buffer, region or 0) < 0:
+            numbers = f"threshold={threshold}, dilation={dilation}, buffer={buffer}, region={region}"
+            raise ValueError(f"{numbers}: must not be negative")
         if reference not in REFERENCES:
             raise ValueError(f"reference={reference}: choose from {', '.join(REFERENCES)}")
         if scale is not None and not 0 < scale <= MAX_SCALE:
@@ -125,6 +128,7 @@ class CoVOS(Segmenter[CoVOSState]):
         self.clamp = clamp
         self.reference: Reference = reference
         self.scale = scale
+        self.region = region
         self.buffer = buffer
         needs_features = correction or refine
         own = frame_encoder(backbone, norm, width, layers=1) if needs_features and features == "own" else None
@@ -229,9 +233,14 @@ class CoVOS(Segmenter[CoVOSState]):
             probs = F.interpolate(corrected[:, 1:], scale_factor=STRIDE, mode="bilinear", align_corners=False)
             return aggregate_product(probs.logit(), slot_mask)
         assert propagated.features is not None, "a decoder sees features"
-        weight = self.decoder.weigh(propagated.features, propagated.warped)
-        probs = aggregate_probs(propagated.probs, slot_mask)
-        return aggregate_product(self.decoder.log_odds(probs, weight, propagated.features, corrected), slot_mask)
+        features, warped, probs = propagated.features, propagated.warped, aggregate_probs(propagated.probs, slot_mask)
+        if self.region is None:
+            odds = self.decoder.log_odds(probs, self.decoder.weigh(features, warped), features, corrected)
+        else:
+            # Corrected masks hold the propagated ones.
+            box = mask_box(propagated.corrected * slot_mask[:, :, None, None], self.region)
+            odds = self.decoder.log_odds_in(box, features, warped, probs, corrected)
+        return aggregate_product(odds, slot_mask)
 
     def train(self, mode: bool = True) -> CoVOS:
         """Set the training mode of the decoder; base and encoder stay in evaluation mode."""
