@@ -37,7 +37,8 @@ class Numbers(AbstractContextManager["Numbers"]):
         Numbers.opened -= 1
 
     def draw(self, prediction: Prediction) -> Mapping[str, NDArray[np.uint8]]:
-        return {"motion": np.full((*SIZE, 3), 20 * prediction.index, np.uint8)} if prediction.index else {}
+        image = np.full((*SIZE, 3), 20 * prediction.index, np.uint8)
+        return {"motion": image, "other": image} if prediction.index else {}
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def test_internals_are_stored_where_they_are_asked_for(client: TestClient, studi
     assert client.get("/api/internals/motion/0").status_code == 204
     stored = sorted(path.name for path in (studio.project.folder / "internals" / "motion").iterdir())
     assert stored == [f"{frame:05d}.jpg" for frame in range(1, FRAMES)]
+    assert not (studio.project.folder / "internals" / "other").exists()
     assert Numbers.opened == 0
 
 

@@ -39,7 +39,7 @@ class Internals:
 
     Attributes:
         folder: Where they are stored: `<name>/<frame>.jpg`.
-        names: Names of the images.
+        names: Names of the images that are stored.
         recorder: Creates a recorder, given the masks that are propagated.
     """
 
@@ -61,7 +61,8 @@ class Internals:
         """
         with self.recorder(masks) as recorder:
             for prediction in predictions:
-                for name, image in recorder.draw(prediction).items():
+                drawn = recorder.draw(prediction)
+                for name, image in ((name, drawn[name]) for name in self.names if name in drawn):
                     _, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
                     atomic_write(self._path(name, prediction.index), content.tobytes())
                 yield prediction
