@@ -104,6 +104,17 @@ SMALL: dict[str, dict[str, object]] = {
     "stcn": {**MATCHING, "memory_every": 2, "object_chunk": 2, "top_k": 5},
     "swiftnet": {**MATCHING, "memory_every": 1, "memory_bound": 2, "object_chunk": 2},
     "stm": {**MATCHING, "memory_every": 2, "object_chunk": 2},
+    "xmem": {
+        **MATCHING,
+        "sensory_channels": 8,
+        "memory_every": 1,
+        "object_chunk": 2,
+        "top_k": 5,
+        "max_frames": 3,
+        "min_frames": 2,
+        "prototypes": 4,
+        "max_elements": 10,
+    },
 }
 
 

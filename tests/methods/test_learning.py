@@ -21,12 +21,18 @@ TRAINING = (
 # Rounds through the 240 training videos in an epoch. Two objects look alike, so a network must learn to match before it
 # gains anything: with keys that see the mask, as in STM and MiVOS, that takes longest. When it happens depends on
 # rounding, hence on the processor: a network that has not learnt in its first epoch gets up to two more.
-ROUNDS = {"gam": 12, "gc": 18, "stm": 28, "stcn": 7, "mivos": 36, "swiftnet": 18}
+ROUNDS = {"gam": 12, "gc": 18, "stm": 28, "stcn": 7, "mivos": 36, "swiftnet": 18, "xmem": 14}
 CLIPS = ("data.clip.frames=2", "data.batch_size=16")
 # At 2e-3, the keys of MiVOS often fail to learn at all.
 RATES = {"mivos": 1.0e-3}
 # Past masks are worth nothing in a clip's first step, which is given its last one.
-OWN = {"gam": ("data.clip.frames=3", "data.batch_size=8", "model.network.mem_channels=32")}
+OWN = {
+    "gam": ("data.clip.frames=3", "data.batch_size=8", "model.network.mem_channels=32"),
+    # The sensory memory is worth nothing in a clip's first step either.
+    "xmem": ("data.clip.frames=3", "data.batch_size=8", "model.network.sensory_channels=16"),
+}
+NIGHTLY = ("xmem",)
+NAMES = [pytest.param(name, marks=pytest.mark.nightly if name in NIGHTLY else ()) for name in ROUNDS]
 
 
 def score(folder: Path) -> float:
@@ -51,7 +57,7 @@ def baseline(cache: Path) -> float:
     return score(folder)
 
 
-@pytest.mark.parametrize("name", ROUNDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_network_learns_to_track(name: str, cache: Path, baseline: float, tmp_path: Path) -> None:
     network = (f"model.network.{value}" for value in TINY)
     options = (f"paths.cache={cache}", f"hydra.run.dir={tmp_path}", "data=generated", "engine.size=96")

@@ -51,7 +51,10 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("recipe", "counts"),
-    [("gam_davis", (20, 10, 3)), *((f"{name}_davis", (20, 3)) for name in ("stm", "stcn", "mivos", "swiftnet"))],
+    [
+        ("gam_davis", (20, 10, 3)),
+        *((f"{name}_davis", (20, 3)) for name in ("stm", "stcn", "mivos", "swiftnet", "xmem")),
+    ],
 )
 def test_a_recipe_mixes_all_of_its_data_sets(recipe: str, counts: tuple[int, ...], everything: Path) -> None:
     clips = data_module(recipe, everything, "data.clips_per_epoch=null").training_clips()
@@ -71,6 +74,10 @@ def test_a_recipe_mixes_all_of_its_data_sets(recipe: str, counts: tuple[int, ...
         *(
             ("stcn_davis", epoch, (1, most), (1, fifth))
             for epoch, most, fifth in ((0, 6, 2), (240, 26, 6), (540, 6, 2))
+        ),
+        *(
+            ("xmem_davis", epoch, (1, most), (1, fifth))
+            for epoch, most, fifth in ((0, 5, 1), (132, 15, 3), (396, 5, 1))
         ),
         *(("mivos_davis", epoch, (1, most), (1, fifth)) for epoch, most, fifth in ((0, 6, 2), (480, 26, 6))),
         *(
@@ -129,7 +136,7 @@ def test_gam_trains_and_validates_on_davis_2016_alone_and_logs_one_line(
     ]
 
 
-@pytest.mark.parametrize("recipe", ["stm_davis", "stcn_davis", "mivos_davis", "swiftnet_davis"])
+@pytest.mark.parametrize("recipe", ["stm_davis", "stcn_davis", "mivos_davis", "swiftnet_davis", "xmem_davis"])
 def test_davis_2016_stands_in_for_2017(recipe: str, tmp_path: Path) -> None:
     module = data_module(recipe, write_data_sets(tmp_path, years=(2016,)), "data.clips_per_epoch=null")
     assert module.training_clips().counts == (10, 3)

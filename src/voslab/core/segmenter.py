@@ -15,11 +15,12 @@ from voslab.core.types import IMAGENET_MEAN, Frame, Masks
 
 S = TypeVar("S", bound=State)
 Padding = Literal["zeros", "mean", "reflect"]
-Comparison = Literal["dot", "l2", "linear"]
+Comparison = Literal["dot", "l2", "linear", "anisotropic"]
 """How query keys q and memory keys k are turned into an affinity whose rows sum to 1.
 
 `dot` is the softmax over memory positions of q·k/√C, `l2` the softmax of (2 q·k - |k|²)/√C, and `linear` the product of
-the softmax of q over channels and the softmax of k over memory positions.
+the softmax of q over channels and the softmax of k over memory positions. `anisotropic` is the softmax of
+-s Σ e (k - q)²/√C, with a selection e of the query and a shrinkage s of the memory position.
 """
 
 
@@ -164,12 +165,16 @@ class KeyInputs:
         memory: B G C h w, features of the frame and its masks; G = O, or 1 where all objects share them.
         masks: masks of the frame.
         keys: projections of the video; None: the network's own.
+        selection: B Ck h w, of the `anisotropic` comparison.
+        shrinkage: B G 1 h w, of the `anisotropic` comparison.
     """
 
     query: Tensor
     memory: Tensor
     masks: Masks
     keys: Keys | None
+    selection: Tensor | None = None
+    shrinkage: Tensor | None = None
 
 
 class KeyMatching(Segmenter[S]):

@@ -107,6 +107,32 @@ def in_chunks(function: Callable[[Tensor], Tensor], objects: Tensor, size: int) 
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
+def map_chunks(
+    function: Callable[..., tuple[Tensor, ...]], objects: tuple[Tensor, ...], size: int
+) -> tuple[Tensor, ...]:
+    """Apply a function of several tensors to the objects in chunks; see `in_chunks`.
+
+    Args:
+        function: maps tensors N … to several tensors N ….
+        objects: tensors B O ….
+        size: objects per chunk.
+
+    Returns:
+        tensors B O ….
+
+    Example:
+        >>> total, _ = map_chunks(lambda x, y: (x + y, x), (torch.arange(4).view(1, 4), torch.ones(1, 4)), size=3)
+        >>> total
+        tensor([[1., 2., 3., 4.]])
+    """
+    chunks = zip(*(split_unless_exporting(each, 1, lambda: size) for each in objects), strict=True)
+    parts = [
+        [torch.unflatten(x, 0, chunk[0].shape[:2]) for x in function(*(each.flatten(0, 1) for each in chunk))]
+        for chunk in chunks
+    ]
+    return tuple(outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1) for outputs in zip(*parts, strict=True))
+
+
 class SharedConv2d(nn.Conv2d):
     """A convolution of stride 1 and same size over channels [object, shared].
 

@@ -24,6 +24,7 @@ BASES: dict[str, dict[str, Any]] = {
     "stcn": {**TINY, "memory_every": 2, "top_k": 5},
     "stm": {**TINY, "memory_every": 2},
     "swiftnet": {**TINY, "memory_every": 2},
+    "xmem": {**TINY, "memory_every": 2, "top_k": 5, "sensory_channels": 8},
 }
 HEIGHT, WIDTH = 64, 96
 

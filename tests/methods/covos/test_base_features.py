@@ -22,6 +22,7 @@ BASES: dict[str, dict[str, Any]] = {
     "stcn": BASE,
     "stm": SMALL,
     "swiftnet": SMALL,
+    "xmem": BASE,
 }
 
 

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from voslab.core import KeyInputs
 from voslab.core.segmenter import Comparison
+from voslab.nn.anisotropic import expand_keys, expand_query
+from voslab.nn.blocks import flatten_hw
 
 CHUNK = 2**22
 """Maximum number of affinities in a chunk: 16 MiB, of which the gradient needs three."""
@@ -25,6 +28,8 @@ def heat(
     comparison: Comparison,
     scale: float | None = None,
     exclude_self: bool = False,
+    selection: Tensor | None = None,
+    shrinkage: Tensor | None = None,
 ) -> Tensor:
     """Compute heat maps h_i = Σ_j m_j A_ij (section 3.2): the share of each position's affinity on the object.
 
@@ -35,6 +40,8 @@ def heat(
         comparison: definition of the affinity A, whose rows sum to 1.
         scale: factor of the similarities; None for 1/√C. Eq. 1 has 1. Ignored by a `linear` comparison.
         exclude_self: whether the affinity of each position to itself is 0; query and memory are then the same frame.
+        selection: B Q C, of an `anisotropic` comparison.
+        shrinkage: B G M 1, of an `anisotropic` comparison.
 
     Returns:
         B O Q, in the precision of the keys.
@@ -50,9 +57,24 @@ def heat(
         offset = None
         if comparison == "l2":
             query, offset = 2 * query, -scale * keys.square().sum(-1)
+        if comparison == "anisotropic":
+            assert selection is not None, "this comparison has a selection"
+            assert shrinkage is not None, "this comparison has a shrinkage"
+            scale *= (query.shape[-1] / (2 * query.shape[-1] + 1)) ** 0.5
+            query, keys = expand_query(query, selection), expand_keys(keys, shrinkage)
         read = (scale * query, keys, offset, values, exclude_self)
         heat_map = _Read.apply(*read)  # type: ignore[no-untyped-call]
     return heat_map.squeeze(1).transpose(1, 2) if shared else heat_map.squeeze(3)
+
+
+def selection_of(inputs: KeyInputs) -> Tensor | None:
+    """Return the selection of a frame as query, B Q C in float32; None if its comparison has none."""
+    return None if inputs.selection is None else flatten_hw(inputs.selection.float().clone())
+
+
+def shrinkage_of(inputs: KeyInputs) -> Tensor | None:
+    """Return the shrinkage of a frame as memory, B G M 1 in float32; None if its comparison has none."""
+    return None if inputs.shrinkage is None else inputs.shrinkage.float().clone().flatten(3).transpose(2, 3)
 
 
 def _linear(query: Tensor, keys: Tensor, values: Tensor, exclude_self: bool) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from voslab.core import KeyInputs, Keys, Masks, Projection
 from voslab.core.segmenter import Comparison
+from voslab.methods.adaptation.affinity import selection_of, shrinkage_of
 from voslab.methods.adaptation.objective import Losses, Objective, View, mean_norms, on_grid, split_cells
 from voslab.methods.adaptation.tuning import Adaptation, Keep, Tuning
 from voslab.nn.key_projections import copy_keys
@@ -55,7 +56,10 @@ def tune(
     started = clock(device) if started is None else started
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         size = (inputs.query.shape[-2], inputs.query.shape[-1])
-        views = tuple(View(_plain(view.query), on_grid(view.masks, size, tuning.masks)) for view in (inputs, *copies))
+        views = tuple(
+            View(_plain(view.query), on_grid(view.masks, size, tuning.masks), selection_of(view))
+            for view in (inputs, *copies)
+        )
         objective = Objective(
             views,
             _plain(inputs.memory),
@@ -65,6 +69,7 @@ def tune(
             comparison,
             tuning,
             *split_cells(size, tuning.hold_out, device),
+            shrinkage_of(inputs),
         )
         keys = _start(inputs.keys or copy_keys(layers, len(inputs.query)), tuning)
         read_factor = 1.0 if tuning.scale is None else (tuning.scale * keys.query.weight.shape[1] ** 0.5) ** 0.5

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from voslab.core import Frame, KeyMatching, Keys, Masks
-from voslab.methods.adaptation.affinity import heat
+from voslab.methods.adaptation.affinity import heat, selection_of, shrinkage_of
 from voslab.methods.adaptation.objective import on_grid
 from voslab.nn.blocks import flatten_hw
 from voslab.nn.key_projections import memory_proj, project, query_proj
@@ -44,6 +44,9 @@ def heat_maps(base: KeyMatching[Any], first: Frame, masks: Masks, frame: Frame, 
     size = (first_inputs.query.shape[-2], first_inputs.query.shape[-1])
     cells = on_grid(masks, size, "area")
     with torch.autocast(query.device.type, enabled=False):
-        flat = heat(flatten_hw(query.float()), memory.view(batch, groups, *memory.shape[1:]), cells, base.comparison)
+        keys_of_first = memory.view(batch, groups, *memory.shape[1:])
+        selection, shrinkage = selection_of(inputs), shrinkage_of(first_inputs)
+        keys_of_query, comparison = flatten_hw(query.float()), base.comparison
+        flat = heat(keys_of_query, keys_of_first, cells, comparison, selection=selection, shrinkage=shrinkage)
     maps: Tensor = torch.unflatten(flat, 2, size)
     return maps

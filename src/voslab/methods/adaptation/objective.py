@@ -50,10 +50,12 @@ class View:
     Attributes:
         query: B C h w, float32, inputs of the query projection.
         masks: B O N, on the grid of the features.
+        selection: B N C, of an `anisotropic` comparison.
     """
 
     query: Tensor
     masks: Tensor
+    selection: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Objective:
         tuning: settings of the adaptation.
         cells: positions of the loss.
         held_out: positions of the validation loss.
+        shrinkage: B G N 1, of an `anisotropic` comparison.
     """
 
     views: tuple[View, ...]
@@ -81,6 +84,7 @@ class Objective:
     tuning: Tuning
     cells: Tensor
     held_out: Tensor
+    shrinkage: Tensor | None = None
 
     def keys(self, keys: Keys) -> tuple[list[Tensor], Tensor]:
         """Compute the keys of all positions: query B N C of each view, memory B G N C."""
@@ -97,23 +101,30 @@ class Objective:
             lengths: B 2, mean lengths of the first keys.
         """
         pairs = zip(queries, self.views, strict=True)
-        parts = [self._losses(query, memory, view.masks, self.cells, lengths) for query, view in pairs]
+        parts = [self._losses(query, memory, view, self.cells, lengths) for query, view in pairs]
         objects, backgrounds = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
         return Losses(objects, backgrounds)
 
     @torch.no_grad()
     def validate(self, queries: list[Tensor], memory: Tensor, lengths: Tensor) -> Losses:
         """Compute the losses of the cells that are held out, as queries; see `losses`."""
-        return self._losses(queries[0], memory, self.masks, self.held_out, lengths)
+        return self._losses(queries[0], memory, self.views[0], self.held_out, lengths)
 
-    def _losses(self, query: Tensor, memory: Tensor, masks: Tensor, rows: Tensor, lengths: Tensor) -> Losses:
+    def _losses(self, query: Tensor, memory: Tensor, view: View, rows: Tensor, lengths: Tensor) -> Losses:
         tuning, columns = self.tuning, self.cells
         if tuning.normalize:
             query = F.normalize(query, dim=-1) * lengths[:, 0].view(-1, 1, 1)
             memory = F.normalize(memory, dim=-1) * lengths[:, 1].view(-1, 1, 1, 1)
-        own = tuning.exclude_self and rows is columns and masks is self.masks
-        query, memory, stored, m = query[:, rows], memory[:, :, columns], self.masks[:, :, columns], masks[:, :, rows]
-        heat_map = heat(query, memory, stored, self.comparison, tuning.scale, own)
+        own = tuning.exclude_self and rows is columns and view.masks is self.masks
+        query, memory, stored, m = (
+            query[:, rows],
+            memory[:, :, columns],
+            self.masks[:, :, columns],
+            view.masks[:, :, rows],
+        )
+        selection = None if view.selection is None else view.selection[:, rows]
+        shrinkage = None if self.shrinkage is None else self.shrinkage[:, :, columns]
+        heat_map = heat(query, memory, stored, self.comparison, tuning.scale, own, selection, shrinkage)
         # The rows of the affinity sum to 1, so 1 - heat is the share of the background.
         if tuning.loss == "linear":
             objects, backgrounds = (1 - m) * heat_map, m * (1 - heat_map)
