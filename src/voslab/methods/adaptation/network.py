@@ -6,7 +6,7 @@ Shapes: B clips, O objects, C channels.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -87,7 +87,8 @@ class Adapted(Segmenter[AdaptedState]):
         self.stride = base.stride
         self.padding = base.padding
         self.mean = base.mean
-        objective = (losses, alpha, tuple(alpha_bounds), loss, border, reduction, masks)
+        bounds = cast("tuple[float, float]", tuple(alpha_bounds))
+        objective = (losses, alpha, bounds, loss, border, reduction, masks)
         affinity = (scale, scale_read, normalize, exclude_self, keep_norm)
         checks = (hold_out, copies, stop, patience)
         self.tuning = Tuning(steps, lr, backtrack, projections, *objective, *affinity, keep, *checks)
