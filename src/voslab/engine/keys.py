@@ -38,7 +38,7 @@ class Keys:
     policy: Policy = "ip"
     every: Count = 5
     chain: Count = 8
-    share: Annotated[float, Range(0, 1)] = 0.1
+    share: Annotated[float, Range(0, 1)] = 0.25
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
