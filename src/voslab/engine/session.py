@@ -122,7 +122,8 @@ class Session:
                 masks = working_masks(given.labels, [*given.known, *given.new], self.settings, self.device)
             frame = Frame(raw.index, image, key=key)
             segmenter = self.segmenter
-            truth = pad(frame, truth, segmenter.stride, segmenter.padding)[1]
+            if truth is not None:
+                truth = pad(frame, truth, segmenter.stride, segmenter.padding)[1]
             frame, masks, pads = pad(frame, masks, segmenter.stride, segmenter.padding, segmenter.mean)
             if raw.codec is not None:
                 codec = fit_codec(raw.codec, source, size, pads, self.segmenter.codec_stride)
