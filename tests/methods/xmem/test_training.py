@@ -48,6 +48,7 @@ def score(network: XMem) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_minute_of_training_lowers_the_loss_and_raises_the_score() -> None:
     torch.manual_seed(0)
     channels = {"key_channels": 16, "value_channels": 32, "sensory_channels": 8, "decoder_width": 16}
