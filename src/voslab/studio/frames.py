@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -15,6 +18,8 @@ from voslab.core import RawFrame, VideoError
 _QUALITY = 88
 _SKIPPED = 8
 """Frames that are read and dropped before a later one is looked for from its key frame on."""
+_RELEASED = 1 << 28
+"""Bytes of frames after which memory is returned to the system."""
 
 
 class FrameReader:
@@ -25,7 +30,7 @@ class FrameReader:
 
     Example:
         >>> import numpy as np
-        >>> from voslab.core import RawFrame, VideoError
+        >>> from voslab.core import RawFrame
         >>> reader = FrameReader(lambda start: (RawFrame(i, np.full((1, 1, 3), i, np.uint8)) for i in range(start, 9)))
         >>> [int(reader.read(frame).max()) for frame in (3, 4, 1)]
         [3, 4, 1]
@@ -35,6 +40,7 @@ class FrameReader:
         self._frames = frames
         self._iterator: Iterator[RawFrame] = iter(())
         self._last: RawFrame | None = None
+        self._bytes = 0  # read since memory was released
         self._lock = threading.Lock()
 
     def read(self, frame: int) -> NDArray[np.uint8]:
@@ -59,7 +65,18 @@ class FrameReader:
                 self._last = next((each for each in self._iterator if each.index >= frame), None)
             if self._last is None:
                 raise VideoError(f"frame {frame} cannot be decoded: the video ends before it")
+            self._bytes += self._last.image.nbytes
+            if self._bytes > _RELEASED:
+                self._bytes = 0
+                _release_memory()
             return self._last.image
+
+
+def _release_memory() -> None:
+    """Free decoded frames, whose side data refer to them, and return their memory to the system."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # without glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class FrameCache:
