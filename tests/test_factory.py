@@ -20,7 +20,9 @@ from voslab.training.module import VOSModule
 
 SMALL = {"backbone": "resnet18", "width": 8}
 TRAINED = sorted(
-    path.stem for path in (resource("conf") / "model").glob("*.yaml") if path.stem not in ("copy_first", "vectors")
+    path.stem
+    for path in (resource("conf") / "model").glob("*.yaml")
+    if path.stem not in ("copy_first", "oracle", "vectors")
 )
 
 

@@ -93,7 +93,7 @@ class Session:
         """Memorise frames from before the video's part, whose objects start at frame `index`."""
         for raw, labels in earlier:
             self.advance(ScheduledFrame(raw, True), labels)
-            self.starts = [index] * len(self.starts)
+        self.starts = [index] * len(self.starts)
 
     def _given(self, index: int, labels: Labels) -> GivenMask:
         """Compare a given mask with the known objects, and log which of them it removes."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -77,6 +77,8 @@ def test_a_soft_object_in_a_jpeg_is_cut_at_half(tmp_path: Path, quality: int, si
 
 
 @settings(max_examples=30)
+@example(circles=[(10, 10, 8)], sigma=3.0, kind="quantised")
+@example(circles=[(10, 10, 8)], sigma=3.0, kind="16 bit")
 @given(
     circles=st.lists(st.tuples(st.integers(10, 62), st.integers(10, 86), st.integers(8, 24)), min_size=1, max_size=3),
     sigma=st.floats(0.5, 3),

@@ -21,7 +21,7 @@ from voslab.video.mask_formats.colours import (
 )
 from voslab.video.mask_formats.options import MaskOptions, Warn, log_warning
 from voslab.video.mask_formats.scrutiny import check_labels
-from voslab.video.mask_formats.soft_edges import cut_soft
+from voslab.video.mask_formats.soft_edges import DIM_WHITE, cut_soft
 
 _LOSSY = {".jpg", ".jpeg"}
 _JPEG_TOLERANCE = 64
@@ -125,7 +125,7 @@ def _from_grey(
         return labels.astype(np.int32)
     deep = high > 255
     grey = (labels.astype(np.int64) * 255 // _DEEP_WHITE if deep else labels).astype(np.uint8)
-    if not deep or high == _DEEP_WHITE:
+    if not deep or high > DIM_WHITE * _DEEP_WHITE // 255:
         soft = _cut(path, grey, options, warn)
         if soft is not None:
             return soft

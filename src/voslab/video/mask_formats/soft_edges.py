@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+DIM_WHITE = 224
+"""Level that the brightest pixel of a white object exceeds; a wide brush leaves a small object below white."""
 _BLACK, _WHITE = 8, 247  # levels below and above are black and white in the tails of wide brushes
 _JPEG_BLACK, _JPEG_WHITE = 40, 215  # the same after lossy compression
 _LEVELS = (24, 64, 96, 128, 160, 192, 232)
@@ -37,6 +39,9 @@ def cut_soft(grey: NDArray[np.uint8], lossy: bool = False) -> NDArray[np.bool_] 
         True
     """
     black, white = (_JPEG_BLACK, _JPEG_WHITE) if lossy else (_BLACK, _WHITE)
+    brightest = int(grey.max(initial=0))
+    if brightest > DIM_WHITE:
+        white = min(white, brightest - _BLACK)
     core, ground = grey > white, grey < black
     if not core.any() or not ground.any():
         return None
