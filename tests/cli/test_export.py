@@ -152,7 +152,7 @@ def run_sensory_memory(call: Call, frames: list[Array], masks: Array, every: int
     for index, image in enumerate(frames[1:]):
         if index % every == 0:
             new = call("memorise", image=frames[index], masks=masks, sensory=sensory, **seen)
-            sensory = new.pop("sensory", sensory)
+            sensory = new.pop("refreshed", sensory)
             memory = {name: np.concatenate([memory[name], x], 2) if memory else x for name, x in new.items()}
         seen = call("encode", image=image)
         read = call("read", key=seen["key"], selection=seen["selection"], **memory)

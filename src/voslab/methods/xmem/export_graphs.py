@@ -20,7 +20,10 @@ def graphs(network: XMem) -> tuple[ExportGraph, ...]:
     features = common.pyramid_shapes(network.encoder.channels)
     query = {name: common.frame_shape(count) for name, count in (("key", keys), ("shrinkage", 1), ("selection", keys))}
     readout = {"readout": common.object_shape(values)}
-    sensory, updated = ({name: common.object_shape(hidden)} if hidden else {} for name in ("sensory", "updated"))
+    # ONNX names a value once, so an output cannot have the name of an input.
+    sensory, refreshed, updated = (
+        {name: common.object_shape(hidden)} if hidden else {} for name in ("sensory", "refreshed", "updated")
+    )
     memory, new = (
         {**common.memory_shapes(keys, values, True, positions), "shrinkages": (1, 1, positions, 1)}
         for positions in (MEMORY, CELLS)
@@ -52,7 +55,7 @@ def graphs(network: XMem) -> tuple[ExportGraph, ...]:
     memorised = {name: {**query, **features}[name] for name in ("key", "shrinkage", "f16")}
     return (
         ExportGraph("encode", encode, common.IMAGE, query | features),
-        ExportGraph("memorise", memorise, common.IMAGE | common.MASKS | memorised | sensory, new | sensory),
+        ExportGraph("memorise", memorise, common.IMAGE | common.MASKS | memorised | sensory, new | refreshed),
         ExportGraph("read", read, {"key": query["key"], "selection": query["selection"]} | memory, readout),
         ExportGraph("decode", decode, readout | features | sensory, common.PROBABILITIES | updated),
     )
