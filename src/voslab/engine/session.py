@@ -91,9 +91,12 @@ class Session:
 
     def recall(self, earlier: Iterator[tuple[RawFrame, Labels]], index: int) -> None:
         """Memorise frames from before the video's part, whose objects start at frame `index`."""
+        recalled = False
         for raw, labels in earlier:
             self.advance(ScheduledFrame(raw, True), labels)
-        self.starts = [index] * len(self.starts)
+            recalled = True
+        if recalled:
+            self.starts = [index] * len(self.starts)
 
     def _given(self, index: int, labels: Labels) -> GivenMask:
         """Compare a given mask with the known objects, and log which of them it removes."""
