@@ -125,7 +125,8 @@ def _from_grey(
         return labels.astype(np.int32)
     deep = high > 255
     grey = (labels.astype(np.int64) * 255 // _DEEP_WHITE if deep else labels).astype(np.uint8)
-    if not deep or high > DIM_WHITE * _DEEP_WHITE // 255:
+    # 8-bit levels in 16 bits are multiples of 257.
+    if not deep or high == _DEEP_WHITE or (high > 257 * DIM_WHITE and not (labels % 257).any()):
         soft = _cut(path, grey, options, warn)
         if soft is not None:
             return soft
