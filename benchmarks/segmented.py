@@ -44,7 +44,7 @@ class Ran:
 def ran(
     segmenter: Segmenter[Any],
     sequence: VideoSequence,
-    pictures: Iterable[RawFrame | NDArray[np.uint8]],
+    images: Iterable[RawFrame | NDArray[np.uint8]],
     settings: Settings,
 ) -> Ran:
     """Segment a sequence from its first mask, and score it."""
@@ -54,7 +54,7 @@ def ran(
     frames = 0
     given = sequence.given_masks()
     objects = sorted(int(i) for i in np.unique(given[0]) if i)
-    predictions = run(segmenter, pictures, given, settings, truth=sequence.labels)
+    predictions = run(segmenter, images, given, settings, truth=sequence.labels)
     with timed(segmenter, segmenter.stages) as stages:
         while True:
             started = time.process_time()

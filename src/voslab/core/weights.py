@@ -13,6 +13,16 @@ from voslab.core.archive import is_dense, read_checkpoint
 from voslab.core.errors import CheckpointError
 from voslab.core.method import Convert
 
+STCN_MODULES = {
+    "res2.": "layer1.",
+    "attention.ChannelGate.mlp.1.": "attention.channel.0.",
+    "attention.ChannelGate.mlp.3.": "attention.channel.2.",
+    "attention.SpatialGate.spatial.conv.": "attention.spatial.",
+    "skip_conv.": "skip.",
+    "out_conv.": "block.",
+}
+"""Names inside the modules that published STCN and XMem have in common, and ours."""
+
 
 def rename(key: str, names: Mapping[str, str], inside: Mapping[str, str] | None = None) -> str:
     """Translate a published key to the name in this project.

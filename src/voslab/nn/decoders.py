@@ -26,11 +26,11 @@ class STMSharedFeatures(NamedTuple):
     f4: Tensor
 
 
-class STCNSharedFeaturesdFeatures(NamedTuple):
-    """Shared part of `STCNDecoder`.
+class STCNSharedFeatures(NamedTuple):
+    """Shared part of `STCNDecoder` and of XMem's decoder.
 
     Attributes:
-        f16: at stride 16, see `SharedResBlock.forward_shared`.
+        f16: at stride 16, see `forward_shared` of `SharedResBlock` and `FeatureFusion`.
         f8: at stride 8, B 2*width h w.
         f4: at stride 4, B width h w.
     """
@@ -134,7 +134,7 @@ class STCNDecoder(nn.Module):
         self.refine4 = Refine(f4, width, width, skip_block)
         self.predict = nn.Conv2d(width, 1, 3, padding=1)
 
-    def forward_shared(self, value: Float[Tensor, "b c h w"], features: Pyramid) -> STCNSharedFeaturesdFeatures:
+    def forward_shared(self, value: Float[Tensor, "b c h w"], features: Pyramid) -> STCNSharedFeatures:
         """Compute what the objects of a frame share.
 
         Args:
@@ -146,9 +146,9 @@ class STCNDecoder(nn.Module):
         """
         f16 = self.compress.forward_shared(value)
         f8, f4 = self.refine8.forward_shared(features.f8), self.refine4.forward_shared(features.f4)
-        return STCNSharedFeaturesdFeatures(f16, f8, f4)
+        return STCNSharedFeatures(f16, f8, f4)
 
-    def forward(self, x: Float[Tensor, "n c h w"], shared: STCNSharedFeaturesdFeatures) -> Float[Tensor, "n 1 H W"]:
+    def forward(self, x: Float[Tensor, "n c h w"], shared: STCNSharedFeatures) -> Float[Tensor, "n 1 H W"]:
         """Decode N object_channels h w to log-odds of object against background, N 1 H W."""
         x = self.compress(x, shared.f16)
         x = self.refine4(self.refine8(x, shared.f8), shared.f4)

@@ -42,8 +42,8 @@ class Tuning:
         alpha_bounds: smallest and largest weight of L_obj if it is chosen so. A loss that is almost zero before the
             first step would otherwise switch the other one off.
         loss: `linear` as in Eq. 3, or `cross_entropy` between mask and heat, which is smallest where both are equal.
-        border: cells whose share of the object lies between this value and 1 less this value do not count; 0.5: all
-            cells count.
+        border: share b of the object; cells with a share between b and 1 - b are not part of the loss. 0.5: all cells
+            are.
         reduction: reduction of the losses over positions. A `mean` needs a learning rate larger by their number.
         masks: masks on the grid of the features: `area` for the mean of each cell, `binary` to threshold it at 0.5.
         scale: factor of dot products and distances; None for 1/√C, as in the base. Eq. 1 has 1.

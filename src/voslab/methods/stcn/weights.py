@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from voslab.core.weights import rename, split_stem
+from voslab.core.weights import STCN_MODULES, rename, split_stem
 
 MASK_STEM = "value_encoder.conv1.weight"
 NAMES = {
@@ -17,14 +17,6 @@ NAMES = {
     "decoder.up_8_4.": "decoder.refine4.",
     "decoder.pred.": "decoder.predict.",
 }
-INSIDE = {
-    "res2.": "layer1.",
-    "attention.ChannelGate.mlp.1.": "attention.channel.0.",
-    "attention.ChannelGate.mlp.3.": "attention.channel.2.",
-    "attention.SpatialGate.spatial.conv.": "attention.spatial.",
-    "skip_conv.": "skip.",
-    "out_conv.": "block.",
-}
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
@@ -33,4 +25,4 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
     if not {MASK_STEM, "key_proj.key_proj.weight", "key_comp.weight"} <= published.keys():
         return None
     stem = published.pop(MASK_STEM)
-    return {rename(key, NAMES, INSIDE): tensor for key, tensor in published.items()} | split_stem(stem)
+    return {rename(key, NAMES, STCN_MODULES): tensor for key, tensor in published.items()} | split_stem(stem)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,22 +9,8 @@ from torch.nn import functional as F
 
 from voslab.nn.backbone import Pyramid
 from voslab.nn.blocks import FeatureFusion
-from voslab.nn.decoders import Refine, upsample
+from voslab.nn.decoders import Refine, STCNSharedFeatures, upsample
 from voslab.nn.sensory import PyramidUpdate
-
-
-class SharedFeatures(NamedTuple):
-    """Part of the decoder that the objects of a frame share.
-
-    Attributes:
-        f16: at stride 16, see `FeatureFusion.forward_shared`.
-        f8: at stride 8, B 2*width h w.
-        f4: at stride 4, B width h w.
-    """
-
-    f16: tuple[Tensor, Tensor]
-    f8: Tensor
-    f4: Tensor
 
 
 class XMemDecoder(nn.Module):
@@ -49,16 +33,18 @@ class XMemDecoder(nn.Module):
         channels = (2 * width, width, width + 1)
         self.update = PyramidUpdate(channels, width, sensory_channels) if sensory_channels else None
 
-    def forward_shared(self, features: Pyramid) -> SharedFeatures:
+    def forward_shared(self, features: Pyramid) -> STCNSharedFeatures:
         """Compute what the objects of a frame share."""
         f16 = self.fuser.forward_shared(features.f16)
-        return SharedFeatures(f16, self.refine8.forward_shared(features.f8), self.refine4.forward_shared(features.f4))
+        return STCNSharedFeatures(
+            f16, self.refine8.forward_shared(features.f8), self.refine4.forward_shared(features.f4)
+        )
 
     def forward(
         self,
         readout: Float[Tensor, "n c h w"],
         sensory: Float[Tensor, "n k h w"],
-        shared: SharedFeatures,
+        shared: STCNSharedFeatures,
         update: bool = True,
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "n k h w"]]:
         """Decode the readouts of all objects.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from voslab.core.weights import rename, split_stem
+from voslab.core.weights import STCN_MODULES, rename, split_stem
 
 PARTS, CONVOLUTIONS = ("value_encoder", "decoder"), ("conv1", "downsample")
 MASK_STEM = "value_encoder.conv1.weight"
@@ -26,14 +26,6 @@ NAMES = {
     "decoder.hidden_update.": "decoder.update.update.",
     "decoder.fuser.": "decoder.fuser.",
 }
-INSIDE = {
-    "res2.": "layer1.",
-    "attention.ChannelGate.mlp.1.": "attention.channel.0.",
-    "attention.ChannelGate.mlp.3.": "attention.channel.2.",
-    "attention.SpatialGate.spatial.conv.": "attention.spatial.",
-    "skip_conv.": "skip.",
-    "out_conv.": "block.",
-}
 FUSED = tuple(f"{part}.fuser.block1.{name}.weight" for part in PARTS for name in CONVOLUTIONS)
 """Convolutions over the frame's feature and those of an object, in this order; ours have the object first."""
 
@@ -48,4 +40,4 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor] | None:
     for key in FUSED:
         weight = published[key]
         published[key] = torch.cat([weight[:, shared:], weight[:, :shared]], 1)
-    return {rename(key, NAMES, INSIDE): tensor for key, tensor in published.items()} | split_stem(stem)
+    return {rename(key, NAMES, STCN_MODULES): tensor for key, tensor in published.items()} | split_stem(stem)
