@@ -43,6 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gc": {**DENSE, "cam": False, "mem": False},
     "swiftnet": {"backbone": "resnet18", "width": 16, "decoder_width": 8, "memory_every": 2},
     "crvos": {"backbone": "resnet18", "width": 8, "refine_width": 8},
+    "cutie": {**DENSE, "memory_every": 2, "sensory_channels": 4, "queries": 4, "heads": 2, "feedforward": 16},
     "xmem": {**DENSE, "memory_every": 2, "sensory_channels": 4},
     "xmem_no_sensory": {**DENSE, "memory_every": 2, "sensory_channels": 0},
 }
@@ -163,6 +164,24 @@ def run_sensory_memory(call: Call, frames: list[Array], masks: Array, every: int
     return found
 
 
+def run_object_memory(call: Call, frames: list[Array], masks: Array, every: int, channels: int) -> list[Array]:
+    """Run Cutie: a memory of whole frames, a sensory memory, and a sum of object summaries."""
+    found, seen = [], call("encode", image=frames[0])
+    memory: dict[str, Array] = {}
+    sensory, summaries = np.zeros((1, OBJECTS, channels, SIZE[0] // 16, SIZE[1] // 16), np.float32), np.float32(0)
+    for index, image in enumerate(frames[1:]):
+        if index % every == 0:
+            new = call("memorise", image=frames[index], masks=masks, sensory=sensory, **seen)
+            sensory, summaries = new.pop("refreshed"), summaries + new.pop("summary")
+            memory = {name: np.concatenate([memory[name], x], 2) if memory else x for name, x in new.items()}
+        seen = call("encode", image=image)
+        read = call("read", key=seen["key"], selection=seen["selection"], **memory)
+        transformed = call("transform", **seen, **read, masks=masks, sensory=sensory, summaries=summaries)
+        found.append((decoded := call("decode", **seen, **transformed, sensory=sensory))["probabilities"])
+        sensory, masks = decoded["updated"], found[-1][:, 1:]
+    return found
+
+
 def run_global_context(call: Call, frames: list[Array], masks: Array, network: Any) -> list[Array]:
     """Run GAM or GC: one context matrix per object."""
     keys, values = network.project.key.out_channels, network.project.value.out_channels
@@ -200,6 +219,8 @@ def run_graphs(name: str, network: Any, call: Call) -> list[Array]:
         return run_previous_masks(call, frames, masks)
     if name == "swiftnet":
         return run_pixel_memory(call, frames, masks, network.memory_every, network.policy.ratio)
+    if name == "cutie":
+        return run_object_memory(call, frames, masks, network.memory_every, network.sensory_channels)
     if name.startswith("xmem"):
         return run_sensory_memory(call, frames, masks, network.memory_every, network.sensory_channels)
     return run_dense_memory(call, frames, masks, network.memory_every, network.memory_previous)

@@ -36,7 +36,7 @@ def test_a_published_checkpoint_loads_unchanged(tmp_path: Path) -> None:
     assert torch.equal(network.encoder.layer4[2].conv2.weight, weights["vos.backbone.layer4.2.conv2.weight"])
 
 
-PUBLISHED = ("crvos", "stm", "stcn", "mivos", "swiftnet", "xmem")
+PUBLISHED = ("crvos", "stm", "stcn", "mivos", "swiftnet", "xmem", "cutie")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

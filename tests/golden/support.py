@@ -58,9 +58,9 @@ class Golden:
         probs = torch.from_numpy(self["masks_u8"]).float().unsqueeze(0)
         return self.frames(self.meta), Masks(probs, torch.ones(1, probs.shape[1], dtype=torch.bool))
 
-    def load(self, network: Network, convert: Convert) -> Network:
-        """Give a network the published weights these numbers were computed with."""
-        weights = published(self.name)
+    def load(self, network: Network, convert: Convert, keys: str | None = None) -> Network:
+        """Give a network the published weights these numbers were computed with; `keys` names their list."""
+        weights = published(keys or self.name)
         assert fill.digest(weights) == self.meta["weights_digest"]
         ours = convert(weights)
         assert ours is not None

@@ -54,10 +54,11 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("gam_davis", (20, 10, 3)),
         *((f"{name}_davis", (20, 3)) for name in ("stm", "stcn", "mivos", "swiftnet", "xmem")),
+        ("cutie_davis", (8, 3)),
     ],
 )
 def test_a_recipe_mixes_all_of_its_data_sets(recipe: str, counts: tuple[int, ...], everything: Path) -> None:
-    clips = data_module(recipe, everything, "data.clips_per_epoch=null").training_clips()
+    clips = data_module(recipe, everything, "data.clips_per_epoch=null", "data.batch_size=4").training_clips()
     assert clips.counts == counts
     total = data_module(recipe, everything).training_clips().counts
     assert total is not None
@@ -74,6 +75,10 @@ def test_a_recipe_mixes_all_of_its_data_sets(recipe: str, counts: tuple[int, ...
         *(
             ("stcn_davis", epoch, (1, most), (1, fifth))
             for epoch, most, fifth in ((0, 6, 2), (240, 26, 6), (540, 6, 2))
+        ),
+        *(
+            ("cutie_davis", epoch, (1, most), (1, fifth))
+            for epoch, most, fifth in ((0, 3, 1), (100, 5, 2), (300, 8, 3), (800, 3, 1))
         ),
         *(
             ("xmem_davis", epoch, (1, most), (1, fifth))

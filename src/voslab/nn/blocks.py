@@ -194,13 +194,16 @@ class ResBlock(nn.Module):
         outputs: output channels.
         kernel: kernel size, odd.
         rectified: apply the ReLU to the skip connection too, as an in-place ReLU does.
+        skip_kernel: kernel size of the skip connection, odd; None: `kernel`.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, rectified: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, rectified: bool = False, skip_kernel: int | None = None
+    ) -> None:
         super().__init__()
         self.rectified = rectified
-        same = inputs == outputs
-        self.downsample = None if same else nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+        same, skip = inputs == outputs, skip_kernel or kernel
+        self.downsample = None if same else nn.Conv2d(inputs, outputs, skip, padding=skip // 2)
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
         self.conv2 = nn.Conv2d(outputs, outputs, kernel, padding=kernel // 2)
 

@@ -49,15 +49,22 @@ class Refine(nn.Module):
         outputs: output channels; None: `width`.
         skip_block: whether a `ResBlock` follows the convolution of the skip connection.
         rectified: see `ResBlock`.
+        skip_kernel: kernel size of all skip connections, odd.
     """
 
     def __init__(
-        self, skip: int, width: int, outputs: int | None = None, skip_block: bool = True, rectified: bool = False
+        self,
+        skip: int,
+        width: int,
+        outputs: int | None = None,
+        skip_block: bool = True,
+        rectified: bool = False,
+        skip_kernel: int = 3,
     ) -> None:
         super().__init__()
-        self.skip = nn.Conv2d(skip, width, 3, padding=1)
+        self.skip = nn.Conv2d(skip, width, skip_kernel, padding=skip_kernel // 2)
         self.skip_block = ResBlock(width, width, rectified=rectified) if skip_block else nn.Identity()
-        self.block = ResBlock(width, outputs or width, rectified=rectified)
+        self.block = ResBlock(width, outputs or width, rectified=rectified, skip_kernel=skip_kernel)
 
     def forward_shared(self, skip: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Compute the skip connection: B skip h w -> B width h w."""

@@ -1,4 +1,4 @@
-"""XMem's working and long-term memory: few whole frames, and prototypes of the frames before them (section 3.2).
+"""Working and long-term memory of XMem and Cutie: whole frames, and prototypes of older ones (XMem, section 3.2).
 
 Shapes: B clips, O objects, N positions of a frame, C key channels, V value channels, Q query positions. `write`
 consumes the memory, see `voslab.nn.memory`. Clips are independent: each has counters and prototypes of its own.
@@ -24,13 +24,17 @@ class LongTermPolicy:
     """Rules for what stays in the memory.
 
     Attributes:
-        enabled: whether frames become prototypes; otherwise the working memory grows without bound.
+        enabled: whether frames become prototypes; otherwise the working memory holds whole frames only.
         max_frames: number of frames in the working memory at which the older ones become prototypes.
         min_frames: number of frames that then stay: the first one and the newest others.
         prototypes: number of prototypes that replace the older frames.
         max_elements: maximum number of prototypes.
         max_given: maximum number of frames with given masks, the first one included. They never become prototypes, and
             `max_frames` counts the first of them only.
+        bound: maximum number of frames in the working memory if not `enabled`, counted like `max_frames`; the oldest
+            one without given masks is dropped first. None: it grows without bound.
+        spare: number of prototypes that are dropped beyond what the new ones need (Cutie); None: those that are used as
+            little as the last one that must go are dropped too (XMem).
 
     Raises:
         ValueError: if the numbers contradict each other.
@@ -42,12 +46,23 @@ class LongTermPolicy:
     prototypes: int = 128
     max_elements: int = 10000
     max_given: int = 8
+    bound: int | None = None
+    spare: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_frames < self.max_frames or not 1 <= self.prototypes < self.max_elements:
             raise ValueError(f"{self}: needs 1 <= min_frames < max_frames and 1 <= prototypes < max_elements")
         if self.max_given < 1:
             raise ValueError(f"{self}: needs max_given >= 1")
+        if self.spare is not None and not 0 <= self.spare <= self.max_elements - self.prototypes:
+            raise ValueError(f"{self}: needs 0 <= spare <= max_elements - prototypes")
+
+    @property
+    def capacity(self) -> int | None:
+        """Maximum number of frames in the working memory, except given ones after the first; None: no maximum."""
+        if self.enabled:
+            return self.max_frames
+        return None if self.bound is None else self.bound + 1
 
 
 @state_dataclass
@@ -81,11 +96,11 @@ class ClipMemory(State):
         return 0 if self.working is None else self.working.size, 0 if self.long is None else self.long.size
 
     def write(self, new: Elements, value: Tensor, given: bool) -> ClipMemory:
-        """Write a frame with values 1 O N V, and turn older frames into prototypes if the working memory is full."""
+        """Write a frame with values 1 O N V; if the working memory is full, drop older frames or make prototypes."""
         slot, size, policy = self.frames, new.size, self.policy
         capacity = slot + 1 + slot // 2
-        if policy.enabled:
-            capacity = min(capacity, policy.max_frames + max(0, self.given - 1) + given)
+        if policy.capacity is not None:
+            capacity = min(capacity, policy.capacity + max(0, self.given - 1) + given)
         working = new if self.working is None else self.working.append(new, capacity * size)
         parts = torch.split(value, [group.objects for group in self.groups], 1)
         long = 0 if self.long is None else self.long.keys.shape[2]
@@ -95,8 +110,8 @@ class ClipMemory(State):
             dropped = int(self.given == policy.max_given)
             kept = [0, *range(1 + dropped, self.given), slot, *range(self.given, slot)]
             memory = replace(memory._retain(kept), given=self.given + 1 - dropped)
-        if policy.enabled and 1 + memory.frames - memory.given >= policy.max_frames:
-            memory = memory.consolidate()
+        if policy.capacity is not None and 1 + memory.frames - memory.given >= policy.capacity:
+            memory = memory.consolidate() if policy.enabled else memory._drop_oldest()
         return memory
 
     def read(self, query: Tensor, selection: Tensor, top_k: int | None) -> tuple[Tensor, ClipMemory]:
@@ -151,6 +166,10 @@ class ClipMemory(State):
         groups = [group.retain(kept, self.frame_positions) for group in self.groups]
         return replace(self, working=self.working.reorder(order, len(kept) * self.frame_positions), groups=groups)
 
+    def _drop_oldest(self) -> ClipMemory:
+        """Drop the oldest frame without given masks."""
+        return self._retain([*range(self.given), *range(self.given + 1, self.frames)])
+
     def consolidate(self) -> ClipMemory:
         """Replace all frames but those with given masks and the newest by prototypes: the elements read most."""
         assert self.working is not None, "nothing was written"
@@ -170,14 +189,17 @@ class ClipMemory(State):
         return memory._retain([*range(self.given), *range(end, self.frames)])
 
     def _evict(self) -> ClipMemory:
-        """Make space for prototypes: drop the least used ones, and all that are used as little as the last of them."""
-        most = self.policy.max_elements - self.policy.prototypes
-        if self.long is None or self.long.size <= most:
+        """Make space for prototypes: drop the least used ones. See `LongTermPolicy.spare`."""
+        most, spare = self.policy.max_elements - self.policy.prototypes, self.policy.spare
+        if self.long is None or self.long.size < most + (spare is None):
             return self
         usage = self.long.mean_usage()
-        last = usage.topk(self.long.size - most, largest=False).values[-1]
-        dropped = F.pad(usage <= last, (0, self.long.keys.shape[2] - len(usage)), value=True)
-        order, survivors = dropped.int().argsort(stable=True), int((usage > last).sum())
+        if spare is None:
+            kept = usage > usage.topk(self.long.size - most, largest=False).values[-1]
+        else:
+            kept = torch.zeros_like(usage, dtype=torch.bool).index_fill(0, usage.topk(most - spare).indices, True)
+        dropped = F.pad(~kept, (0, self.long.keys.shape[2] - len(usage)), value=True)
+        order, survivors = dropped.int().argsort(stable=True), int(kept.sum())
         groups = [group.reorder(order) for group in self.groups]
         return replace(self, long=self.long.reorder(order, survivors), groups=groups)
 
@@ -255,12 +277,22 @@ class LongTermMemory(State):
         readouts, clips = zip(*(clip.read(q, s, top_k) for clip, q, s in parts), strict=True)
         return torch.cat(readouts), LongTermMemory(list(clips))
 
-    def read_random_frames(self, query: Tensor, selection: Tensor, frames: int) -> Tensor:
-        """Read the first and random other frames of the working memory, `frames` in total: readouts B O Q V."""
-        readouts = []
+    def read_random_frames(self, query: Tensor, selection: Tensor, frames: int, first: bool = True) -> Tensor:
+        """Read random frames of the working memory, as in training.
+
+        Args:
+            query: B Q C.
+            selection: B Q C.
+            frames: maximum number of frames that are read.
+            first: whether the first frame is always one of them.
+
+        Returns:
+            readouts B O Q V.
+        """
+        readouts, start = [], int(first)
         for clip, q, s in zip(self.clips, torch.split(query, 1), torch.split(selection, 1), strict=True):
-            others = (torch.randperm(clip.frames - 1) + 1)[: frames - 1].sort().values.tolist()
-            readouts.append(clip.read_frames(q, s, [0, *others]))
+            others = (torch.randperm(clip.frames - start) + start)[: frames - start].sort().values.tolist()
+            readouts.append(clip.read_frames(q, s, [*range(start), *others]))
         return torch.cat(readouts)
 
     def repeat(self, frames: int) -> LongTermMemory:

@@ -6,7 +6,7 @@ import copy
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -102,6 +102,10 @@ class VOSModule(RestorableModule):
         Returns:
             Logits, B x (T-1) x (O+1) x H x W.
         """
+        return torch.stack([logits for logits, _ in self.steps(clip)], 1)
+
+    def steps(self, clip: Clip) -> Iterator[tuple[Tensor, Any]]:
+        """Yield the logits of each frame of `unroll`, B x (O+1) x H x W, and the state after it."""
         dtype = next(self.segmenter.parameters()).dtype
         masks = Masks.from_labels(clip.labels[:, 0], clip.slot_mask)
         masks, images = masks.with_probs(masks.probs.to(dtype)), clip.images.to(dtype)
@@ -111,21 +115,33 @@ class VOSModule(RestorableModule):
         state = self.segmenter.begin(first, given)
         step = self._compiled or training_step(self.segmenter, self.recipe)
         self._compiled = step if self.recipe.compile else None
-        outputs = []
         for index in range(1, images.shape[1]):
             image = images[:, index].contiguous(memory_format=self.memory_format)
             frame, _, _ = pad(Frame(index, image), None, stride, padding, mean)
             logits, state = step(frame, state)
-            outputs.append(crop(logits, pads))
-        return torch.stack(outputs, 1)
+            yield crop(logits, pads), state
+
+    def frame_loss(self, logits: Tensor, state: Any, labels: Tensor, clip: Clip) -> Tensor:
+        """Compute the loss of one frame from its logits or the state after it.
+
+        Args:
+            logits: aggregated logits, B x (O+1) x H x W.
+            state: state after the frame.
+            labels: labels of the frame, B x H x W; may contain void.
+            clip: the batch.
+        """
+        return self.loss(logits, labels)
 
     def training_step(self, clip: Clip) -> Tensor:
         """Compute the mean loss over the predicted frames."""
-        logits = self.unroll(clip)
-        pairs = list(zip(logits.unbind(1), clip.labels[:, 1:].unbind(1), strict=True))
-        loss = torch.stack([self.loss(frame, labels) for frame, labels in pairs]).mean()
-        if self.recipe.dice:
-            loss = loss + self.recipe.dice * torch.stack([dice(frame, labels) for frame, labels in pairs]).mean()
+        losses, dices = [], []
+        for (logits, state), labels in zip(self.steps(clip), clip.labels[:, 1:].unbind(1), strict=True):
+            losses.append(self.frame_loss(logits, state, labels, clip))
+            if self.recipe.dice:
+                dices.append(dice(logits, labels))
+        loss = torch.stack(losses).mean()
+        if dices:
+            loss = loss + self.recipe.dice * torch.stack(dices).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(clip.names))
         return loss
 

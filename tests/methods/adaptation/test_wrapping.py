@@ -83,7 +83,7 @@ def test_base_options_can_be_overridden() -> None:
 @torch.no_grad()
 def test_static_memory_holds_only_the_first_frame(name: str) -> None:
     changes: dict[str, Any] = {"update_every": 9**9} if name == "gam" else {"memory_every": 9**9}
-    changes |= {"memory_previous": False} if name not in ("gam", "xmem") else {}
+    changes |= {"memory_previous": False} if name not in ("gam", "cutie", "xmem") else {}
     network: Any = Adapted(base(name, **changes), steps=1).eval()
     sizes = []
     state = network.begin(frame(0), masks(1))

@@ -19,6 +19,7 @@ TINY: dict[str, Any] = {
     "decoder_width": 8,
 }
 BASES: dict[str, dict[str, Any]] = {
+    "cutie": {**TINY, "memory_every": 2, "top_k": 5, "sensory_channels": 8, "queries": 4, "heads": 2},
     "gam": {**TINY, "mem_channels": 16},
     "mivos": {**TINY, "memory_every": 2, "top_k": 5},
     "stcn": {**TINY, "memory_every": 2, "top_k": 5},

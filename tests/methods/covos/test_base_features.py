@@ -17,6 +17,7 @@ from voslab.methods.covos.network import CoVOS
 SMALL = {**F, "key_channels": 8, "value_channels": 16, "decoder_width": 8}
 BASES: dict[str, dict[str, Any]] = {
     "crvos": {**F, "refine_width": 8},
+    "cutie": BASE,
     "gam": {**SMALL, "mem_channels": 16},
     "mivos": BASE,
     "stcn": BASE,

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tests.golden import fill
 from tests.golden.support import Golden, published
+from tests.golden.videos import run_video
 from voslab.core import Frame, Masks
-from voslab.engine import crop, pad
 from voslab.methods.xmem.module import dice_of_slots
 from voslab.methods.xmem.network import XMem, XMemState
 from voslab.methods.xmem.weights import convert
@@ -179,29 +178,11 @@ def recorded() -> Recorded:
 
 def run(model: Recorded, golden: Golden, late: int | None) -> Tensor:
     """Probabilities of all frames of a golden video, whose last object is given in frame `late`."""
-    frames, given = golden.given()
-    first = given.probs.shape[1] - (late is not None)
-    now, new = (Masks(given.probs[:, part], given.slot_mask[:, part]) for part in (slice(first), slice(first, None)))
-    options = model.stride, model.padding, model.mean
-    frame, masks, pads = pad(Frame(0, frames[:1]), now, *options)
-    assert masks is not None
-    state, probs = model.begin(frame, masks), []
-    for index in range(len(frames)):
-        if index:
-            frame, _, _ = pad(Frame(index, frames[index : index + 1]), None, *options)
-            _, state = model.step(frame, state)
-        if index == late:
-            shifted = new.with_probs(new.probs.roll((3, 5), (2, 3)))
-            _, masks, _ = pad(Frame(index, frames[index : index + 1]), shifted, *options)
-            assert masks is not None
-            state = model.add(frame, masks, state)
-        shown = crop(state.masks.probs, pads)[0]
-        shown = F.pad(shown, (0, 0, 0, 0, 0, given.probs.shape[1] - len(shown)))
-        probs.append(torch.cat([1 - shown.sum(0, keepdim=True), shown]))
+    probs, state = run_video(model, golden, late)
     # The last frame is not memorised.
     model.sizes.append(model.sizes[-1])
     model.sums.append([float(state.sensory.sum()), float(state.sensory.abs().sum())])
-    return torch.stack(probs)
+    return probs
 
 
 @pytest.mark.parametrize(("name", "policy"), POLICIES)
