@@ -60,6 +60,18 @@ def test_perfect_masks_score_one_and_frames_are_counted(videos: tuple[VideoSeque
     ]
 
 
+def test_exchanged_masks_count_as_identity_switches(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
+    video = videos[2]
+    for i in range(len(video)):
+        labels = video.labels(i)
+        assert labels is not None
+        write_mask(tmp_path / video.name / f"{i:05d}.png", np.array([0, 2, 1])[labels] if i == 3 else labels)
+    module = EvaluationModule(partial(read_predictions, tmp_path))
+    assert scored(module, (video,))["identity_switches"] == 4  # there and back, two objects
+    merged = VideoSequence(video.name, video.images, video.masks, merge=True)
+    assert "identity_switches" not in scored(module, (merged,))
+
+
 def test_first_and_last_frame_are_not_scored(videos: tuple[VideoSequence, ...], tmp_path: Path) -> None:
     video = videos[0]
     for i in range(len(video)):

@@ -1,4 +1,4 @@
-"""Computes region similarity J, boundary accuracy F, and the scores of the DAVIS and YouTube-VOS protocols."""
+"""Computes J, F, identity switches, and the scores of the DAVIS and YouTube-VOS protocols."""
 
 from voslab.metrics.boundary import boundary_f, boundary_map
 from voslab.metrics.by_size import SizeScore, score_by_size, standard_areas
@@ -12,6 +12,7 @@ from voslab.metrics.davis import (
     statistics,
 )
 from voslab.metrics.davis_metric import DAVISScore
+from voslab.metrics.identity import holders, identity_switches
 from voslab.metrics.region import jaccard
 from voslab.metrics.youtube_vos import youtube_vos_score
 
@@ -24,6 +25,8 @@ __all__ = [
     "boundary_f",
     "boundary_map",
     "davis_score",
+    "holders",
+    "identity_switches",
     "jaccard",
     "score_by_size",
     "score_frame",

@@ -48,6 +48,7 @@ COLUMNS = {
     "peak_bytes": Column("peak MiB on the GPU", 2**-20, 0),
     "state_bytes": Column("MiB of the rest of the state", 2**-20, 0),
     "key_frames": Column("key frames, %", 100),
+    "identity_switches": Column("identity switches", 1, 0),
     "intra": Column("intra, %", 100),
     "error": Column("error, grey levels", 1, 1),
     "J-B-frames": Column("J of B-frames", 100),

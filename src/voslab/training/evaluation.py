@@ -11,13 +11,13 @@ import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchmetrics import SumMetric
+from torchmetrics import Metric, SumMetric
 
 from voslab.core import DataError, Segmenter, object_ids
 from voslab.data import EvaluationItem, VideoSequence
 from voslab.engine import Prediction, Settings, Sink, Throughput, consume, mask_sink, run
 from voslab.engine.codec_source import CodecSource
-from voslab.metrics import DAVISScore, davis_score, score_frame, scored_frames
+from voslab.metrics import DAVISScore, davis_score, holders, identity_switches, score_frame, scored_frames
 
 Predict = Callable[[VideoSequence], Iterable[Prediction]]
 Sinks = Callable[[VideoSequence], Sequence[Sink]]
@@ -58,6 +58,22 @@ class SegmentedVideo(NamedTuple):
     ids: NDArray[np.uint16]
 
 
+class _Result(NamedTuple):
+    """Results of a sequence besides its scores.
+
+    Attributes:
+        throughput: throughput over all frames.
+        first_frame: seconds of the first frame with an object.
+        switches: identity switches.
+        several: whether there are several objects.
+    """
+
+    throughput: Throughput
+    first_frame: float = 0.0
+    switches: int = 0
+    several: bool = False
+
+
 def no_sinks(video: VideoSequence) -> Sequence[Sink]:
     """Return no sinks: predictions are scored only."""
     return ()
@@ -91,28 +107,33 @@ class EvaluationModule(L.LightningModule):
         self.first_frame = SumMetric()
         self.videos = SumMetric()
         self.keys = SumMetric()
+        self.switches = SumMetric()
+        self.several = SumMetric()
         self.results: dict[str, float] = {}
         self.table = davis_score(np.zeros((0, 5)))
 
     def evaluate_item(self, item: EvaluationItem) -> Throughput:
         """Predict one sequence, and score each object in the frames after the one in which it is given."""
         # A negative index is a placeholder in a process without sequences.
-        throughput, first_frame = (Throughput(), 0.0) if item.index < 0 else self._evaluate(item.index, item.sequence)
-        self.first_frame.update(first_frame)
+        result = _Result(Throughput()) if item.index < 0 else self._evaluate(item.index, item.sequence)
+        throughput = result.throughput
+        self.first_frame.update(result.first_frame)
+        self.switches.update(result.switches)
+        self.several.update(float(result.several))
         self.videos.update(float(item.index >= 0))
         self.frames.update(throughput.frames)
         self.seconds.update(throughput.seconds)
         self.keys.update(throughput.keys)
         return throughput
 
-    def _evaluate(self, index: int, video: VideoSequence) -> tuple[Throughput, float]:
-        """Return the throughput over all frames, and the seconds of the first frame with an object."""
+    def _evaluate(self, index: int, video: VideoSequence) -> _Result:
         starts = {i: frame for frame, labels in video.given_masks().items() for i in object_ids(labels)}
         objects = sorted(starts, key=lambda i: (starts[i], i))
         first = min(starts.values(), default=0)
         scored = scored_frames(len(video), first, video.scores_last)
         wanted = set(scored).intersection(video.output_frames) if video.truth else set()
         scores: dict[int, NDArray[np.float64]] = {}
+        held_by: dict[int, list[int]] = {i: [] for i in objects}
         first_frame = 0.0
 
         def score(prediction: Prediction, _: Throughput) -> None:
@@ -123,6 +144,8 @@ class EvaluationModule(L.LightningModule):
                 known = [i for i in objects if starts[i] < prediction.index]
                 ids = _fit(prediction.ids, truth.shape, video, prediction.index)
                 scores[prediction.index] = score_frame(np.minimum(ids, 1) if video.merge else ids, truth, known)
+                for i, holder in zip(known, holders(ids, truth, known).tolist(), strict=True):
+                    held_by[i].append(holder)
 
         throughput = consume(self.predict_video(video), self.sinks(video), score)
         for start in sorted(set(starts.values())):
@@ -131,7 +154,8 @@ class EvaluationModule(L.LightningModule):
             if frames:
                 together = np.stack([scores[frame][slots] for frame in frames])
                 self.score.update(index, frames, [objects[slot] for slot in slots], together)
-        return throughput, first_frame
+        switches = sum(identity_switches(held, i) for i, held in held_by.items())
+        return _Result(throughput, first_frame, switches, len(objects) > 1)
 
     def conclude(self) -> dict[str, float]:
         """Gather the scores of all processes, which must all call this, and set `results` and `table`.
@@ -148,13 +172,16 @@ class EvaluationModule(L.LightningModule):
         measured = {"frames_per_second": speed, "first_frame_seconds": first_frame, "peak_memory_mb": memory}
         if self.coded:
             measured["key_frames"] = float(self.keys.compute()) / max(1.0, float(self.frames.compute()))
+        if self.several.compute() > 0:
+            measured["identity_switches"] = float(self.switches.compute())
         self.results = {**self.table.metrics(), **measured}
         return self.results
 
     def reset_metrics(self) -> None:
         """Reset all metrics."""
-        for metric in (self.score, self.frames, self.seconds, self.first_frame, self.videos, self.keys):
-            metric.reset()
+        for metric in self.children():
+            if isinstance(metric, Metric):
+                metric.reset()
 
     def on_test_epoch_start(self) -> None:
         """Reset all metrics, including the peak memory of a preceding training."""
