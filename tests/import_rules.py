@@ -33,6 +33,7 @@ RULES: dict[str, str] = {
     "methods/covos/inspection.py": "engine video",
     "methods/covos/panels.py": "engine video",
     "methods/adaptation/plots.py": "cv2",
+    "methods/frtm/augmentation.py": "cv2",
     "methods/**": "nn",
     "training/restore.py": "methods",  # as a checkpoint names its method
     "training/**": "nn video metrics data engine lightning torchmetrics wandb",

@@ -40,6 +40,7 @@ class Segmenter(nn.Module, ABC, Generic[S]):
         stages: names of the methods that `step` calls, in order; profilers time each of them.
         maps: paths of the submodules whose outputs can be drawn as heat maps, by the name of the map.
         optional_modules: prefixes of parameters that some configurations leave out; a checkpoint may hold more.
+        unpublished_modules: prefixes of parameters that published weights leave out; they keep the values they have.
         needs_truth: whether frames must hold their true masks, as only data sets can provide.
         variant_modules: prefixes of parameters that ablated variants leave out, add or shape differently. Training a
             variant from the checkpoint of another drops or freshly initialises these, and no others.
@@ -52,6 +53,7 @@ class Segmenter(nn.Module, ABC, Generic[S]):
     stages: ClassVar[tuple[str, ...]] = ()
     maps: Mapping[str, str] = MappingProxyType({})
     optional_modules: ClassVar[tuple[str, ...]] = ()
+    unpublished_modules: ClassVar[tuple[str, ...]] = ()
     needs_truth: ClassVar[bool] = False
     variant_modules: ClassVar[tuple[str, ...]] = ()
 

@@ -160,9 +160,9 @@ def load_weights(
             tensors = {**{key: value for key, value in tensors.items() if not key.startswith("base.")}, **base}
     else:
         tensors = _converted(checkpoint.tensors, method, path)
-        if segmenter.base is not None:
-            # Published weights of a wrapper come without its base.
-            tensors = {**own, **tensors}
+        # Published weights of a wrapper come without its base.
+        left_out = ("",) if segmenter.base is not None else segmenter.unpublished_modules
+        tensors = {**{key: value for key, value in own.items() if key.startswith(left_out)}, **tensors}
     absent = tuple(part for part in segmenter.optional_modules if not any(key.startswith(part) for key in own))
     tensors = {key: value for key, value in tensors.items() if not key.startswith(absent)}
     load_tensors(segmenter, _fit_variant(segmenter, tensors, path) if as_variant else tensors, path)

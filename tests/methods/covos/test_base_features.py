@@ -18,6 +18,7 @@ SMALL = {**F, "key_channels": 8, "value_channels": 16, "decoder_width": 8}
 BASES: dict[str, dict[str, Any]] = {
     "crvos": {**F, "refine_width": 8},
     "cutie": BASE,
+    "frtm": {**F, "refine_width": 8, "channels": 4, "augmentations": 2, "fit_steps": [2], "update_steps": [2]},
     "gam": {**SMALL, "mem_channels": 16},
     "mivos": BASE,
     "stcn": BASE,
