@@ -55,12 +55,12 @@ def trained(folder: Path, *more: str) -> tuple[nn.Module, Path]:
     weights = base(folder / "base.ckpt", 1)
     over = (
         f"base_weights={weights}",
-        "model.encoder_weights=base",
         "engine.size=96",
         "model.encoding.bframes=5",
         "model.intra_fill=none",
+        *(more or ("model.encoder_weights=base",)),
     )
-    module: Any = training_module(composed("train", "model=covos", *over, *more))
+    module: Any = training_module(composed("train", "model=covos", *over))
     nn.init.normal_(module.segmenter.decoder.predict.weight)
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
@@ -151,6 +151,19 @@ def test_a_decoder_moves_to_another_base(other: dict[str, Any], tmp_path: Path) 
     assert type(moved.base) is type(expected)
     assert same(moved.base, expected)
     assert not same(moved.base, segmenter.get_submodule("base"))
+
+
+def test_decoder_over_features_of_its_base_gets_an_encoder_over_another_base(tmp_path: Path) -> None:
+    segmenter, path = trained(tmp_path, "model.encoder_weights=null", "model.network.features=base")
+    shape = ("model.network.features=own", "model.network.backbone=resnet18", "model.network.norm=group")
+    over = ("model/base=oracle", *shape, "model.network.width=8", f"weights={path}", "data=generated", "output=x")
+    encoder = f"model.encoder_weights={tmp_path / 'base.ckpt'}"
+    moved: Any = load_model(composed("evaluate", "model=covos", *over, encoder), as_trained=True).segmenter
+    assert same(moved, segmenter, "decoder")
+    for part in ("conv1", "bn1", "layer1"):
+        assert same(moved.encoder, segmenter.get_submodule("base.encoder"), part)
+    with pytest.raises(CheckpointError, match=r"keys missing \(first: encoder"):
+        load_model(composed("evaluate", "model=covos", *over))
 
 
 def test_weights_without_base_weights_include_the_base(tmp_path: Path) -> None:

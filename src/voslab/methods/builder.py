@@ -22,6 +22,8 @@ from voslab.nn.inference import for_inference
 _log = logging.getLogger(__name__)
 LIGHT_ENCODER = ("backbone", "norm", "width")
 """Parameters of a wrapper's own encoder."""
+_ENCODER = "encoder."
+"""Prefix of a wrapper's own encoder in its state dict."""
 CODEC_OPTIONS = ("encoding", "motion", "intra_fill", "keys", "vectors")
 """Fields of `CodecSource` in the configuration of a model."""
 CACHE = Path(".cache")
@@ -193,7 +195,11 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     if spec.encoder_weights is not None and registry.method(spec.model).convert_encoder() is not None:
         load_light_encoder(segmenter, spec.model, spec.encoder_weights)
     if weights is not None:
-        load_weights(segmenter, spec.model, weights, keep_base=oracle or base is not None, as_variant=spec.as_variant)
+        keep = ("base.",) if oracle or base is not None else ()
+        if spec.encoder_weights is not None and not any(key.startswith(_ENCODER) for key in weights.tensors):
+            # Trained on features of its base, and used over one that has none.
+            keep = (*keep, _ENCODER)
+        load_weights(segmenter, spec.model, weights, keep, as_variant=spec.as_variant)
     pretrained = bool(spec.encoders) or base is not None or weights is not None
     metadata = CheckpointMetadata(spec.model, network, asdict(settings), codec=spec.codec)
     source = codec_source(spec.codec, spec.cache)
@@ -258,7 +264,7 @@ def _resolve(
     encoder: dict[str, Any] = {}
     if weights is not None and trained is not None:
         # Without an encoder in the file, nothing has checked what its metadata says about one.
-        encoder = trained.network if any(key.startswith("encoder.") for key in weights.tensors) else {}
+        encoder = trained.network if any(key.startswith(_ENCODER) for key in weights.tensors) else {}
     elif spec.encoder_weights == FROM_BASE:
         innermost = _owner(network)[0]["base"]
         encoder = innermost["network"]

@@ -133,7 +133,11 @@ def _write_safe(target: Path, tensors: Mapping[str, Tensor], metadata: Checkpoin
 
 
 def load_weights(
-    segmenter: Segmenter[Any], method: str, checkpoint: Checkpoint, keep_base: bool = False, as_variant: bool = False
+    segmenter: Segmenter[Any],
+    method: str,
+    checkpoint: Checkpoint,
+    keep: tuple[str, ...] = (),
+    as_variant: bool = False,
 ) -> None:
     """Initialise a network from a checkpoint, a plain state dict, or published weights of the method.
 
@@ -143,7 +147,7 @@ def load_weights(
         segmenter: Network to change.
         method: Its registry name.
         checkpoint: Content of the file.
-        keep_base: Whether a wrapper keeps the base that it has.
+        keep: Prefixes of submodules that stay as they are, whatever the file has: the base of a wrapper.
         as_variant: Whether `variant_modules` that do not fit keep their initial values, and are dropped where the
             network has none. One line is logged about them.
 
@@ -155,9 +159,9 @@ def load_weights(
         if checkpoint.metadata.method != method:
             raise CheckpointError(f"{path}: a checkpoint of '{checkpoint.metadata.method}', not of '{method}'")
         tensors = checkpoint.tensors
-        if keep_base:
-            base = {key: value for key, value in own.items() if key.startswith("base.")}
-            tensors = {**{key: value for key, value in tensors.items() if not key.startswith("base.")}, **base}
+        if keep:
+            kept = {key: value for key, value in own.items() if key.startswith(keep)}
+            tensors = {**{key: value for key, value in tensors.items() if not key.startswith(keep)}, **kept}
     else:
         tensors = _converted(checkpoint.tensors, method, path)
         # Published weights of a wrapper come without its base.
