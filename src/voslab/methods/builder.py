@@ -39,7 +39,9 @@ class ModelSpec:
         network: Parameters of its network.
         weights: Initial weights: a checkpoint, a plain state dict or published weights of the method.
         base_weights: The same for the base of a wrapper.
-        encoder_weights: Weights file for the light encoder of a wrapper, or `base` for the encoder of its base.
+        encoder_weights: Weights file for the light encoder of a wrapper, or `base` for the encoder of its base; also
+            for the encoder of a method whose published weights leave it out.
+        base_encoder_weights: The same for a base whose published weights leave it out.
         encoders: Classification weights by the name of the submodule, loaded before `weights`.
         codec: Fields of `CodecSource` but for its cache; None if the model reads plain images.
         size: Working size in pixels; None for the value of the checkpoint.
@@ -57,6 +59,7 @@ class ModelSpec:
     weights: Path | None = None
     base_weights: Path | None = None
     encoder_weights: str | None = None
+    base_encoder_weights: str | None = None
     encoders: dict[str, str] = field(default_factory=dict)
     codec: dict[str, Any] | None = None
     size: int | None = None
@@ -77,6 +80,7 @@ class ModelSpec:
             "model": config["name"],
             "network": config["network"],
             "encoder_weights": config.get("encoder_weights"),
+            "base_encoder_weights": (config.get("base") or {}).get("encoder_weights"),
             "codec": codec_options(config),
         }
 
@@ -191,10 +195,16 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     if base is not None:
         method = "" if base.metadata is None else base.metadata.method
         owner, place = _owner(spec.network, method)
-        load_weights(segmenter.get_submodule(place), method or owner["base"]["name"], base)  # type: ignore[arg-type]
+        own: Segmenter[Any] = segmenter.get_submodule(place)  # type: ignore[assignment]
+        name = method or owner["base"]["name"]
+        if spec.base_encoder_weights is not None and registry.method(name).convert_encoder() is not None:
+            load_light_encoder(own, name, spec.base_encoder_weights)
+        _check_encoder(own, base, spec.base_encoder_weights, "model.base.encoder_weights")
+        load_weights(own, name, base)
     if spec.encoder_weights is not None and registry.method(spec.model).convert_encoder() is not None:
         load_light_encoder(segmenter, spec.model, spec.encoder_weights)
     if weights is not None:
+        _check_encoder(segmenter, weights, spec.encoder_weights, "model.encoder_weights")
         keep = ("base.",) if oracle or base is not None else ()
         if spec.encoder_weights is not None and not any(key.startswith(_ENCODER) for key in weights.tensors):
             # Trained on features of its base, and used over one that has none.
@@ -204,6 +214,17 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     metadata = CheckpointMetadata(spec.model, network, asdict(settings), codec=spec.codec)
     source = codec_source(spec.codec, spec.cache)
     return LoadedModel(segmenter, settings, metadata, source, _parameter_count(segmenter), pretrained)
+
+
+def _check_encoder(segmenter: Segmenter[Any], weights: Checkpoint, encoder_weights: str | None, option: str) -> None:
+    """Check that the encoder has weights where those that are published for the method leave it out.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    left_out = weights.metadata is None and _ENCODER in segmenter.unpublished_modules
+    if left_out and encoder_weights is None and not any(key.startswith(_ENCODER) for key in weights.tensors):
+        raise ConfigError(f"{weights.path}: holds no encoder: say {option}=FILE, the ImageNet weights of its backbone")
 
 
 def read_model(path: Path, cache: Path = CACHE) -> LoadedModel:

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from tests.golden.support import HERE, published
 from tests.methods.videos import clip, frame, masks, video
-from voslab.core import CheckpointError, Masks
+from voslab.core import CheckpointError, ConfigError, Masks
 from voslab.core.archive import read_checkpoint
 from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
+from voslab.methods.builder import ModelSpec, build_network
 from voslab.methods.checkpoint import load_light_encoder, load_weights
 from voslab.methods.frtm.module import FRTMModule
 from voslab.methods.frtm.network import FRTM
@@ -256,6 +257,23 @@ def test_the_encoder_takes_classification_weights(tmp_path: Path) -> None:
     torch.save({**donor.state_dict(), "fc.weight": torch.zeros(2, 2)}, tmp_path / "imagenet.pth")
     load_light_encoder(network, "frtm", str(tmp_path / "imagenet.pth"))
     assert torch.equal(network.encoder.layer4[1].conv2.weight, donor.layer4[1].conv2.weight)  # type: ignore[union-attr,index]
+
+
+def test_published_weights_need_those_of_the_encoder_alone_and_under_covos(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    donor, weights = ResNet("resnet18"), tmp_path / "rn18.pth"
+    torch.save(donor.state_dict(), tmp_path / "imagenet.pth")
+    torch.save({"model": published("frtm", "refiner")}, weights)
+    network = {"backbone": "resnet18"}
+    wrapper = {"base": {"name": "frtm", "network": network}, "refine": False, "correction": False}
+    alone = ModelSpec(model="frtm", network=network, weights=weights)
+    under = ModelSpec(model="covos", network=wrapper, base_weights=weights)
+    for spec, option in ((alone, "encoder_weights"), (under, "base_encoder_weights")):
+        with pytest.raises(ConfigError, match=r"rn18\.pth: holds no encoder: say model\.(base\.)?encoder_weights=FILE"):
+            build_network(spec)
+        built = build_network(replace(spec, **{option: str(tmp_path / "imagenet.pth")})).segmenter
+        found = built if built.base is None else built.base
+        assert torch.equal(found.encoder.layer4[0].conv1.weight, donor.layer4[0].conv1.weight)  # type: ignore[union-attr,index]
 
 
 @pytest.mark.parametrize("other", ["stm", "mivos", "stcn", "swiftnet", "crvos", "xmem"])
