@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gc": {**DENSE, "cam": False, "mem": False},
     "swiftnet": {"backbone": "resnet18", "width": 16, "decoder_width": 8, "memory_every": 2},
     "crvos": {"backbone": "resnet18", "width": 8, "refine_width": 8},
-    "cutie": {**DENSE, "memory_every": 2, "sensory_channels": 4, "queries": 4},
+    "cutie": {**DENSE, "memory_every": 2, "sensory_channels": 4, "queries": 4, "blocks": 1},
     "xmem": {**DENSE, "memory_every": 2, "sensory_channels": 4},
     "xmem_no_sensory": {**DENSE, "memory_every": 2, "sensory_channels": 0},
 }

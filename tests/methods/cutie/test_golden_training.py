@@ -76,7 +76,7 @@ class Step:
         return float(torch.stack([p.grad.square().sum() for p in parameters if p.grad is not None]).sum().sqrt())
 
 
-@pytest.mark.parametrize("deep", [0, 1])
+@pytest.mark.parametrize("deep", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_training_step(deep: int) -> None:
     step = Step(deep)
     golden, expected = step.golden, step.golden.meta["cases"][f"deep{deep}"]

@@ -15,10 +15,12 @@ from voslab.methods.cutie.state import CutieState
 from voslab.methods.cutie.weights import convert
 from voslab.nn.long_term_memory import ClipMemory, LongTermPolicy
 
+BOTH = ("default", "fifo", "stagger2")
 POLICIES = [
-    (name, policy)
+    # The same policies run over the other video too.
+    pytest.param(name, policy, marks=pytest.mark.slow if name == "single" and policy in BOTH else ())
     for name, own in (("single", "flip"), ("multi", "late_object"))
-    for policy in ("default", "fifo", "stagger2", "long_term", own)
+    for policy in (*BOTH, "long_term", own)
 ]
 
 

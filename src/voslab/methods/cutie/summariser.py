@@ -1,4 +1,4 @@
-"""Object summaries: what the queries of Cutie's object transformer remember of an object (section 3.4)."""
+"""Object summaries: what the queries of Cutie's object transformer remember of an object (section 3.3)."""
 
 from __future__ import annotations
 
