@@ -29,7 +29,7 @@ def softmax_of_odds(
         >>> probs = torch.tensor([0.5, 0.6]).view(1, 2, 1, 1)
         >>> soft, stored = softmax_of_odds(probs, torch.ones(1, 2, dtype=torch.bool))
         >>> soft.flatten(), stored.flatten()
-        (tensor([0.2878, 0.4744]), tensor([0.0000, 0.4744]))
+        (tensor([0.2972, 0.4899]), tensor([0.0000, 0.4899]))
     """
     used = slot_mask[:, :, None, None]
     probs = probs.clamp(EPSILON, 1 - EPSILON)
