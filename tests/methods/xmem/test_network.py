@@ -46,6 +46,12 @@ def test_every_rth_frame_is_memorised_and_older_ones_become_prototypes() -> None
 
 
 @torch.no_grad()
+def test_training_makes_no_prototypes() -> None:
+    *_, state = video(small(**FEW).train(), 8)
+    assert state.memory.clips[0].sizes == (7 * 6, 0)
+
+
+@torch.no_grad()
 def test_a_new_state_holds_zero_sensory_memory_and_late_objects_begin_with_it() -> None:
     network = small(memory_every=2)
     assert not network.begin(frame(0), masks(2)).sensory.any()

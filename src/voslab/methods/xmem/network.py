@@ -118,7 +118,9 @@ class XMem(KeyMatching[XMemState]):
     def begin(self, frame: Frame, masks: Masks) -> XMemState:
         """See `Segmenter.begin`."""
         batch, objects, rows, columns = masks.probs.shape
-        memory = LongTermMemory.empty(batch, self.policy).extend(objects)
+        # Without usage there is nothing to choose prototypes by: training reads all frames.
+        policy = replace(self.policy, enabled=False) if self.training else self.policy
+        memory = LongTermMemory.empty(batch, policy).extend(objects)
         size = (rows // self.stride, columns // self.stride)
         sensory = frame.image.new_zeros(batch, objects, self.sensory_channels, *size)
         return XMemState(memory, frame.image, None, _aggregated(masks), sensory)
