@@ -14,7 +14,7 @@ from voslab.core import DataError
 def holders(
     prediction_ids: NDArray[np.integer], truth_ids: NDArray[np.integer], objects: Sequence[int]
 ) -> NDArray[np.int64]:
-    """Find the predicted object that covers each true object: the only one with IoU above 0.5.
+    """Find the predicted object that covers more than half of each true object.
 
     Args:
         prediction_ids: predicted label map, H x W.
@@ -30,8 +30,8 @@ def holders(
     Example:
         >>> import numpy as np
         >>> from voslab.metrics import holders
-        >>> truth = np.array([[1, 1, 0], [0, 2, 2]])
-        >>> holders(np.array([[2, 2, 0], [0, 0, 0]]), truth, [1, 2])
+        >>> truth = np.array([[1, 1, 1], [2, 2, 0]])
+        >>> holders(np.array([[2, 2, 1], [2, 0, 0]]), truth, [1, 2])
         array([2, 0])
     """
     if prediction_ids.shape != truth_ids.shape:
@@ -42,8 +42,7 @@ def holders(
     ]
     count = len(ids) + 1
     shared = np.bincount((slots[0] * count + slots[1]).ravel(), minlength=count * count).reshape(count, count)
-    union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
-    covers = (2 * shared > union)[1:, 1:]
+    covers = (2 * shared > shared.sum(1, keepdims=True))[1:, 1:]
     found = np.where(covers.any(1), ids[covers.argmax(1)], 0) if len(ids) else ids
     return found[np.searchsorted(ids, objects)] if len(ids) else found
 
