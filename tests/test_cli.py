@@ -93,9 +93,9 @@ def test_a_run_folder_is_complete(trained_run: TrainedRun) -> None:
         assert (trained_run.run / name).is_file(), name
     metrics = json.loads((trained_run.run / "metrics.json").read_text())
     names = ["J&F-Mean", *(f"{m}-{s}" for m in "JF" for s in ("Mean", "Recall", "Decay"))]
-    speed = {"frames_per_second", "first_frame_seconds", "peak_memory_mb"}
+    measured = {"frames_per_second", "first_frame_seconds", "peak_memory_mb", "identity_switches"}
     validated = {f"val/{name}" for name in names if name.endswith("Mean")}
-    assert set(metrics) == {*names, *speed, *validated, "params_millions", "training_steps", "training_minutes"}
+    assert set(metrics) == {*names, *measured, *validated, "params_millions", "training_steps", "training_minutes"}
     assert all(isinstance(value, float) for value in metrics.values())
     assert metrics["frames_per_second"] > 0
     losses = [row["train/loss"] for row in table(trained_run.run / "logs" / "metrics.csv")]

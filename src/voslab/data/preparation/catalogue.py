@@ -170,6 +170,7 @@ _DESCRIPTIONS: dict[str, tuple[Callable[..., DataSet], str, tuple[str, ...]]] = 
     "voslab.data.sources.coco.coco": (coco, "train2017", ("subset",)),
     "voslab.data.sources.stills.stills": (stills, "", ()),
     "voslab.data.sources.folder.folder": (folder, "", ()),
+    "voslab.data.sources.pairs.davis_pairs": (generated, "val", ()),
     "voslab.data.sources.synthetic.generated.generated": (generated, "train", ()),
     "voslab.data.sources.synthetic.lookalikes.lookalikes": (generated, "train", ()),
 }
