@@ -37,7 +37,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: setup
-	$(RUN) -m pytest -m "slow and not nightly"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 2 --dist loadfile -m "slow and not nightly"
 
 lint: setup
 	$(RUN) -m ruff check .
