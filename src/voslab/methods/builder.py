@@ -206,7 +206,7 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     if weights is not None:
         _check_encoder(segmenter, weights, spec.encoder_weights, "model.encoder_weights")
         keep = ("base.",) if oracle or base is not None else ()
-        if spec.encoder_weights is not None and not any(key.startswith(_ENCODER) for key in weights.tensors):
+        if spec.encoder_weights is not None and not _holds_encoder(weights):
             # Trained on features of its base, and used over one that has none.
             keep = (*keep, _ENCODER)
         load_weights(segmenter, spec.model, weights, keep, as_variant=spec.as_variant)
@@ -216,6 +216,10 @@ def build_network(spec: ModelSpec) -> LoadedModel:
     return LoadedModel(segmenter, settings, metadata, source, _parameter_count(segmenter), pretrained)
 
 
+def _holds_encoder(checkpoint: Checkpoint) -> bool:
+    return any(key.startswith(_ENCODER) for key in checkpoint.tensors)
+
+
 def _check_encoder(segmenter: Segmenter[Any], weights: Checkpoint, encoder_weights: str | None, option: str) -> None:
     """Check that the encoder has weights where those that are published for the method leave it out.
 
@@ -223,7 +227,7 @@ def _check_encoder(segmenter: Segmenter[Any], weights: Checkpoint, encoder_weigh
         ConfigError: If there are none.
     """
     left_out = weights.metadata is None and _ENCODER in segmenter.unpublished_modules
-    if left_out and encoder_weights is None and not any(key.startswith(_ENCODER) for key in weights.tensors):
+    if left_out and encoder_weights is None and not _holds_encoder(weights):
         raise ConfigError(f"{weights.path}: holds no encoder: say {option}=FILE, the ImageNet weights of its backbone")
 
 
@@ -285,7 +289,7 @@ def _resolve(
     encoder: dict[str, Any] = {}
     if weights is not None and trained is not None:
         # Without an encoder in the file, nothing has checked what its metadata says about one.
-        encoder = trained.network if any(key.startswith(_ENCODER) for key in weights.tensors) else {}
+        encoder = trained.network if _holds_encoder(weights) else {}
     elif spec.encoder_weights == FROM_BASE:
         innermost = _owner(network)[0]["base"]
         encoder = innermost["network"]

@@ -36,15 +36,9 @@ def holders(
     """
     if prediction_ids.shape != truth_ids.shape:
         raise DataError(f"prediction of size {prediction_ids.shape}, truth of size {truth_ids.shape}")
-    ids = np.sort(np.asarray(objects, np.int64))
-    slots = [
-        np.where(np.isin(labels, ids), np.searchsorted(ids, labels) + 1, 0) for labels in (truth_ids, prediction_ids)
-    ]
-    count = len(ids) + 1
-    shared = np.bincount((slots[0] * count + slots[1]).ravel(), minlength=count * count).reshape(count, count)
-    covers = (2 * shared > shared.sum(1, keepdims=True))[1:, 1:]
-    found = np.where(covers.any(1), ids[covers.argmax(1)], 0) if len(ids) else ids
-    return found[np.searchsorted(ids, objects)] if len(ids) else found
+    inside = (prediction_ids[truth_ids == i] for i in objects)
+    found = (next((i for i in objects if 2 * np.count_nonzero(ids == i) > ids.size), 0) for ids in inside)
+    return np.fromiter(found, np.int64, len(objects))
 
 
 def identity_switches(held_by: Sequence[int], identity: int) -> int:

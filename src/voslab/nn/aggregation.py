@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from voslab.core import Masks
 from voslab.nn.precision import at_least_float32
 
 EPSILON = 1e-7
@@ -80,6 +81,23 @@ def object_probabilities(logits: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c
         torch.Size([1, 3, 2, 2])
     """
     return logits.softmax(1)[:, 1:]
+
+
+def aggregate_masks(masks: Masks) -> Masks:
+    """Aggregate given masks like predicted ones, after clipping 0 and 1 to 1e-7 and 1 - 1e-7.
+
+    Args:
+        masks: given masks.
+
+    Returns:
+        masks with the aggregated probabilities.
+
+    Example:
+        >>> masks = Masks(torch.tensor([0.5, 0.0]).view(1, 1, 1, 2), torch.ones(1, 1, dtype=torch.bool))
+        >>> aggregate_masks(masks).probs.flatten()
+        tensor([5.0000e-01, 1.0000e-14])
+    """
+    return masks.with_probs(object_probabilities(aggregate_product(masks.probs.logit(), masks.slot_mask)))
 
 
 def _mask(logits: Tensor, slot_mask: Tensor) -> Tensor:

@@ -144,8 +144,9 @@ class EvaluationModule(L.LightningModule):
                 known = [i for i in objects if starts[i] < prediction.index]
                 ids = _fit(prediction.ids, truth.shape, video, prediction.index)
                 scores[prediction.index] = score_frame(np.minimum(ids, 1) if video.merge else ids, truth, known)
-                for i, holder in zip(known, holders(ids, truth, known).tolist(), strict=True):
-                    held_by[i].append(holder)
+                if len(objects) > 1:
+                    for i, holder in zip(known, holders(ids, truth, known).tolist(), strict=True):
+                        held_by[i].append(holder)
 
         throughput = consume(self.predict_video(video), self.sinks(video), score)
         for start in sorted(set(starts.values())):

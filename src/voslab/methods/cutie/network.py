@@ -16,7 +16,7 @@ from voslab.methods.cutie.flip import average_with_mirror, masks_with_mirror, wi
 from voslab.methods.cutie.memory import BucketMemory
 from voslab.methods.cutie.parts import CutieParts
 from voslab.methods.cutie.state import CutieState, EncodedFrame
-from voslab.nn.aggregation import aggregate_product, object_probabilities
+from voslab.nn.aggregation import aggregate_masks, aggregate_product, object_probabilities
 from voslab.nn.blocks import flatten_hw
 from voslab.nn.decoders import upsample
 from voslab.nn.key_projections import memory_key, project
@@ -33,7 +33,7 @@ class Cutie(CutieParts):
         memory = BucketMemory.empty(batch, policy).extend(objects)
         sensory = image.new_zeros(batch, objects, self.sensory_channels, rows // self.stride, columns // self.stride)
         summaries = torch.zeros(batch, objects, *self._summary_shape(), device=image.device)
-        return CutieState(memory, summaries, image, None, _aggregated(masks), sensory)
+        return CutieState(memory, summaries, image, None, aggregate_masks(masks), sensory)
 
     def step(self, frame: Frame, state: CutieState) -> tuple[Tensor, CutieState]:
         """See `Segmenter.step`."""
@@ -62,7 +62,7 @@ class Cutie(CutieParts):
             torch.cat([x, x.new_zeros(len(x), objects, *x.shape[2:])], 1) for x in (state.objects, state.sensory)
         )
         given = known is not state.masks
-        state = replace(state, memory=state.memory.extend(objects), masks=_aggregated(known.append(masks)))
+        state = replace(state, memory=state.memory.extend(objects), masks=aggregate_masks(known.append(masks)))
         return replace(state, objects=summaries, sensory=sensory, last=None, given=given)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
@@ -125,8 +125,3 @@ class Cutie(CutieParts):
 
     def _summary_shape(self) -> tuple[int, int]:
         return len(self.transformer.query), self.value_channels + 1
-
-
-def _aggregated(masks: Masks) -> Masks:
-    """Aggregate given masks like predicted ones: 0 and 1 become 1e-7 and 1 - 1e-7."""
-    return masks.with_probs(object_probabilities(aggregate_product(masks.probs.logit(), masks.slot_mask)))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
 from voslab.core.parameters import Count
 from voslab.core.segmenter import Comparison, Padding
-from voslab.nn.aggregation import aggregate_product, object_probabilities
+from voslab.nn.aggregation import aggregate_masks, aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, flatten_hw, in_chunks, unflatten_hw
 from voslab.nn.decoders import STCNDecoder
@@ -161,7 +161,7 @@ class STCN(KeyMatching[STCNState]):
         memory = DenseMemory([], self.memory_bound, self.memory_previous, self.memory_given).extend(
             masks.probs.shape[1]
         )
-        return STCNState(memory, frame.image, None, _aggregated(masks))
+        return STCNState(memory, frame.image, None, aggregate_masks(masks))
 
     def step(self, frame: Frame, state: STCNState) -> tuple[Tensor, STCNState]:
         """See `Segmenter.step`."""
@@ -182,7 +182,7 @@ class STCN(KeyMatching[STCNState]):
     def add(self, frame: Frame, masks: Masks, state: STCNState, known: Masks | None = None) -> STCNState:
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.probs.shape[1])
-        masks = _aggregated((known or state.masks).append(masks))
+        masks = aggregate_masks((known or state.masks).append(masks))
         return replace(state, memory=memory, masks=masks, last=None, given=known is not None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
@@ -257,8 +257,3 @@ class STCN(KeyMatching[STCNState]):
 
     def _value_inputs(self, features: Pyramid) -> tuple[Tensor, ...]:
         return tuple(features) if isinstance(self.mask_encoder, LightMaskEncoder) else (features.f16,)
-
-
-def _aggregated(masks: Masks) -> Masks:
-    """Aggregate given masks like predicted ones: 0 and 1 become 1e-7 and 1 - 1e-7."""
-    return masks.with_probs(object_probabilities(aggregate_product(masks.probs.logit(), masks.slot_mask)))

@@ -16,7 +16,7 @@ from voslab.core.parameters import Count, Range
 from voslab.core.segmenter import Comparison, Padding
 from voslab.methods.xmem.decoder import XMemDecoder
 from voslab.methods.xmem.state import EncodedFrame, Query, XMemState
-from voslab.nn.aggregation import aggregate_product, object_probabilities
+from voslab.nn.aggregation import aggregate_masks, aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, flatten_hw, map_chunks, unflatten_hw
 from voslab.nn.encoders import frame_encoder, mask_encoder, masks_with_others
@@ -123,7 +123,7 @@ class XMem(KeyMatching[XMemState]):
         memory = LongTermMemory.empty(batch, policy).extend(objects)
         size = (rows // self.stride, columns // self.stride)
         sensory = frame.image.new_zeros(batch, objects, self.sensory_channels, *size)
-        return XMemState(memory, frame.image, None, _aggregated(masks), sensory)
+        return XMemState(memory, frame.image, None, aggregate_masks(masks), sensory)
 
     def step(self, frame: Frame, state: XMemState) -> tuple[Tensor, XMemState]:
         """See `Segmenter.step`."""
@@ -153,7 +153,7 @@ class XMem(KeyMatching[XMemState]):
             for x in (state.sensory, state.updated)
         )
         assert sensory is not None, "a state has a sensory memory"
-        masks = _aggregated((known or state.masks).append(masks))
+        masks = aggregate_masks((known or state.masks).append(masks))
         given = known is not None
         return replace(state, memory=memory, masks=masks, sensory=sensory, updated=updated, last=None, given=given)
 
@@ -267,8 +267,3 @@ class XMem(KeyMatching[XMemState]):
         query = self.encode(state.image)
         key = query.key if state.keys is None else project(self.key, query.features.f16, state.keys.stored)
         return EncodedFrame(key, query.shrinkage, query.selection, query.features.f16)
-
-
-def _aggregated(masks: Masks) -> Masks:
-    """Aggregate given masks like predicted ones: 0 and 1 become 1e-7 and 1 - 1e-7."""
-    return masks.with_probs(object_probabilities(aggregate_product(masks.probs.logit(), masks.slot_mask)))
