@@ -86,6 +86,12 @@ def test_frozen_stages_neither_train_nor_update_statistics(stages: int, trained:
     assert norms == {name: not name.startswith(frozen or "-") for name in norms}
 
 
+def test_the_log_names_frozen_stages(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        pretrained(freeze_encoder_stages=1).on_fit_start()
+    assert "weights were loaded: encoder.conv1, encoder.bn1, encoder.layer1 frozen" in caplog.text
+
+
 def test_the_learning_rate_warms_up(tmp_path: Path, sequences: tuple[VideoSequence, ...]) -> None:
     used = []
 
