@@ -12,6 +12,7 @@ import pytest
 
 from voslab.core import ConfigError, DataError
 from voslab.reporting.figures import draw, lines
+from voslab.reporting.index import index
 from voslab.reporting.page import page, table_csv
 from voslab.reporting.run_record import RunRecord, read_records
 from voslab.reporting.study import read_study, study_folders
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2] / "experiments"
 STUDY = """
 title: A study
 question: Which is best?
+found: "One, with {one[J&F-Mean]}; see [another](../other/README.md)."
 limits: "Only two runs."
 columns: [J&F-Mean, frames_per_second]
 rows:
@@ -67,12 +69,30 @@ def study(tmp_path: Path) -> Path:
 
 def test_page_averages_runs_and_compares_with_the_paper(study: Path) -> None:
     text = page(read_study(study))
-    assert "*Only two runs.*" in text.split("\n\n")[2]
+    assert text.split("\n\n")[2:5] == [
+        "One, with 65.0 ± 7.1; see [another](../other/README.md).",
+        "**Question.** Which is best?",
+        "*Only two runs.*",
+    ]
     assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 ± 0.0 |" in text
     assert "| other | - | 5.0 |" in text
     assert "![Masks.](sheet.jpg)" in text
     assert "![Speed.](figures/speed.png)" in text
     assert "One reaches 65.0 ± 7.1 at 5.0 ± 0.0 frames/s." in text
+
+
+def test_index_shows_what_each_study_found_and_the_chart(study: Path) -> None:
+    text = index([read_study(study)])
+    assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 ± 0.0 |" in text
+    assert f"![Speed.]({study.name}/figures/speed.png)" in text
+    found = f"One, with 65.0 ± 7.1; see [another]({study.name}/../other/README.md)."
+    assert text.endswith(f"* [A study]({study.name}/README.md). {found}\n")
+
+
+def test_index_of_a_study_without_findings_asks_its_question(study: Path) -> None:
+    text = index([replace(read_study(study), found="", figures={})])
+    assert text.endswith(f"* [A study]({study.name}/README.md). Which is best?\n")
+    assert "![" not in text
 
 
 def test_line_joins_its_rows_from_left_to_right(study: Path) -> None:
@@ -248,3 +268,7 @@ def test_committed_pages_match_their_records(folder: Path) -> None:
     study = read_study(folder)
     assert (folder / "README.md").read_text() == page(study)
     assert (folder / "table.csv").read_text() == table_csv(study)
+
+
+def test_committed_overview_matches_the_studies() -> None:
+    assert (ROOT / "README.md").read_text() == index([read_study(folder) for folder in study_folders(ROOT)])

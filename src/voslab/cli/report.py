@@ -10,12 +10,13 @@ from voslab.cli.entry import run
 from voslab.core import ConfigError, atomic_write
 from voslab.core.parameters import nearest
 from voslab.reporting.figures import draw
+from voslab.reporting.index import index
 from voslab.reporting.page import page, table_csv
 from voslab.reporting.study import read_study, study_folders
 
 
 def main(config: DictConfig) -> None:
-    """Write `README.md`, `table.csv` and `figures/` of one study, or of all studies."""
+    """Write `README.md`, `table.csv` and `figures/` of one study, or of all studies, and the overview of all."""
     root = Path(config.paths.experiments)
     folders = {folder.name: folder for folder in study_folders(root)}
     if config.study is not None and config.study not in folders:
@@ -30,6 +31,7 @@ def main(config: DictConfig) -> None:
         atomic_write(folder / "README.md", text)
         summary = f"{len(study.rows)} rows of {len(study.records)} records, {len(study.figures)} figures"
         print(f"{folder / 'README.md'}: {summary}")
+    atomic_write(root / "README.md", index([read_study(folder) for folder in folders.values()]))
 
 
 if __name__ == "__main__":

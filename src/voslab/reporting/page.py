@@ -80,8 +80,9 @@ def page(study: Study) -> str:
     blocks = [
         "<!-- written by `python -m src.report` from study.yaml, notes.md and records/; edit those -->",
         f"# {study.title}",
+        *([found(study)] if study.found else []),
+        f"**Question.** {study.question}",
         *([f"*{study.limits}*"] if study.limits else []),
-        study.question,
         *(
             f"*{one.caption}*\n\n{table(study, one)}" if one.caption else table(study, one)
             for one in study.all_tables()
@@ -122,10 +123,23 @@ def notes(study: Study) -> str:
     Raises:
         ConfigError: if it names a row or a metric without a record.
     """
+    return _filled(study, study.notes, "notes.md")
+
+
+def found(study: Study) -> str:
+    """Return what was found, with numbers filled in.
+
+    Raises:
+        ConfigError: if it names a row or a metric without a record.
+    """
+    return _filled(study, study.found, "study.yaml")
+
+
+def _filled(study: Study, text: str, file: str) -> str:
     try:
-        return study.notes.format_map({name: _Numbers(study, name) for name in study.rows})
+        return text.format_map({name: _Numbers(study, name) for name in study.rows})
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{study.folder / 'notes.md'}: no record for {{{error}}}") from error
+        raise ConfigError(f"{study.folder / file}: no record for {{{error}}}") from error
 
 
 class _Numbers:

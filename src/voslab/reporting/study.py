@@ -108,7 +108,8 @@ class Study:
         folder: the study's folder.
         title: heading of the page.
         question: the question that the study answers.
-        limits: limits of data or budget, the first line of the page; may be empty.
+        found: what was found, in a sentence or two, with `{row[metric]}` for numbers; may be empty.
+        limits: limits of data or budget; may be empty.
         source: source of the reference numbers.
         columns: metrics of the first table.
         rows: rows of all tables, by name.
@@ -122,6 +123,7 @@ class Study:
     folder: Path
     title: str
     question: str
+    found: str
     limits: str
     source: str
     columns: list[str]
@@ -183,7 +185,7 @@ def read_study(folder: Path) -> Study:
         raise ConfigError(f"{folder / 'notes.md'}: cannot be read ({error})") from error
     study = _build(
         Study,
-        {"limits": "", "source": "paper", **content},
+        {"found": "", "limits": "", "source": "paper", **content},
         str(path),
         folder=folder,
         rows=rows,
