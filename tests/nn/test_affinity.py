@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from voslab.nn import affinity
-from voslab.nn.affinity import attend
+from voslab.nn.affinity import attend, largest
 
 
 def inputs(batch: int = 2, objects: int = 3, shared: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -63,3 +63,19 @@ def test_gradients_reach_query_keys_and_values(top_k: int | None) -> None:
     leaves = [x.requires_grad_() for x in inputs()]
     attend(*leaves, top_k).square().sum().backward()
     assert all(leaf.grad is not None and leaf.grad.abs().sum() > 0 for leaf in leaves)
+
+
+@pytest.mark.parametrize("size", [60, 61, 4860])
+def test_the_largest_are_those_of_topk(size: int) -> None:
+    scores = torch.rand(2, 1, 7, size)
+    scores[..., ::3] = -torch.inf
+    best, index = largest(scores, 4)
+    assert torch.equal(best, scores.topk(4).values)
+    assert torch.equal(scores.gather(-1, index), best)
+
+
+def test_the_largest_may_be_neighbours_or_in_one_group() -> None:
+    scores = torch.zeros(2, 60)
+    scores[0, 20:24] = torch.tensor([1.0, 4, 2, 3])
+    scores[1, ::4] = torch.arange(15.0)  # every position of a group of 15
+    assert largest(scores, 4)[1].tolist() == [[21, 23, 22, 20], [56, 52, 48, 44]]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from voslab.nn.efficientnet_lite import ConvReLU6, EfficientNetLite
 from voslab.nn.encoders import MaskEncoder
 from voslab.nn.inference import for_inference
 from voslab.nn.resnet import ResNet
@@ -59,3 +60,40 @@ def test_group_norm_stays() -> None:
     for_inference(network)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert len(before) == len(network.state_dict())
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_efficientnet_with_fused_activations_computes_the_same(size: tuple[int, int], dtype: torch.dtype) -> None:
+    network = shaken(EfficientNetLite("efficientnet_lite0")).to(dtype)
+    image = torch.rand(2, 3, *size, dtype=dtype)
+    before = network(image)
+    for_inference(network)
+    for_inference(network)
+    assert norms(network) == 0
+    assert sum(isinstance(module, ConvReLU6) for module in network.modules()) == 31
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    for ours, theirs in zip(network(image), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_fused_activations_follow_autocast() -> None:
+    network = shaken(EfficientNetLite("efficientnet_lite0", layers=1))
+    image = torch.rand(1, 3, 64, 64)
+    before = network(image)[0]
+    for_inference(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        after = network(image)[0]
+    assert after.dtype == torch.bfloat16
+    torch.testing.assert_close(after.float(), before, rtol=0.1, atol=0.1)
+
+
+def test_an_efficientnet_with_group_norm_keeps_its_activations() -> None:
+    network = EfficientNetLite("efficientnet_lite0", "group").eval()
+    image = torch.rand(1, 3, 64, 64)
+    before = network(image)
+    for_inference(network)
+    assert not any(isinstance(module, ConvReLU6) for module in network.modules())
+    for ours, theirs in zip(network(image), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

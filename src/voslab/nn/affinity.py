@@ -15,6 +15,9 @@ from voslab.nn.precision import at_least_float32
 CHUNK = 2**25
 """Maximum number of similarities in memory at a time (128 MiB). Query positions are read in chunks."""
 
+GROUPS = (15, 12, 18, 10, 9, 20, 8, 6)
+"""Positions per group in `largest`, the fastest first."""
+
 Similarity = Literal["dot", "l2"]
 """`dot` is q·k/√C; `l2` is (2 q·k - |k|²)/√C, which orders memory positions by their distance (STCN, section 4)."""
 
@@ -143,7 +146,7 @@ def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
         return _read_gathered(*scores.topk(count, -1), values)
     if top_k is None or top_k >= scores.shape[-1]:
         return scores.softmax(-1).to(values.dtype) @ values
-    best, index = scores.topk(top_k, -1)
+    best, index = largest(scores, top_k)
     weights = best.softmax(-1).to(values.dtype)
     batch, objects = values.shape[:2]
     shape = (batch, objects, *weights.shape[2:])
@@ -154,6 +157,35 @@ def _read(scores: Tensor, values: Tensor, top_k: int | None) -> Tensor:
         for o in range(objects)
     ]
     return torch.unflatten(torch.stack(read), 0, (batch, objects))
+
+
+def largest(scores: Float[Tensor, "*n m"], count: int) -> tuple[Tensor, Tensor]:
+    """Return the largest scores along the last axis, and their positions, as `Tensor.topk` does.
+
+    On a CPU that takes half as long by maxima: the `count` largest are in the `count` groups with the largest maxima.
+
+    Args:
+        scores: … M.
+        count: at most M.
+
+    Returns:
+        scores and positions, … count, the largest first.
+
+    Example:
+        >>> largest(torch.tensor([[1.0, 4.0, 2.0, 3.0]]), 2)
+        (tensor([[4., 3.]]), tensor([[1, 3]]))
+    """
+    size = scores.shape[-1]
+    groups = next((groups for groups in GROUPS if size % groups == 0 and size >= groups * count), None)
+    if groups is None or scores.device.type != "cpu":
+        best, index = scores.topk(count, -1)
+        return best, index
+    # A group takes every (size / groups)-th position, so that the maxima of neighbours are computed together.
+    grouped = torch.unflatten(scores, -1, (groups, size // groups))
+    chosen = grouped.amax(-2).topk(count, -1, sorted=False).indices
+    candidates = grouped.gather(-1, chosen.unsqueeze(-2).expand(*chosen.shape[:-1], groups, count))
+    best, index = candidates.flatten(-2).topk(count, -1)
+    return best, index // count * (size // groups) + chosen.gather(-1, index % count)
 
 
 def _read_gathered(best: Tensor, index: Tensor, values: Tensor) -> Tensor:

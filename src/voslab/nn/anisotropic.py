@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from voslab.nn.affinity import largest
 from voslab.nn.precision import at_least_float32
 
 
@@ -89,7 +90,7 @@ def affinities(
             if top_k is None or top_k >= len(keys):
                 weights, index = masked.softmax(-1), None
             else:
-                best, index = masked.topk(top_k, -1)
+                best, index = largest(masked, top_k)
                 weights = best.softmax(-1)
             chunks[number].append((weights, index))
             if number == 0 and index is None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,11 +72,46 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """B inputs H W -> B outputs ceil(H/stride) ceil(W/stride)."""
-        weight = self.weight
-        if self.stride[0] == 2:
-            rows, columns = (1 - size % 2 for size in x.shape[-2:])
-            weight = F.pad(weight, (columns, 0, rows, 0))
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return F.conv2d(x, self.kernel(x), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def kernel(self, x: Tensor) -> Tensor:
+        """Return the weight for an input of this size, with a zero row or column where it pads."""
+        if self.stride[0] != 2:
+            return self.weight
+        rows, columns = (1 - size % 2 for size in x.shape[-2:])
+        return F.pad(self.weight, (columns, 0, rows, 0))
+
+
+class ConvReLU6(nn.Module):
+    """A convolution and ReLU6, for inference: in float32 on a CPU both are one pass over memory.
+
+    With one thread, torch computes a 1x1 convolution with a bias in three.
+
+    Args:
+        convolution: the convolution.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B inputs H W -> B outputs H/stride W/stride."""
+        one = self.convolution
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or not _fuses():
+            return F.relu6(one(x), inplace=True)
+        weight = one.kernel(x) if isinstance(one, SameConv2d) else one.weight
+        shape = (one.padding, one.stride, one.dilation, one.groups)
+        clamp = ("hardtanh", [0.0, 6.0], "")
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, one.bias, *shape, *clamp)
+        return fused
+
+
+@cache
+def _fuses() -> bool:
+    """Return whether torch was built with the fused operator."""
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return built and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 class InvertedResidual(nn.Module):
@@ -124,6 +161,12 @@ class InvertedResidual(nn.Module):
         """Return the names of all batch norms and of the convolutions before them."""
         rest = (("bn1", "depthwise_conv"), ("bn2", "project_conv"))
         return (("bn0", "expand_conv"), *rest) if self.expands else rest
+
+    def fuse(self) -> None:
+        """Fuse ReLU6 with the convolutions before it, once batch norms are folded."""
+        for _, name in self.normalised()[:-1]:
+            setattr(self, name, ConvReLU6(self.get_submodule(name)))  # type: ignore[arg-type]
+        self.relu = nn.Identity()  # type: ignore[assignment]
 
 
 class EfficientNetLite(Backbone):

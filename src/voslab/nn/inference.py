@@ -1,4 +1,4 @@
-"""Optimises a network for inference: folds batch norm into convolutions, and uses the channels-last memory format."""
+"""Optimises a network for inference: folds batch norm and ReLU6 into convolutions, and makes it channels-last."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def for_inference(network: nn.Module) -> None:
         elif isinstance(module, InvertedResidual):
             for name, convolution in module.normalised():
                 _fold(module, name, module.get_submodule(convolution))
+            if isinstance(module.bn1, nn.Identity) and isinstance(module.relu, nn.ReLU6):
+                module.fuse()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
