@@ -1,8 +1,10 @@
 """Compares motion vectors with other motion: scores by object size, and time per frame.
 
     python -m benchmarks.covos [sequences=bear,…] [split=train] [year=2016] [size=240] [intervals=1,2,3,5]
-                               [base=FILE] [weights=FILE] [parts=table,timing] [data=DIR] [record=STUDY]
+                               [base=FILE] [weights=FILE] [parts=table,timing] [frames=N] [data=DIR] [record=STUDY]
                                [paths.experiments=DIR] [MODEL OVERRIDES]
+
+With `frames` only the first N frames of each sequence are used.
 
 `table` is Table 4 of the supplement: J&F on B-frames, over all masks of a class of sizes, where the base looks at every
 frame, and where it looks at key frames only and masks are propagated by the codec's vectors alone, with the
@@ -54,6 +56,7 @@ DEFAULTS = {
     "base": "weights/scratch_stcn.safetensors",
     "weights": "",
     "parts": "table,timing",
+    "frames": "",
     "record": "",
 }
 EVERY, WHOLE = "base on every frame", "the whole method"
@@ -80,6 +83,8 @@ def main() -> None:
     torch.set_num_threads(1)
     only = options["sequences"].split(",") if options["sequences"] else None
     sequences = davis(options["data"], int(options["year"]), options["split"], only=only)
+    if options["frames"]:
+        sequences = tuple(_first(sequence, int(options["frames"])) for sequence in sequences)
     with tempfile.TemporaryDirectory() as cache, processor_time():
         if "table" in options["parts"]:
             table(options, overrides, sequences, cache)
@@ -188,8 +193,11 @@ def _runs(
 
 def _alone(base: Segmenter[Any], sequence: VideoSequence, part: Ran, settings: Settings) -> Ran:
     """The base on the key frames that another run had."""
-    shown = replace(sequence, images=sequence.images[: len(part.keys)], masks=sequence.masks[: len(part.keys)])
-    return ran(base, shown, part.keys, settings)
+    return ran(base, _first(sequence, len(part.keys)), part.keys, settings)
+
+
+def _first(sequence: VideoSequence, frames: int) -> VideoSequence:
+    return replace(sequence, images=sequence.images[:frames], masks=sequence.masks[:frames])
 
 
 def _report(name: str, parts: list[Ran], base: list[Ran], memory: float, usual: float | None) -> float:
