@@ -248,7 +248,7 @@ class VOSModule(RestorableModule):
         if self.pretrained:
             # Frozen batch norm is meant to be in evaluation mode.
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
-            frozen = ", ".join(self._frozen_names()) or "nothing"
+            frozen = ", ".join(self.recipe.frozen_modules()) or "nothing"
             log.info(
                 "weights were loaded: %s frozen, %.2f M parameters train, learning rate %s", frozen, trained, rates
             )
@@ -300,12 +300,7 @@ class VOSModule(RestorableModule):
         self.predict_video = partial(segment_video, segmenter, self.settings, codec_source=self.codec_source)
 
     def _frozen(self) -> list[nn.Module]:
-        return [self.segmenter.get_submodule(name) for name in self._frozen_names()]
-
-    def _frozen_names(self) -> tuple[str, ...]:
-        stages = [f"layer{number}" for number in range(1, self.recipe.freeze_encoder_stages + 1)]
-        encoder = [f"encoder.{part}" for part in ("conv1", "bn1", *stages)] if stages else []
-        return (*self.recipe.freeze, *encoder)
+        return [self.segmenter.get_submodule(name) for name in self.recipe.frozen_modules()]
 
 
 class BootstrappedModule(VOSModule):

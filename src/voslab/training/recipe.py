@@ -49,3 +49,8 @@ class Recipe:
     channels_last: bool = False
     fused: bool = True
     compile: bool = False
+
+    def frozen_modules(self) -> tuple[str, ...]:
+        """Return the names of the submodules that are frozen if weights are loaded."""
+        stages = [f"layer{number}" for number in range(1, self.freeze_encoder_stages + 1)]
+        return (*self.freeze, *(f"encoder.{part}" for part in ("conv1", "bn1", *stages) if stages))
