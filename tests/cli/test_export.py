@@ -325,6 +325,11 @@ def test_sizes_can_be_fixed(run: Run, tmp_path: Path) -> None:
         (["checkpoint={file}", "size=[64,wide]"], "size=[64, 'wide']: must be"),
         (["checkpoint={file}", "threads=0"], "threads=0: must be a whole number"),
         (["checkpoint={file}", "dynamic_axes=maybe"], "dynamic_axes=maybe: must be true or false"),
+        (["checkpoint={file}", "int8=clip.mp4"], "int8=VIDEO goes with int8_mask=MASK"),
+        (
+            ["checkpoint={file}", "int8=a", "int8_mask=b", "dynamic_axes=false"],
+            "int8=VIDEO goes with dynamic_axes=true",
+        ),
         (["checkpoint={file}"], "weights.safetensors: no such weights file"),
     ],
 )

@@ -1,7 +1,8 @@
 """Writes a network as ONNX files: `python -m src.export model=stcn weights=FILE output=DIR`.
 
-The output folder holds `weights.safetensors` (a checkpoint for every other program), one ONNX file per graph, and
-`manifest.json` with shapes, padding and differences from PyTorch. `docs/onnx.md` explains how to run the graphs.
+The output folder holds `weights.safetensors` (a checkpoint for every other program), one ONNX file per graph, with
+`int8=VIDEO` a second one in int8, and `manifest.json` with shapes, padding and differences from PyTorch. `docs/onnx.md`
+explains how to run the graphs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from omegaconf import DictConfig
 
 from voslab.cli.entry import plain, run
+from voslab.cli.int8 import Quantised, quantise, read_clip
 from voslab.cli.models import load_model
 from voslab.cli.onnx import Parity, check_packages, compare, described, write_graph
 from voslab.core import ConfigError, Segmenter, atomic_path, atomic_write
@@ -42,13 +44,15 @@ def main(config: DictConfig) -> None:
     graphs = graphs_of(model)
     check_packages()
     settings, segmenter = model.settings, model.segmenter
+    clip = read_clip(config.int8, config.int8_mask, segmenter, settings) if config.int8 is not None else None
     # The reference for numbers and times is the network as the other programs run it.
     fast = deepcopy(segmenter)
     for_inference(fast)
     output, source = Path(config.output), plain(config.size)
     sizes = sizes_of(source, config.objects, config.memory, segmenter, settings)
     print(f"{model.name}: {', '.join(f'{name} {count}' for name, count in sizes.items())}, threads {threads}")
-    (output / "manifest.json").unlink(missing_ok=True)
+    for old in (output / "manifest.json", *output.glob("*.int8.onnx")):
+        old.unlink(missing_ok=True)
     metadata = CheckpointMetadata(model.name, model.metadata.network, asdict(settings))
     write_weights(segmenter, output / WEIGHTS, metadata)
     fixed = None if config.dynamic_axes else sizes
@@ -59,6 +63,12 @@ def main(config: DictConfig) -> None:
             parity = compare(fast, reference, path, sizes, config.repeats, threads)
         entries.append(_graph_entry(graph, parity, fixed))
         _show(graph, parity)
+    quantised = None if clip is None else quantise(output, graphs, clip, threads)
+    if quantised is not None:
+        _show_int8(quantised)
+        for entry in entries:
+            if (file := quantised.files.get(entry["name"])) is not None:
+                entry["int8"] = file.name
     facts = {
         "documentation": DOCUMENT,
         "method": model.name,
@@ -68,6 +78,7 @@ def main(config: DictConfig) -> None:
         "opset": opset,
         "frame": _frame(segmenter, settings, source),
         "sizes": fixed,
+        "int8": None if quantised is None else {"frames": quantised.frames, "agreement": quantised.agreement},
         "graphs": entries,
     }
     atomic_write(output / "manifest.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
@@ -121,6 +132,10 @@ def _checked(config: DictConfig) -> int:
         raise ConfigError(f"size={size}: must be a height and a width of at most 16384 pixels, [480,854]")
     if config.checkpoint is None and config.weights is None:
         raise ConfigError("give checkpoint=FILE, or model=NAME weights=FILE: random weights cannot be exported")
+    if (config.int8 is None) != (config.int8_mask is None):
+        raise ConfigError("int8=VIDEO goes with int8_mask=MASK, the mask of its first frame")
+    if config.int8 is not None and not config.dynamic_axes:
+        raise ConfigError("int8=VIDEO goes with dynamic_axes=true")
     threads = torch.get_num_threads() if config.threads is None else config.threads
     if type(threads) is not int or threads < 1:
         raise ConfigError(f"threads={threads}: must be a whole number of at least 1")
@@ -174,6 +189,14 @@ def _show(graph: ExportGraph, parity: Parity) -> None:
     times = f"onnxruntime {parity.onnx_seconds * 1e3:8.1f} ms  PyTorch {parity.torch_seconds * 1e3:8.1f} ms"
     difference = f"largest difference {absolute:.1e} ({relative:.1e} of the largest value)"
     print(f"{graph.name:<9} {times}  {difference}", flush=True)
+
+
+def _show_int8(quantised: Quantised) -> None:
+    agreement = quantised.agreement
+    masks = "" if agreement is None else f", masks agree with those of float32 by {agreement:.1%} (IoU)"
+    print(
+        f"int8: {', '.join(quantised.files)}, {quantised.speedup:.2f} times as fast{masks}, {quantised.frames} frames"
+    )
 
 
 if __name__ == "__main__":
