@@ -345,5 +345,5 @@ def test_invalid_requests_give_one_line(run: Run, tmp_path: Path, arguments: lis
 
 def test_missing_packages_are_reported_by_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    line = run("export", f"checkpoint={ROOT}/weights/scratch_crvos.safetensors", f"output={tmp_path}")
+    line = run("export", f"checkpoint={ROOT}/weights/equal_crvos.safetensors", f"output={tmp_path}")
     assert line == "export needs onnxruntime: pip install .[export]"
