@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.goals import options
+from voslab.cli.int8 import prepared
+from voslab.cli.onnx import open_graph
 from voslab.data.sources.davis import davis
 from voslab.data.video_sequence import VideoSequence
+from voslab.engine.padding import crop
+from voslab.methods.builder import LoadedModel, from_checkpoint
 from voslab.metrics import score_frame
 
 DEFAULTS = {
@@ -31,21 +35,21 @@ DEFAULTS = {
     "videos": "bear,car-turn,dog-agility,motorbike,rollerblade",
 }
 NAMES = ("encode", "memorise", "read", "decode")
-EVERY, BOUND, STRIDE, MEAN = 5, 3, 16, 127 / 255
-"""Of `weights/lite_stcn.safetensors`: interval and number of the frames that stay in the memory, padding."""
 Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass
 class Graphs:
-    """The four graphs of STCN as a segmenter of one object.
+    """The four graphs of STCN as a segmenter of one object, at the size of its frames.
 
     Attributes:
+        model: the network, for its memory's policy and padding.
         sessions: by name.
         seconds: spent in each.
     """
 
-    sessions: dict[str, onnxruntime.InferenceSession]
+    model: LoadedModel
+    sessions: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def run(self, name: str, tensors: Tensors) -> Tensors:
@@ -57,42 +61,44 @@ class Graphs:
         self.seconds[name] += time.perf_counter() - begun
         return {**tensors, **{one.name: value for one, value in zip(session.get_outputs(), outputs, strict=True)}}
 
-    def segment(self, video: VideoSequence, frames: int) -> Iterator[NDArray[np.bool_]]:
+    def segment(self, video: VideoSequence) -> Iterator[NDArray[np.bool_]]:
         """Yield the mask of each frame after the first, as docs/onnx.md says."""
+        network: Any = self.model.segmenter
+        every, bound = network.memory_every, network.memory_bound
+        image, pads = prepared(video.image(0), network, self.model.settings)
         first = video.labels(0)
         assert first is not None
-        masks = padded((first == 1).astype(np.float32)[None, None], 0)
-        before = self.run("encode", {"image": image(video, 0)})
+        sides = ((0, 0), (0, 0), (pads.top, pads.bottom), (pads.left, pads.right))
+        masks = np.pad((first == 1).astype(np.float32)[None, None], sides)
+        before = self.run("encode", {"image": image})
         kept: list[Tensors] = []
         last = 0
-        for index in range(1, frames):
+        for index in range(1, len(video)):
             entry = self.run("memorise", {**before, "masks": masks})
-            if index == 1 or index - 1 - last >= EVERY:
-                kept = [*kept[:1], *kept[1:][-(BOUND - 2) :], entry] if len(kept) >= BOUND else [*kept, entry]
+            if index == 1 or index - 1 - last >= every:
+                kept = [*kept[:1], *kept[1:][-(bound - 2) :], entry] if len(kept) >= bound else [*kept, entry]
                 last = index - 1
             memory = kept if kept[-1] is entry else [*kept, entry]
             joined = {name: np.concatenate([one[name] for one in memory], 2) for name in ("keys", "values")}
-            before = self.run("encode", {"image": image(video, index)})
-            masks = self.run("decode", {**self.run("read", {**before, **joined}), "masks": masks})["probabilities"][
-                :, 1:
-            ]
-            height, width = first.shape
-            top, left = (masks.shape[2] - height) // 2, (masks.shape[3] - width) // 2
-            yield masks[0, 0, top : top + height, left : left + width] > 0.5
+            before = self.run("encode", {"image": prepared(video.image(index), network, self.model.settings)[0]})
+            read = self.run("read", {**before, **joined})
+            masks = self.run("decode", {**read, "masks": masks})["probabilities"][:, 1:]
+            yield crop(torch.from_numpy(masks[0, 0]), pads).numpy() > 0.5
 
 
 def main() -> None:
     """Segment with both, and print a line for each."""
     given = options(DEFAULTS)
     folder, threads = Path(given["graphs"]), int(given["threads"])
-    plain = {name: folder / f"{name}.onnx" for name in NAMES}
-    small = {name: folder / f"{name}.int8.onnx" for name in NAMES if name != "read"}
-    both = {"float32": Graphs(sessions(plain, threads)), "int8": Graphs(sessions({**plain, **small}, threads))}
+    model = from_checkpoint(folder / "weights.safetensors", as_trained=True)
+    plain = {name: open_graph(folder / f"{name}.onnx", threads) for name in NAMES}
+    small = {name: open_graph(folder / f"{name}.int8.onnx", threads) for name in NAMES if name != "read"}
+    both = {"float32": Graphs(model, plain), "int8": Graphs(model, {**plain, **small})}
     scores: dict[str, list[float]] = {name: [] for name in both}
     count = 0
     for video in davis(Path(given["data"]), year=2016, split="train", only=given["videos"].split(",")):
         found: dict[str, list[float]] = {name: [] for name in both}
-        masks_of_both = zip(*(graphs.segment(video, len(video)) for graphs in both.values()), strict=True)
+        masks_of_both = zip(*(graphs.segment(video) for graphs in both.values()), strict=True)
         for index, masks in enumerate(masks_of_both, 1):
             truth = video.labels(index)
             if truth is None or index == len(video) - 1:
@@ -106,25 +112,6 @@ def main() -> None:
     for name, graphs in both.items():
         stages = "  ".join(f"{stage} {1e3 * graphs.seconds[stage] / count:.1f} ms" for stage in NAMES)
         print(f"{name:<8} J&F {100 * np.mean(scores[name]):.1f}  {stages}")
-
-
-def sessions(paths: dict[str, Path], threads: int) -> dict[str, onnxruntime.InferenceSession]:
-    """Load graphs."""
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    return {name: onnxruntime.InferenceSession(path, settings) for name, path in paths.items()}
-
-
-def image(video: VideoSequence, index: int) -> NDArray[np.float32]:
-    """A padded frame, 1 3 H W."""
-    return padded(video.image(index).transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255), MEAN)
-
-
-def padded(x: NDArray[np.float32], value: float) -> NDArray[np.float32]:
-    """Pad height and width to multiples of the stride."""
-    extra = [-size % STRIDE for size in x.shape[2:]]
-    sides = [(0, 0), (0, 0), *((size // 2, size - size // 2) for size in extra)]
-    return np.pad(x, sides, constant_values=value)
 
 
 if __name__ == "__main__":

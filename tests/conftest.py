@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 from voslab.cli.entry import run as run_program
@@ -42,6 +43,14 @@ def vos_data() -> Path:
     if not folder or not (Path(folder) / "DAVIS").is_dir():
         pytest.skip("needs real data: set VOS_DATA to a folder that holds DAVIS/")
     return Path(folder)
+
+
+@pytest.fixture
+def no_shape_checks() -> Iterator[None]:
+    """Traced tensors have symbolic sizes, which jaxtyping cannot compare."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

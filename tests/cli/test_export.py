@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from jaxtyping import config as jaxtyping_config
 from numpy.typing import NDArray
 
 from tests.conftest import Run
@@ -52,12 +51,7 @@ METHODS = {"gc": "gam", "stcn_light": "stcn", "stm_lite": "stm", "xmem_no_sensor
 """Registry names of the configurations that are not called by theirs."""
 
 
-@pytest.fixture(autouse=True)
-def _no_shape_checks() -> Iterator[None]:
-    """Traced tensors have symbolic sizes, which jaxtyping cannot compare."""
-    jaxtyping_config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping_config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
 
 def network(name: str) -> tuple[Any, tuple[ExportGraph, ...]]:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from voslab.core import CheckpointError, ConfigError
 from voslab.core.weights import load_encoder
 from voslab.nn import efficientnet_lite
-from voslab.nn.efficientnet_lite import SCALES, EfficientNetLite, SameConv2d, convert, imagenet_weights
+from voslab.nn.convolutions import SameConv2d
+from voslab.nn.efficientnet_lite import SCALES, EfficientNetLite, convert, imagenet_weights
 from voslab.nn.inference import for_inference
 from voslab.nn.resnet import ResNet
 

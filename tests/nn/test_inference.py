@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voslab.nn.efficientnet_lite import ConvReLU6, EfficientNetLite
+from voslab.nn.convolutions import ConvReLU6
+from voslab.nn.efficientnet_lite import EfficientNetLite
 from voslab.nn.encoders import MaskEncoder
 from voslab.nn.inference import for_inference
 from voslab.nn.resnet import ResNet

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Run
 from voslab.core import ConfigError, DataError
 from voslab.reporting.figures import draw, lines
 from voslab.reporting.index import index
@@ -272,3 +273,8 @@ def test_committed_pages_match_their_records(folder: Path) -> None:
 
 def test_committed_overview_matches_the_studies() -> None:
     assert (ROOT / "README.md").read_text() == index([read_study(folder) for folder in study_folders(ROOT)])
+
+
+def test_a_folder_without_studies_gets_no_overview(run: Run, tmp_path: Path) -> None:
+    assert not run("report", f"paths.experiments={tmp_path}/none")
+    assert not (tmp_path / "none").exists()

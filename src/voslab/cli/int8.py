@@ -17,17 +17,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from voslab.cli.onnx import Array
+from voslab.cli.onnx import Array, first_line, open_graph
 from voslab.core import ConfigError, ExportError, Frame, Segmenter, atomic_path, object_ids
 from voslab.core.export_graph import ExportGraph
-from voslab.engine.padding import pad
+from voslab.engine.padding import Pads, pad
 from voslab.engine.preprocessing import working_image, working_masks
 from voslab.engine.settings import Settings
+from voslab.metrics import jaccard
 from voslab.video.masks import read_masks
 from voslab.video.reader import open_video
 
 FRAMES = 24
 """Frames of the video that are used."""
+CPU = torch.device("cpu")
+READ = "read"
+"""The graph without weights, which stays in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,13 @@ class Chain:
         graphs: in their order.
         sessions: of onnxruntime, by graph.
         seconds: spent in each graph.
-        inputs: of each call, by graph.
+        inputs: of each call, by graph; None: they are not kept.
     """
 
     graphs: Sequence[ExportGraph]
     sessions: Mapping[str, Any]
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    inputs: dict[str, list[dict[str, Array]]] = field(default_factory=lambda: defaultdict(list))
+    inputs: dict[str, list[dict[str, Array]]] | None = None
 
     def run(self, clip: Clip) -> list[NDArray[np.intp]]:
         """Return the label map of each frame after the first; empty if `decode` does not run."""
@@ -101,7 +105,8 @@ class Chain:
         if not graph.inputs.keys() <= tensors.keys():
             return
         taken = {name: tensors[name] for name in graph.inputs}
-        self.inputs[graph.name].append(taken)
+        if self.inputs is not None and graph.name != READ:
+            self.inputs[graph.name].append(taken)
         begun = time.perf_counter()
         outputs = self.sessions[graph.name].run(list(graph.outputs), taken)
         self.seconds[graph.name] += time.perf_counter() - begun
@@ -133,15 +138,21 @@ def read_clip(video: str, mask: str, segmenter: Segmenter[Any], settings: Settin
     ids = [] if labels is None else object_ids(labels)
     if labels is None or not ids:
         raise ConfigError(f"int8_mask={mask}: holds no object of frame 0")
-    device = torch.device("cpu")
-    masks = working_masks(labels, ids, settings, device)
-    frames = []
-    for index, image in enumerate(images):
-        frame = Frame(index, working_image(image, settings, device))
-        frame, padded, _ = pad(frame, masks, segmenter.stride, segmenter.padding, segmenter.mean)
-        frames.append(frame.image.numpy())
+    masks = working_masks(labels, ids, settings, CPU)
+    first, padded, _ = pad(_frame(images[0], settings), masks, segmenter.stride, segmenter.padding, segmenter.mean)
     assert padded is not None
-    return Clip(frames, padded.probs.numpy())
+    others = (prepared(image, segmenter, settings)[0] for image in images[1:])
+    return Clip([first.image.numpy(), *others], padded.probs.numpy())
+
+
+def prepared(image: NDArray[np.uint8], segmenter: Segmenter[Any], settings: Settings) -> tuple[Array, Pads]:
+    """Return a frame H W 3 as graphs take it, 1 3 h w, and its padding."""
+    frame, _, pads = pad(_frame(image, settings), None, segmenter.stride, segmenter.padding, segmenter.mean)
+    return frame.image.numpy(), pads
+
+
+def _frame(image: NDArray[np.uint8], settings: Settings) -> Frame:
+    return Frame(0, working_image(image, settings, CPU))
 
 
 def quantise(folder: Path, graphs: Sequence[ExportGraph], clip: Clip, threads: int) -> Quantised:
@@ -163,33 +174,19 @@ def quantise(folder: Path, graphs: Sequence[ExportGraph], clip: Clip, threads: i
     """
     paths = {graph.name: folder / f"{graph.name}.onnx" for graph in graphs}
     try:
-        plain = Chain(graphs, _sessions(paths, threads))
+        sessions = {name: open_graph(path, threads) for name, path in paths.items()}
+        inputs: dict[str, list[dict[str, Array]]] = defaultdict(list)
+        plain = Chain(graphs, sessions, inputs=inputs)
         expected = plain.run(clip)
-        files = {
-            name: _quantise(paths[name], folder / f"{name}.int8.onnx", inputs)
-            for name, inputs in plain.inputs.items()
-            if name != "read"
-        }
-        small = Chain(graphs, _sessions({**paths, **files}, threads))
+        files = {name: _quantise(paths[name], folder / f"{name}.int8.onnx", taken) for name, taken in inputs.items()}
+        small = Chain(graphs, {**sessions, **{name: open_graph(path, threads) for name, path in files.items()}})
         found = small.run(clip)
     # The exceptions of onnxruntime have no common base class.
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ExportError(f"the graphs cannot be quantised ({reason})") from error
+        raise ExportError(f"the graphs cannot be quantised ({first_line(error)})") from error
     ratios = [_agreement(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
     speedup = sum(plain.seconds[name] for name in files) / sum(small.seconds[name] for name in files)
     return Quantised(files, speedup, float(np.mean(ratios)) if ratios else None, len(clip.frames))
-
-
-def _sessions(paths: Mapping[str, Path], threads: int) -> dict[str, Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
-    return {
-        name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for name, path in paths.items()
-    }
 
 
 def _quantise(path: Path, target: Path, inputs: list[dict[str, Array]]) -> Path:
@@ -221,18 +218,15 @@ def _quantise(path: Path, target: Path, inputs: list[dict[str, Array]]) -> Path:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence advice that onnxruntime logs."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _agreement(ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
     """Return the mean IoU of the objects in either of two label maps; 1 if there are none."""
-    ratios = [
-        float(((ours == i) & (theirs == i)).sum() / ((ours == i) | (theirs == i)).sum())
-        for i in np.union1d(ours, theirs)
-        if i
-    ]
+    ratios = [jaccard(ours == i, theirs == i) for i in np.union1d(ours, theirs) if i]
     return float(np.mean(ratios)) if ratios else 1.0

@@ -95,7 +95,7 @@ def write_graph(network: nn.Module, graph: ExportGraph, path: Path, sizes: Mappi
             )
             program.save(path, external_data=False)
         except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
-            raise ExportError(f"graph '{graph.name}' cannot be written ({_reason(error)})") from error
+            raise ExportError(f"graph '{graph.name}' cannot be written ({first_line(error)})") from error
     model = program.model
     for value, dims in zip(model.graph.inputs, dynamic, strict=True):
         if sizes is None and any(isinstance(value.shape[dim], int) for dim in dims):
@@ -122,23 +122,19 @@ def compare(
     Raises:
         ExportError: if onnxruntime cannot run the file, or an output differs by more than `TOLERANCE`.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
     inputs = random_inputs(graph, sizes)
     tensors = [torch.from_numpy(array) for array in inputs.values()]
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = open_graph(path, threads)
         found, onnx_seconds = _timed(lambda: session.run(list(graph.outputs), inputs), repeats)
         with torch.no_grad():
             module = GraphModule(network, graph.function).eval()
             expected, torch_seconds = _timed(lambda: module(*tensors), repeats)
     # The exceptions of onnxruntime have no common base class.
     except Exception as error:
-        raise ExportError(f"graph '{graph.name}' does not run in onnxruntime ({_reason(error)})") from error
+        raise ExportError(f"graph '{graph.name}' does not run in onnxruntime ({first_line(error)})") from error
     finally:
         torch.set_num_threads(threads_before)
     absolute, relative = {}, {}
@@ -151,6 +147,15 @@ def compare(
                 f"{relative[name]:.2g} of its largest value (at most {TOLERANCE:g})"
             )
     return Parity(absolute, relative, onnx_seconds, torch_seconds)
+
+
+def open_graph(path: Path, threads: int) -> Any:
+    """Return an `onnxruntime.InferenceSession` of a file, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def difference(found: Array, expected: Tensor) -> tuple[float, float]:
@@ -203,7 +208,7 @@ def _formula(axis: Axis) -> str:
     return (f"{axis.scale}*" if axis.scale > 1 else "") + axis.name + (f"+{axis.offset}" if axis.offset else "")
 
 
-def _reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Return the first line of a library's error, or of its cause."""
     cause = error.__cause__ or error
     return next(iter(str(cause).splitlines()), type(cause).__name__)

@@ -22,16 +22,19 @@ def main(config: DictConfig) -> None:
     if config.study is not None and config.study not in folders:
         known = f"{nearest(str(config.study), folders)} (there are {', '.join(folders) or 'none'})"
         raise ConfigError(f"study={config.study}: no {root / str(config.study) / 'study.yaml'}{known}")
-    for folder in [folders[config.study]] if config.study is not None else folders.values():
-        study = read_study(folder)
+    written = {}
+    for name, folder in folders.items() if config.study is None else [(config.study, folders[config.study])]:
+        written[name] = study = read_study(folder)
         text, table = page(study), table_csv(study)
-        for name in study.figures:
-            draw(study, name)
+        for figure in study.figures:
+            draw(study, figure)
         atomic_write(folder / "table.csv", table)
         atomic_write(folder / "README.md", text)
         summary = f"{len(study.rows)} rows of {len(study.records)} records, {len(study.figures)} figures"
         print(f"{folder / 'README.md'}: {summary}")
-    atomic_write(root / "README.md", index([read_study(folder) for folder in folders.values()]))
+    if folders:
+        studies = [written.get(name) or read_study(folder) for name, folder in folders.items()]
+        atomic_write(root / "README.md", index(studies))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from voslab.core import Masks, Projection
 from voslab.nn import efficientnet_lite, resnet
 from voslab.nn.backbone import Backbone, Norm, Pyramid
 from voslab.nn.blocks import add_shared
-from voslab.nn.efficientnet_lite import EfficientNetLite, SameConv2d
+from voslab.nn.convolutions import SameConv2d
+from voslab.nn.efficientnet_lite import EfficientNetLite
 from voslab.nn.key_projections import project
 from voslab.nn.normalise import Normalise
 from voslab.nn.resnet import ResNet
