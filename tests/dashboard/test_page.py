@@ -158,7 +158,7 @@ def test_every_kind_of_panel_shows_its_numbers(folder: Path) -> None:
     sequences = panel(text, "J&amp;F per sequence")
     assert '"x":["dog"],"y":[30.0]' in sequences
     assert "<td>dog</td><td>30.0</td>" in sequences
-    assert '<img alt="dog" src="data:image/jpeg;base64,' in text
+    assert '<img alt="dog" src="data:image/webp;base64,' in text
     absent = text.split("Nothing was logged for")[1].split("</p>")[0]
     assert "Gradient norm" in absent
     assert "Learning rate" not in absent

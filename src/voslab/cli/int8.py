@@ -23,7 +23,6 @@ from voslab.core.export_graph import ExportGraph
 from voslab.engine.padding import Pads, pad
 from voslab.engine.preprocessing import working_image, working_masks
 from voslab.engine.settings import Settings
-from voslab.metrics import jaccard
 from voslab.video.masks import read_masks
 from voslab.video.reader import open_video
 
@@ -228,5 +227,8 @@ def _quiet() -> Iterator[None]:
 
 def _agreement(ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
     """Return the mean IoU of the objects in either of two label maps; 1 if there are none."""
+    # Imported here, as metrics bring torchmetrics along, which the rest of the export does without.
+    from voslab.metrics import jaccard
+
     ratios = [jaccard(ours == i, theirs == i) for i in np.union1d(ours, theirs) if i]
     return float(np.mean(ratios)) if ratios else 1.0

@@ -213,10 +213,10 @@ def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _image_url(path: Path) -> str:
-    """Return a reduced JPEG copy of an image as a `data:` URL."""
+    """Return a reduced WebP copy of an image as a `data:` URL."""
     with opened_image(path) as image:
         small = image.convert("RGB")
         small.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH))
     data = io.BytesIO()
-    small.save(data, format="JPEG", quality=78)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    small.save(data, format="WEBP", quality=60)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
