@@ -30,7 +30,8 @@ from torch import nn
 from benchmarks.goals import options
 from voslab.core import generator
 from voslab.engine import Settings, run
-from voslab.engine.profiling import Measurement, is_out_of_memory, measure
+from voslab.engine.device import is_out_of_memory
+from voslab.engine.profiling import Measurement, measure
 from voslab.methods import registry
 from voslab.methods.builder import from_checkpoint
 from voslab.nn.inference import for_inference

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.goals import Goal, Peak, interleaved, options
 from voslab.configs import compose
 from voslab.core.resources import resource
-from voslab.engine.profiling import start_random_video, timed
+from voslab.engine.profiling import start_random_video
+from voslab.engine.timing import timed
 from voslab.methods import registry
 from voslab.methods.builder import from_checkpoint
 from voslab.nn.inference import for_inference

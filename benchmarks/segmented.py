@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from voslab.core import RawFrame, Segmenter
 from voslab.data.video_sequence import VideoSequence
 from voslab.engine import Settings, run
-from voslab.engine.profiling import timed
+from voslab.engine.timing import timed
 from voslab.metrics import score_frame, standard_areas
 
 

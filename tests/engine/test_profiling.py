@@ -10,9 +10,9 @@ from torch import Tensor
 
 from voslab.core import ConfigError, Frame, Masks, Segmenter, State, state_dataclass
 from voslab.core.segmenter import Padding
-from voslab.engine import Settings
-from voslab.engine import profiling as measure
-from voslab.engine.profiling import Grid, Measurement, sweep, timed
+from voslab.engine import Settings, profiling, timing
+from voslab.engine.profiling import Grid, Measurement, sweep
+from voslab.engine.timing import timed
 from voslab.methods.copy_first.network import CopyFirst
 from voslab.methods.stm.network import STM
 from voslab.nn.aggregation import aggregate_min
@@ -69,7 +69,8 @@ class Clocked(Segmenter[FramesState]):
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
     made = Clocked()
-    monkeypatch.setattr(measure, "now", lambda device: made.clock)
+    for module in (profiling, timing):
+        monkeypatch.setattr(module, "now", lambda device: made.clock)
     return made
 
 
@@ -136,6 +137,43 @@ def test_memory_size_equals_that_after_as_many_frames() -> None:
         assert point.peak_bytes is None
 
 
+def test_lengths_are_measured_in_one_video(clocked: Clocked) -> None:
+    found = list(sweep(clocked, Grid([(32, 32)], [1, 2], [1], repeats=4, lengths=[12, 5, 6])))
+    assert [(point.objects, point.length) for point in found] == [(n, length) for n in (1, 2) for length in (5, 6, 12)]
+    assert [index for index, *_ in clocked.seen] == 2 * list(range(1, 12))
+    assert [point.seconds for point in found[:3]] == [(3 * 19 + 99) / 3, 19, 19], "of frames 2 to 4, 5, and 8 to 11"
+    assert found[1].stages == {"encode": 2, "read": 8, "decode": 8}
+    assert all(point.frames is None for point in found)
+
+
+def test_state_grows_with_the_video_unless_the_memory_is_bounded() -> None:
+    torch.manual_seed(0)
+    small = {"backbone": "resnet18", "norm": "group", "width": 4, "decoder_width": 4}
+    for bound in (None, 3):
+        network = STM(**small, key_channels=4, value_channels=8, memory_bound=bound).eval()  # type: ignore[arg-type]
+        first, *_, last = sweep(network, Grid([(32, 48)], [1], [1], lengths=[21, 41, 81]))
+        assert first.total_bytes == first.memory_bytes + first.state_bytes
+        assert first.state_bytes == last.state_bytes
+        frame = 2 * 3 * (4 + 8) * 4
+        if bound is None:
+            assert first.memory_bytes >= 5 * frame
+            assert last.memory_bytes >= 17 * frame
+        else:
+            assert first.memory_bytes == last.memory_bytes >= 3 * frame
+
+
+def test_lengths_after_the_memory_is_full_are_recorded() -> None:
+    segmenter = Clocked()
+
+    def fail(objects: int) -> None:
+        if segmenter.seen and segmenter.seen[-1][0] == 6:
+            torch.empty(2**60)
+
+    segmenter.fail = fail
+    found = list(sweep(segmenter, Grid([(16, 16)], [1], [1], lengths=[5, 8, 9])))
+    assert [(point.length, point.error) for point in found] == [(5, None), (8, "out of memory"), (9, "out of memory")]
+
+
 def test_a_method_without_memory_is_measured_once_per_size_and_objects() -> None:
     found = points(CopyFirst(), grid((8, 9), (10, 11), objects=(0, 2), memory=(1, 5, 20)))
     assert [(point.size, point.objects) for point in found] == [((8, 9), 0), ((8, 9), 2), ((10, 11), 0), ((10, 11), 2)]
@@ -173,6 +211,8 @@ def test_other_errors_propagate() -> None:
         ({"memory": [0]}, "memory: 0"),
         ({"memory": ["a"]}, "memory: 'a'"),
         ({"repeats": 0}, "repeats: 0"),
+        ({"lengths": [10, 2]}, "lengths: 2"),
+        ({"lengths": 10}, "lengths=10: must be a list"),
     ],
 )
 def test_invalid_grid_is_refused(wrong: dict[str, Any], reason: str) -> None:

@@ -25,7 +25,7 @@ WIDTH = 9
 
 def main(config: DictConfig) -> None:
     """Print a row per point as it is known, and keep `benchmark.csv` and `benchmark.json` up to date with them."""
-    grid = Grid(*(plain(config[name]) for name in ("sizes", "objects", "memory", "repeats")))
+    grid = Grid(*(plain(config[name]) for name in ("sizes", "objects", "memory", "repeats", "lengths")))
     model = load_model(config)
     if config.threads is not None:
         if config.threads < 1:
@@ -57,12 +57,14 @@ def _row(point: Measurement, stages: Sequence[str]) -> dict[str, Any]:
         "width": point.size[1],
         "objects": point.objects,
         "memory_frames": point.frames,
+        "video_frames": point.length,
         "seconds": point.seconds,
         "frames_per_second": 1 / point.seconds if point.seconds else None,
         **{f"{name}_seconds": point.stages.get(name) for name in stages},
         **({"rest_seconds": point.rest} if stages else {}),
         "memory_bytes": point.memory_bytes,
         "state_bytes": point.state_bytes,
+        "total_bytes": point.total_bytes,
         "peak_bytes": point.peak_bytes,
         "error": point.error,
     }
@@ -75,7 +77,7 @@ def _show(point: Measurement, stages: Sequence[str], header: bool) -> None:
     cells = {
         "H x W": f"{point.size[0]}x{point.size[1]}",
         "objects": str(point.objects),
-        "memory": "-" if point.frames is None else str(point.frames),
+        ("memory" if point.length is None else "frames"): str(point.length or point.frames or "-"),
         "frames/s": point.error or _number(row["frames_per_second"], 1, 2),
         **{f"{name.removesuffix('seconds').strip('_') or 'frame'} ms": _number(row[name], 1e3, 1) for name in seconds},
         "memory MiB": _number(point.memory_bytes, 2**-20, 2),

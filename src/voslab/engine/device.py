@@ -1,4 +1,4 @@
-"""Resolves the device of a configuration, and measures time on it."""
+"""Resolves the device of a configuration, measures time on it, and knows the errors for too little memory."""
 
 from __future__ import annotations
 
@@ -46,3 +46,9 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory could not be allocated; torch raises a plain `RuntimeError` on the CPU."""
+    phrases = ("not enough memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(phrase in str(error) for phrase in phrases)

@@ -8,10 +8,8 @@ number is a multiple of the memory's period (5 where every fifth frame is memori
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -19,11 +17,13 @@ import torch
 
 from voslab.core import ConfigError, Frame, Masks, Segmenter, State, generator
 from voslab.core.parameters import Count, fits
-from voslab.engine.device import device_of, now
+from voslab.engine.device import device_of, is_out_of_memory, now
 from voslab.engine.padding import pad
 from voslab.engine.settings import Settings
+from voslab.engine.timing import timed
 
-Run = Callable[..., Any]
+FIRST = 2
+"""Frames of a random video before the first that is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Grid:
         objects: numbers of objects; 0 is legal.
         memory: numbers of frames in the memory. Methods without a memory are measured once per size and objects.
         repeats: timed frames per point.
+        lengths: numbers of frames of one video after each of which time and memory are measured, in place of `memory`.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -44,6 +45,7 @@ class Grid:
     objects: Sequence[int]
     memory: Sequence[int]
     repeats: int = 2
+    lengths: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("sizes", "objects", "memory"):
@@ -52,6 +54,10 @@ class Grid:
         _at_least(1, "repeats", self.repeats)
         _at_least(0, "objects", *self.objects)
         _at_least(1, "memory", *self.memory)
+        if self.lengths is not None:
+            if not isinstance(self.lengths, (list, tuple)):
+                raise ConfigError(f"lengths={self.lengths}: must be a list")
+            _at_least(FIRST + 1, "lengths", *self.lengths)
         for size in self.sizes:
             if not isinstance(size, (list, tuple)) or len(size) != 2:
                 raise ConfigError(f"sizes={list(self.sizes)}: each is a height and a width, [[480, 854]]")
@@ -67,7 +73,8 @@ class Measurement:
     Attributes:
         size: H, W before padding.
         objects: number of objects.
-        frames: number of frames in the memory; None for methods without a memory.
+        frames: number of frames in the memory; None for methods without a memory, and after `length` frames.
+        length: number of frames of the video so far; None where `frames` says what is in the memory.
         seconds: mean time of a step; None, like the following fields, if the machine ran out of memory.
         stages: mean seconds per step in each stage, without the stages that it calls. `rest` is the remainder.
         memory_bytes: size of `state.memory` with `frames` frames; None for methods without a memory.
@@ -80,6 +87,7 @@ class Measurement:
     size: tuple[int, int]
     objects: int
     frames: int | None
+    length: int | None = None
     seconds: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
     memory_bytes: int | None = None
@@ -91,6 +99,11 @@ class Measurement:
     def rest(self) -> float | None:
         """Seconds of a step outside its stages; None if no stage was timed."""
         return self.seconds - sum(self.stages.values()) if self.seconds is not None and self.stages else None
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Size of the whole state."""
+        return None if self.state_bytes is None else self.state_bytes + (self.memory_bytes or 0)
 
 
 def sweep(
@@ -112,15 +125,18 @@ def sweep(
     """
     settings = settings or Settings()
     stages = segmenter.stages if stages is None else stages
+    if grid.lengths is not None:
+        for size, objects in product(grid.sizes, grid.objects):
+            start = Measurement((size[0], size[1]), objects, None)
+            yield from measure_lengths(segmenter, start, sorted({*grid.lengths}), grid.repeats, settings, stages)
+        return
     memory = grid.memory if _has_memory(segmenter, settings) else [None]
     for size, objects, frames in product(grid.sizes, grid.objects, memory):
         point = Measurement((size[0], size[1]), objects, frames)
         try:
             point = measure(segmenter, point, grid.repeats, settings, stages)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            point = replace(point, error="out of memory")
+            point = _failed(point, error)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         yield point
@@ -167,75 +183,86 @@ def measure(
         stages={name: seconds[name] / repeats for name in stages},
         memory_bytes=memory_bytes,
         state_bytes=state_bytes,
-        peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        peak_bytes=_peak_bytes(device),
     )
 
 
-@contextmanager
-def timed(segmenter: Segmenter[Any], stages: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Measure the time in methods of a segmenter until the block ends, excluding nested calls of these methods.
-
-    The device is synchronised before and after each call, which slows down steps of many short kernels on CUDA.
+@torch.no_grad()
+def measure_lengths(
+    segmenter: Segmenter[Any],
+    start: Measurement,
+    lengths: Sequence[int],
+    repeats: int,
+    settings: Settings,
+    stages: Sequence[str] = (),
+) -> Iterator[Measurement]:
+    """Propagate through one video and measure after some numbers of frames.
 
     Args:
-        segmenter: segmenter whose methods are wrapped.
-        stages: names of the methods.
+        segmenter: segmenter in evaluation mode.
+        start: size and objects to measure.
+        lengths: numbers of frames, ascending.
+        repeats: number of timed steps before each length; fewer where the one before is closer.
+        settings: precision of the measurement.
+        stages: names of methods that `step` calls.
 
     Yields:
-        seconds by name, which grow with every call.
+        one measurement per length.
     """
     device = device_of(segmenter)
-    seconds = dict.fromkeys(stages, 0.0)
-    nested: list[float] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    frame, state, done = None, None, FIRST
+    for number, length in enumerate(lengths):
+        begin = max(done, length - repeats)
+        try:
+            with torch.autocast(device.type, settings.dtype, enabled=settings.precision != "fp32"):
+                if frame is None:
+                    frame, state = start_random_video(segmenter, start.size, start.objects)
+                for index in range(done, begin):
+                    _, state = segmenter.step(_at(frame, index), state)
+                with timed(segmenter, stages) as seconds:
+                    started = now(device)
+                    for index in range(begin, length):
+                        _, state = segmenter.step(_at(frame, index), state)
+                    total = now(device) - started
+        except (RuntimeError, MemoryError) as error:
+            yield from [_failed(replace(start, length=later), error) for later in lengths[number:]]
+            return
+        assert state is not None, "the video has begun"
+        memory = memory_of(state)
+        memory_bytes = None if memory is None else memory.nbytes()
+        yield replace(
+            start,
+            length=length,
+            seconds=total / (length - begin),
+            stages={name: seconds[name] / (length - begin) for name in stages},
+            memory_bytes=memory_bytes,
+            state_bytes=state.nbytes() - (memory_bytes or 0),
+            peak_bytes=_peak_bytes(device),
+        )
+        done = length
 
-    def wrapped(name: str, method: Run) -> Run:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            nested.append(0.0)
-            started = now(device)
-            try:
-                return method(*args, **kwargs)
-            finally:
-                elapsed = now(device) - started
-                seconds[name] += elapsed - nested.pop()
-                if nested:
-                    nested[-1] += elapsed
 
-        return run
+def _failed(point: Measurement, error: Exception) -> Measurement:
+    """Return a point without numbers if there was not enough memory for it.
 
-    with wrap_methods(segmenter, {name: partial(wrapped, name) for name in seconds}):
-        yield seconds
-
-
-@contextmanager
-def wrap_methods(instance: Any, wrappers: Mapping[str, Callable[[Run], Run]]) -> Iterator[None]:
-    """Replace methods of one object by wrapped ones until the block ends.
-
-    Args:
-        instance: the object.
-        wrappers: function from a method to its wrapped version, per method name.
+    Raises:
+        Exception: any other error, as it is.
     """
-    before = {name: vars(instance)[name] for name in wrappers if name in vars(instance)}
-    methods = {name: getattr(instance, name) for name in wrappers}
-    try:
-        for name, method in methods.items():
-            setattr(instance, name, wrappers[name](method))
-        yield
-    finally:
-        for name in methods:
-            vars(instance).pop(name, None)
-        vars(instance).update(before)
+    if not is_out_of_memory(error):
+        raise error
+    return replace(point, error="out of memory")
+
+
+def _peak_bytes(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def memory_of(state: Any) -> Any:
     """Return the memory of a state if it has `repeat(frames)`, as in `voslab.nn.memory`; else None."""
     memory = getattr(state, "memory", None)
     return memory if isinstance(memory, State) and hasattr(memory, "repeat") else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory could not be allocated; torch raises a plain `RuntimeError` on the CPU."""
-    phrases = ("not enough memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED", "out of memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(phrase in str(error) for phrase in phrases)
 
 
 def start_random_video(segmenter: Segmenter[Any], size: tuple[int, int], objects: int) -> tuple[Frame, Any]:

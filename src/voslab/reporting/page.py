@@ -47,6 +47,8 @@ COLUMNS = {
     "memory_bytes": Column("MiB of the memory", 2**-20, 2),
     "peak_bytes": Column("peak MiB on the GPU", 2**-20, 0),
     "state_bytes": Column("MiB of the rest of the state", 2**-20, 0),
+    "total_bytes": Column("MiB of the state", 2**-20, 1),
+    "video_frames": Column("frames of the video", 1, 0),
     "key_frames": Column("key frames, %", 100),
     "identity_switches": Column("identity switches", 1, 0),
     "intra": Column("intra, %", 100),

@@ -248,7 +248,9 @@ def _points(record: RunRecord) -> Iterator[RunRecord]:
         if missing := {"height", "width", "objects", "memory_frames"} - point.keys():
             raise DataError(f"{record.name}: a point lacks {', '.join(sorted(missing))}")
         numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
-        label = "{height}x{width}-{objects}-{memory_frames}".format(**point)
+        length = point.get("video_frames")
+        label = "{height}x{width}-{objects}-".format(**point)
+        label += f"{point['memory_frames']}" if length is None else f"after{length}"
         yield replace(record, name=f"{record.name}@{label}", metrics=numbers)
 
 

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from voslab.core import ConfigError, Frame, Segmenter
 from voslab.engine.prediction import Prediction
-from voslab.engine.profiling import wrap_methods
 from voslab.engine.session import Labels
 from voslab.engine.settings import Settings
 from voslab.engine.sinks import CompositeSink
+from voslab.engine.timing import wrap_methods
 from voslab.methods.covos.panels import CELL, Panels, Seen
 from voslab.video import BackgroundWriter, VideoWriter
 from voslab.video.drawing import tiled
