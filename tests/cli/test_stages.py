@@ -39,8 +39,8 @@ FILE = ["gam_coco", "gam_davis"]
 
 def test_stages_of_a_file_are_for_its_own_recipe_only(tmp_path: Path) -> None:
     assert len(stage_commands(["experiment=gam_davis", "seed=1"], FILE, tmp_path)) == 2
-    assert stage_commands(["experiment=small_gam", "seed=1"], FILE, tmp_path) == [["experiment=small_gam", "seed=1"]]
-    assert len(stage_commands(["experiment=small_gam", "stages=[small_gam,gam_davis]"], None, tmp_path)) == 2
+    assert stage_commands(["experiment=equal_gam", "seed=1"], FILE, tmp_path) == [["experiment=equal_gam", "seed=1"]]
+    assert len(stage_commands(["experiment=equal_gam", "stages=[equal_gam,gam_davis]"], None, tmp_path)) == 2
     assert stage_commands(["experiment=gam_davis", "stages=null"], FILE, tmp_path) == [["experiment=gam_davis"]]
     with pytest.raises(ConfigError, match=r"stages=gam_coco: must be a list of experiments"):
         stage_commands(["stages=gam_coco"], None, tmp_path)
