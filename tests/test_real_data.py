@@ -70,7 +70,8 @@ def test_stills_then_videos(method: str, vos_data: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("equal_crvos", 0.6), ("equal_cutie", 0.8), ("scratch_stcn", 0.8), ("gpu_stcn", 0.85), ("lite_stcn", 0.9)]
+    ("name", "least"),
+    [("equal_crvos", 0.6), ("equal_cutie", 0.8), ("scratch_stcn", 0.8), ("gpu_stcn", 0.85), ("lite_stcn", 0.9)],
 )
 def test_committed_weights_follow_a_real_object(name: str, least: float, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
@@ -92,7 +93,9 @@ def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
     assert len(np.unique(predictions[-1].ids)) >= 4
 
 
-@pytest.mark.parametrize("name", ["lite_stcn", "scratch_swiftnet", "equal_stm", "equal_crvos", "equal_gam", "equal_xmem"])
+@pytest.mark.parametrize(
+    "name", ["lite_stcn", "scratch_swiftnet", "equal_stm", "equal_crvos", "equal_gam", "equal_xmem"]
+)
 def test_a_correction_that_equals_the_prediction_changes_little(name: str, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["cows"])

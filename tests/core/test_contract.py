@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from voslab.core import VOID, Frame, Masks, ObjectTable, Segmenter, State, generator, state_dataclass
 from voslab.engine import Settings, run
 from voslab.methods import registry
+from voslab.methods.adaptation.network import Adapted
 from voslab.methods.builder import from_checkpoint
 
 
@@ -189,14 +190,16 @@ def test_every_method_permutes_with_its_objects(segmenter: Segmenter) -> None:
 
 @torch.no_grad()
 def test_every_method_ignores_unused_slots_and_keeps_clips_apart(segmenter: Segmenter) -> None:
-    first, second = frames(2, batch=2)
-    both = probs(2, batch=2)
+    # In double precision, as the fits of FRTM amplify rounding, which depends on the batch and the processor; key
+    # adaptation has its steps in single precision.
+    dtype = torch.float32 if isinstance(segmenter, Adapted) else torch.float64
+    segmenter.to(dtype)
+    first, second = (replace(frame, image=frame.image.to(dtype)) for frame in frames(2, batch=2))
+    both = probs(2, batch=2).probs.to(dtype)
     slot_mask = torch.tensor([[True, True], [True, False]])
-    together, _ = segmenter.step(
-        second, segmenter.begin(first, Masks(both.probs * slot_mask[:, :, None, None], slot_mask))
-    )
+    together, _ = segmenter.step(second, segmenter.begin(first, Masks(both * slot_mask[:, :, None, None], slot_mask)))
     alone_first = Frame(0, first.image[1:])
-    only = Masks(both.probs[1:, :1], torch.ones(1, 1, dtype=torch.bool))
+    only = Masks(both[1:, :1], torch.ones(1, 1, dtype=torch.bool))
     alone, _ = segmenter.step(Frame(1, second.image[1:]), segmenter.begin(alone_first, only))
     assert torch.allclose(together[1, :2], alone[0], atol=1e-4)
     assert (together[1, 2] < -1e3).all()

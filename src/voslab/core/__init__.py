@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from voslab.core.objects import ObjectTable as ObjectTable
     from voslab.core.objects import object_ids as object_ids
     from voslab.core.rng import generator as generator
+    from voslab.core.segmenter import HoldsFeatures as HoldsFeatures
     from voslab.core.segmenter import KeyInputs as KeyInputs
     from voslab.core.segmenter import KeyMatching as KeyMatching
     from voslab.core.segmenter import Keys as Keys
@@ -54,7 +55,16 @@ __getattr__, __all__ = lazy_exports(
         "files": ["atomic_folder", "atomic_path", "atomic_write", "cache_key", "claimed", "write_csv"],
         "objects": ["ObjectTable", "object_ids"],
         "rng": ["generator"],
-        "segmenter": ["KeyInputs", "KeyMatching", "Keys", "LowLevel", "Projection", "ReferenceBuffered", "Segmenter"],
+        "segmenter": [
+            "HoldsFeatures",
+            "KeyInputs",
+            "KeyMatching",
+            "Keys",
+            "LowLevel",
+            "Projection",
+            "ReferenceBuffered",
+            "Segmenter",
+        ],
         "state": ["State", "state_dataclass"],
         "types": ["VOID", "Clip", "CodecData", "Frame", "Masks", "RawFrame"],
     },

@@ -119,6 +119,15 @@ class LowLevel(Protocol):
 
 
 @runtime_checkable
+class HoldsFeatures(Protocol):
+    """A segmenter whose state may hold the features of its newest frame, see `LowLevel`."""
+
+    def held_features(self, state: Any) -> Tensor | None:
+        """Return what `features` computes for the newest frame; None if the state does not hold it."""
+        ...
+
+
+@runtime_checkable
 class ReferenceBuffered(Protocol[S]):
     """A segmenter whose state buffers frames because later frames may refer to them."""
 

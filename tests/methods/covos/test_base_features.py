@@ -52,6 +52,39 @@ def test_base_features_equal_a_light_encoder_with_its_weights(name: str) -> None
     assert all(torch.equal(outputs[index], expected[index]) for index in ORDER[1:])
 
 
+@pytest.mark.parametrize(
+    ("name", "config"), [("swiftnet", SMALL), ("stcn", {**BASE, "mask_backbone": "light"}), ("stcn", BASE)]
+)
+@torch.no_grad()
+def test_features_that_the_base_holds_are_not_computed_again(name: str, config: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    base: Any = registry.build(name, config)
+    network = CoVOS(base, **{**F, "features": "base"}).eval()
+    state = base.begin(frame(0), given())
+    assert base.held_features(state) is None
+    _, state = base.step(frame(1), state)
+    held = base.held_features(state)
+    if config is BASE:
+        assert held is None, "its value encoder sees the image"
+        return
+    assert torch.equal(held, base.features(frame(1)))
+    holds = base.held_features
+    base.held_features = lambda state: None
+    expected, _ = video(network)
+    base.held_features = holds
+    seen, features = [], base.features
+
+    def counted(frame: Frame) -> Tensor:
+        seen.append(frame.index)
+        return features(frame)
+
+    base.features = counted
+    outputs, _ = video(network)
+    keys = {index for index in ORDER[1:] if frame(index).key}
+    assert sorted(seen) == sorted({*ORDER} - keys)
+    assert all(torch.equal(outputs[index], expected[index]) for index in ORDER[1:])
+
+
 @torch.no_grad()
 def test_features_are_computed_once_per_frame_and_only_for_b_frames() -> None:
     network = covos("stcn", features="base")

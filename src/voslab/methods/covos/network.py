@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import Frame, LowLevel, Masks, Segmenter, State, state_dataclass
+from voslab.core import Frame, HoldsFeatures, LowLevel, Masks, Segmenter, State, state_dataclass
 from voslab.core.parameters import Count, Range
 from voslab.core.warp import Combine, Rounding, warp
 from voslab.methods.covos.codec_fields import STRIDE, Fields, is_key, to_quarter
@@ -142,13 +142,13 @@ class CoVOS(Segmenter[CoVOSState]):
     def begin(self, frame: Frame, masks: Masks) -> CoVOSState:
         """See `Segmenter.begin`. The first frame is a key frame, whatever its type."""
         base = self.base.begin(frame, masks)
-        return CoVOSState(base, masks.slot_mask, [self._key(frame, with_background(masks))])
+        return CoVOSState(base, masks.slot_mask, [self._key(frame, with_background(masks), base)])
 
     def step(self, frame: Frame, state: CoVOSState) -> tuple[Tensor, CoVOSState]:
         """See `Segmenter.step`. A frame without codec data is a key frame."""
         if is_key(frame):
             logits, base = self.base.step(frame, state.base)
-            key = self._key(frame, logits.float().softmax(1))
+            key = self._key(frame, logits.float().softmax(1), base)
             return logits, CoVOSState(base, state.slot_mask, remember(state.buffered, key, self.buffer))
         if not state.slot_mask.shape[1]:
             nothing = frame.image.new_zeros(frame.image.shape[0], 0, *frame.image.shape[-2:])
@@ -188,8 +188,7 @@ class CoVOS(Segmenter[CoVOSState]):
             features = self.base.features(frame)
         else:
             features = self.encoder(self.normalise(frame.image))[0]
-        # Warping reads all channels of a cell at a time.
-        return features.contiguous(memory_format=torch.channels_last)
+        return _cell_by_cell(features)
 
     # Without parameters to train: the decoder trains on cached results.
     @torch.no_grad()
@@ -265,8 +264,14 @@ class CoVOS(Segmenter[CoVOSState]):
         features: Tensor = self.base.features(Frame(0, torch.zeros(1, 3, self.stride, self.stride)))
         return features.shape[1]
 
-    def _key(self, frame: Frame, probabilities: Tensor) -> BufferedFrame:
-        return BufferedFrame(frame.index, True, reduce(probabilities, self.hard_labels), image=frame.image)
+    def _key(self, frame: Frame, probabilities: Tensor, base: State) -> BufferedFrame:
+        """Buffer a key frame, which the base with state `base` has processed."""
+        probs = reduce(probabilities, self.hard_labels)
+        if self.encoder is None and isinstance(self.base, HoldsFeatures):
+            held = self.base.held_features(base)
+            if held is not None:
+                return BufferedFrame(frame.index, True, probs, features=_cell_by_cell(held))
+        return BufferedFrame(frame.index, True, probs, image=frame.image)
 
     def _reduced(self, masks: Masks) -> Masks:
         return masks.with_probs(reduce(with_background(masks), self.hard_labels))
@@ -288,3 +293,8 @@ class CoVOS(Segmenter[CoVOSState]):
             for entry in state.buffered
         ]
         return replace(state, buffered=buffered)
+
+
+def _cell_by_cell(features: Tensor) -> Tensor:
+    """Return features channels-last, as warping reads all channels of a cell at a time."""
+    return features.contiguous(memory_format=torch.channels_last)

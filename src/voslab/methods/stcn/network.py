@@ -203,6 +203,11 @@ class STCN(KeyMatching[STCNState]):
             encoded = encoded._replace(key=project(self.key, encoded.f16, keys.stored))
         return replace(state, keys=keys, encoded=encoded)
 
+    def held_features(self, state: STCNState) -> Tensor | None:
+        """See `HoldsFeatures`: a light value encoder reuses all features of the frame."""
+        light = isinstance(self.mask_encoder, LightMaskEncoder)
+        return state.encoded.features[0] if light and state.encoded is not None else None
+
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Key encoder (section 3.1): encode an image B 3 H W."""
         features = Pyramid(*self.encoder(self.normalise(image)))

@@ -196,6 +196,10 @@ class SwiftNet(KeyMatching[SwiftNetState]):
         """See `KeyMatching.with_keys`."""
         return replace(state, keys=keys)
 
+    def held_features(self, state: SwiftNetState) -> Tensor | None:
+        """See `HoldsFeatures`."""
+        return None if state.encoded is None else state.encoded.pyramid.f4
+
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Encode an image B 3 H W to features, key and value."""
         encoded = self._features(image)
