@@ -83,7 +83,7 @@ def test_a_module_has_the_published_parameters_but_for_those_given() -> None:
 
 def test_weights_of_the_project_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = voslab.compose("train", ["experiment=gpu_stcn"])
+    config = voslab.compose("train", ["experiment=scratch_stcn_long"])
     module = hydra.utils.instantiate(config.model, weights=config.weights)
     assert isinstance(module, VOSModule)
     assert module.pretrained
