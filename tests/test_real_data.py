@@ -93,9 +93,7 @@ def test_several_objects_of_a_real_video_stay_apart(vos_data: Path) -> None:
     assert len(np.unique(predictions[-1].ids)) >= 4
 
 
-@pytest.mark.parametrize(
-    "name", ["lite_stcn", "scratch_swiftnet", "equal_stm", "equal_crvos", "equal_gam", "equal_xmem"]
-)
+@pytest.mark.parametrize("name", ["lite_stcn", "scratch_swiftnet", "equal_stm", "equal_crvos", "equal_gam"])
 def test_a_correction_that_equals_the_prediction_changes_little(name: str, vos_data: Path) -> None:
     model = from_checkpoint(ROOT / "weights" / f"{name}.safetensors")
     [video] = davis(vos_data / "DAVIS", 2016, "val", only=["cows"])
