@@ -45,19 +45,16 @@ class Grid:
     objects: Sequence[int]
     memory: Sequence[int]
     repeats: int = 2
-    lengths: Sequence[int] | None = None
+    lengths: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "objects", "memory"):
+        for name in ("sizes", "objects", "memory", "lengths"):
             if not isinstance(getattr(self, name), (list, tuple)):
                 raise ConfigError(f"{name}={getattr(self, name)}: must be a list")
         _at_least(1, "repeats", self.repeats)
         _at_least(0, "objects", *self.objects)
         _at_least(1, "memory", *self.memory)
-        if self.lengths is not None:
-            if not isinstance(self.lengths, (list, tuple)):
-                raise ConfigError(f"lengths={self.lengths}: must be a list")
-            _at_least(FIRST + 1, "lengths", *self.lengths)
+        _at_least(FIRST + 1, "lengths", *self.lengths)
         for size in self.sizes:
             if not isinstance(size, (list, tuple)) or len(size) != 2:
                 raise ConfigError(f"sizes={list(self.sizes)}: each is a height and a width, [[480, 854]]")
@@ -125,7 +122,7 @@ def sweep(
     """
     settings = settings or Settings()
     stages = segmenter.stages if stages is None else stages
-    if grid.lengths is not None:
+    if grid.lengths:
         for size, objects in product(grid.sizes, grid.objects):
             start = Measurement((size[0], size[1]), objects, None)
             yield from measure_lengths(segmenter, start, sorted({*grid.lengths}), grid.repeats, settings, stages)
@@ -163,28 +160,13 @@ def measure(
         torch.cuda.reset_peak_memory_stats(device)
     with torch.autocast(device.type, settings.dtype, enabled=settings.precision != "fp32"):
         frame, state = start_random_video(segmenter, point.size, point.objects)
-        memory = memory_of(state)
-        if memory is not None and point.frames is not None:
-            memory = memory.repeat(point.frames)
-            state = replace(state, memory=memory)
-        memory_bytes = None if memory is None else memory.nbytes()
-        state_bytes = state.nbytes() - (memory_bytes or 0)
-        # Otherwise it would stay in memory beside the larger one that replaces it.
-        del memory
-        _, state = segmenter.step(_at(frame, 2), state)
-        with timed(segmenter, stages) as seconds:
-            started = now(device)
-            for index in range(3, 3 + repeats):
-                _, state = segmenter.step(_at(frame, index), state)
-            total = now(device) - started
-    return replace(
-        point,
-        seconds=total / repeats,
-        stages={name: seconds[name] / repeats for name in stages},
-        memory_bytes=memory_bytes,
-        state_bytes=state_bytes,
-        peak_bytes=_peak_bytes(device),
-    )
+        # Without a name for the memory, which would keep it beside the larger one that replaces it.
+        if point.frames is not None and memory_of(state) is not None:
+            state = replace(state, memory=memory_of(state).repeat(point.frames))
+        point = _with_sizes(point, state)
+        _, state = segmenter.step(_at(frame, FIRST), state)
+        point, _ = _with_times(point, segmenter, frame, state, range(FIRST + 1, FIRST + 1 + repeats), stages)
+    return replace(point, peak_bytes=_peak_bytes(device))
 
 
 @torch.no_grad()
@@ -221,27 +203,34 @@ def measure_lengths(
                     frame, state = start_random_video(segmenter, start.size, start.objects)
                 for index in range(done, begin):
                     _, state = segmenter.step(_at(frame, index), state)
-                with timed(segmenter, stages) as seconds:
-                    started = now(device)
-                    for index in range(begin, length):
-                        _, state = segmenter.step(_at(frame, index), state)
-                    total = now(device) - started
+                point = replace(start, length=length)
+                point, state = _with_times(point, segmenter, frame, state, range(begin, length), stages)
         except (RuntimeError, MemoryError) as error:
             yield from [_failed(replace(start, length=later), error) for later in lengths[number:]]
             return
-        assert state is not None, "the video has begun"
-        memory = memory_of(state)
-        memory_bytes = None if memory is None else memory.nbytes()
-        yield replace(
-            start,
-            length=length,
-            seconds=total / (length - begin),
-            stages={name: seconds[name] / (length - begin) for name in stages},
-            memory_bytes=memory_bytes,
-            state_bytes=state.nbytes() - (memory_bytes or 0),
-            peak_bytes=_peak_bytes(device),
-        )
+        yield replace(_with_sizes(point, state), peak_bytes=_peak_bytes(device))
         done = length
+
+
+def _with_times(
+    point: Measurement, segmenter: Segmenter[Any], frame: Frame, state: Any, indices: range, stages: Sequence[str]
+) -> tuple[Measurement, Any]:
+    """Propagate through the frames `indices`; return the point with the mean times of a step, and the state."""
+    device = device_of(segmenter)
+    with timed(segmenter, stages) as seconds:
+        started = now(device)
+        for index in indices:
+            _, state = segmenter.step(_at(frame, index), state)
+        total = now(device) - started
+    steps = len(indices)
+    return replace(point, seconds=total / steps, stages={name: seconds[name] / steps for name in stages}), state
+
+
+def _with_sizes(point: Measurement, state: Any) -> Measurement:
+    """Return the point with the sizes of a state."""
+    memory = memory_of(state)
+    memory_bytes = None if memory is None else memory.nbytes()
+    return replace(point, memory_bytes=memory_bytes, state_bytes=state.nbytes() - (memory_bytes or 0))
 
 
 def _failed(point: Measurement, error: Exception) -> Measurement:

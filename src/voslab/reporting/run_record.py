@@ -249,8 +249,8 @@ def _points(record: RunRecord) -> Iterator[RunRecord]:
             raise DataError(f"{record.name}: a point lacks {', '.join(sorted(missing))}")
         numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
         length = point.get("video_frames")
-        label = "{height}x{width}-{objects}-".format(**point)
-        label += f"{point['memory_frames']}" if length is None else f"after{length}"
+        last = point["memory_frames"] if length is None else f"after{length}"
+        label = "{height}x{width}-{objects}-{last}".format(**point, last=last)
         yield replace(record, name=f"{record.name}@{label}", metrics=numbers)
 
 
