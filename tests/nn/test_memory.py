@@ -19,7 +19,7 @@ def held(bank: Bank) -> list[int]:
     """The frames that a bank reads."""
     assert bank.keys is not None
     assert bank.values is not None
-    keys, values = (x[0, 0, : bank.readable * bank.frame_positions, 0].tolist() for x in (bank.keys, bank.values))
+    keys, values = (x[0, 0, : bank.readable, 0].tolist() for x in (bank.keys, bank.values))
     assert keys == values
     return sorted(int(keys[i]) for i in range(0, len(keys), bank.frame_positions))
 
@@ -28,10 +28,11 @@ def held(bank: Bank) -> list[int]:
     stays=st.lists(st.booleans(), min_size=1, max_size=25),
     bound=st.none() | st.integers(2, 5),
     previous=st.booleans(),
+    part=st.integers(1, CELLS),
     gradient=st.booleans(),
 )
 def test_the_policy_is_first_and_newest_and_perhaps_the_previous(
-    stays: list[bool], bound: int | None, previous: bool, gradient: bool
+    stays: list[bool], bound: int | None, previous: bool, part: int, gradient: bool
 ) -> None:
     memory = DenseMemory([], bound, previous).extend(1)
     kept: list[int] = []
@@ -42,8 +43,11 @@ def test_the_policy_is_first_and_newest_and_perhaps_the_previous(
                 kept = [*kept, index] if bound is None or len(kept) < bound else [kept[0], *kept[2:], index]
                 expected = kept
             assert memory.needs_write(stay) == (stay or previous or index == 0)
-            memory = memory.write(*frame(index), stay)
+            cells = CELLS if stay or index == 0 else part
+            memory = memory.write(*frame(index, cells=cells), stay)
             assert held(memory.banks[0]) == sorted(expected)
+            temporary = previous and not stay and index > 0
+            assert memory.banks[0].readable == CELLS * len(kept) + part * temporary
 
 
 @given(

@@ -71,11 +71,12 @@ def pad(
         image = frame.image[..., rows, :][..., columns]
         probs = None if probs is None else probs[..., rows, :][..., columns]
     else:
-        image = F.pad(frame.image, p)
         if padding == "mean":
-            outside = F.pad(torch.ones_like(frame.image[:1, :1]), p) == 0
-            colour = torch.tensor(mean, device=image.device, dtype=image.dtype).view(3, 1, 1)
-            image = torch.where(outside, colour, image)
+            colour = frame.image.new_tensor(mean).view(1, 3, 1, 1)
+            image = colour.repeat(len(frame.image), 1, height + p.top + p.bottom, width + p.left + p.right)
+            crop(image, p).copy_(frame.image)
+        else:
+            image = F.pad(frame.image, p)
         probs = None if probs is None else F.pad(probs, p)
     return replace(frame, image=image), None if masks is None or probs is None else masks.with_probs(probs), p
 

@@ -29,8 +29,9 @@ class Bank(State):
         values: value buffer B O N V.
         frame_positions: number of positions of one frame.
         given: number of frames with given masks, which are at the start of the buffers and are never overwritten.
-        recent: number of other retained frames, after them. A temporary frame may follow until the next write.
-        readable: number of frames that are read.
+        recent: number of other retained frames, after them. A temporary frame, or a part of one, may follow until the
+            next write.
+        readable: number of positions that are read.
         total_recent: number of `recent` frames ever written, including those that were overwritten.
     """
 
@@ -52,7 +53,7 @@ class Bank(State):
         """Write a frame.
 
         Args:
-            key: B G N C of the frame.
+            key: B G N C of the frame; of a frame that is not retained there may be fewer positions.
             value: B O N V of the frame.
             retain: retain the frame; otherwise the next write overwrites it. The first frame is always retained.
             bound: maximum number of retained frames, the first one included and further given ones not; then the oldest
@@ -60,7 +61,7 @@ class Bank(State):
         """
         if not self.given:
             return self.insert(key, value, most=1)
-        frame_positions = key.shape[2]
+        frame_positions = self.frame_positions
         slot = self.given + (self.recent if not retain or bound is None else self.total_recent % (bound - 1))
         recent = max(self.recent, slot - self.given + retain)
         wanted = slot + 1 + slot // 2
@@ -70,7 +71,7 @@ class Bank(State):
             keys=write_positions(self.keys, key, slot * frame_positions, capacity * frame_positions),
             values=write_positions(self.values, value, slot * frame_positions, capacity * frame_positions),
             recent=recent,
-            readable=self.given + recent + (not retain),
+            readable=(self.given + recent) * frame_positions + (0 if retain else key.shape[2]),
             total_recent=self.total_recent + retain,
         )
 
@@ -84,7 +85,7 @@ class Bank(State):
         """
         if self.keys is None or self.values is None:
             new, positions = (key.contiguous(), value.contiguous()), key.shape[2]
-            return Bank(self.objects, *new, frame_positions=positions, given=1, readable=1)
+            return Bank(self.objects, *new, frame_positions=positions, given=1, readable=positions)
         dropped = int(self.given == most)
         parts = [(0, 1), (1 + dropped, self.given), None, (self.given, self.given + self.recent)]
 
@@ -94,21 +95,22 @@ class Bank(State):
 
         given = self.given + 1 - dropped
         keys, values = joined(self.keys, key), joined(self.values, value)
-        return replace(self, keys=keys, values=values, given=given, readable=given + self.recent)
+        readable = (given + self.recent) * self.frame_positions
+        return replace(self, keys=keys, values=values, given=given, readable=readable)
 
     def read(self, query: Tensor, top_k: int | None, similarity: Similarity, kernel: Kernel | None) -> Tensor:
         """Read all frames. See `attend`."""
         assert self.keys is not None, "nothing was written"
         assert self.values is not None, "nothing was written"
-        used = self.readable * self.frame_positions
-        return attend(query, self.keys[:, :, :used], self.values[:, :, :used], top_k, similarity, kernel)
+        keys, values = self.keys[:, :, : self.readable], self.values[:, :, : self.readable]
+        return attend(query, keys, values, top_k, similarity, kernel)
 
     def repeat(self, frames: int) -> Bank:
         """Return a bank that holds `frames` copies of the first frame."""
         if self.keys is None or self.values is None:
             return self
         keys, values = (x[:, :, : self.frame_positions].repeat(1, 1, frames, 1) for x in (self.keys, self.values))
-        return Bank(self.objects, keys, values, self.frame_positions, 1, frames - 1, frames, frames - 1)
+        return Bank(self.objects, keys, values, self.frame_positions, 1, frames - 1, keys.shape[2], frames - 1)
 
 
 @state_dataclass

@@ -7,7 +7,8 @@ import torch
 
 from tests.golden.support import Golden
 from voslab.core import Frame
-from voslab.methods.stcn.network import STCN, Query
+from voslab.methods.stcn.network import STCN
+from voslab.methods.stcn.state import Query
 from voslab.methods.stcn.weights import convert
 from voslab.nn.aggregation import aggregate_product
 from voslab.nn.blocks import flatten_hw

@@ -10,6 +10,7 @@ from voslab.core import ConfigError, Frame, Masks
 from voslab.methods import registry
 from voslab.methods.stm.network import STM
 from voslab.methods.stm.weights import convert
+from voslab.nn.memory import Bank
 
 SMALL: dict[str, Any] = {
     "backbone": "resnet18",
@@ -36,6 +37,10 @@ def masks(objects: int = 2) -> Masks:
     return Masks(probs, torch.ones(1, objects, dtype=torch.bool))
 
 
+def frames_read(bank: Bank) -> float:
+    return bank.readable / bank.frame_positions
+
+
 @pytest.mark.parametrize(
     ("previous", "expected"), [(True, [1, 2, 2, 3, 3, 4]), (False, [1, 1, 2, 2, 3, 3])], ids=["previous", "without"]
 )
@@ -46,7 +51,7 @@ def test_frames_in_memory_follow_the_policy(previous: bool, expected: list[int])
     read = []
     for index in range(1, 7):
         _, state = network.step(frame(index), state)
-        read.append(state.memory.banks[0].readable)
+        read.append(frames_read(state.memory.banks[0]))
     assert read == expected
 
 
@@ -56,7 +61,7 @@ def test_corrected_frame_is_memorised_whatever_the_interval() -> None:
     _, state = network.step(frame(1), network.begin(frame(0), masks()))
     nothing = Masks(torch.zeros(1, 0, 32, 48), torch.ones(1, 0, dtype=torch.bool))
     _, state = network.step(frame(2), network.add(frame(1), nothing, state, known=masks()))
-    assert state.memory.banks[0].readable == 2
+    assert frames_read(state.memory.banks[0]) == 2
 
 
 @torch.no_grad()
@@ -77,7 +82,7 @@ def test_added_object_corrects_the_memorised_masks() -> None:
     state = network.add(frame(1), masks(2), state)
     _, state = network.step(frame(2), state)
     assert [bank.objects for bank in state.memory.banks] == [1, 2]
-    assert [bank.readable for bank in state.memory.banks] == [2, 1]
+    assert [frames_read(bank) for bank in state.memory.banks] == [2, 1]
     logits, _ = network.step(frame(3), state)
     assert logits.shape == (1, 4, 32, 48)
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from voslab.nn.aggregation import LIMIT
 from voslab.nn.blocks import ResBlock
+from voslab.nn.boxes import Box
 from voslab.nn.precision import at_least_float32
 
-Box = tuple[slice, slice]
 CELL = 4
 """Pixels per cell side."""
 OBJECTS = 10
@@ -128,14 +128,14 @@ class Decoder(nn.Module):
         return torch.cat(parts, 1)
 
     def log_odds_in(
-        self, box: Box, features: Tensor, warped: Tensor | None, probs: Tensor, corrected: Tensor
+        self, box: Box | None, features: Tensor, warped: Tensor | None, probs: Tensor, corrected: Tensor
     ) -> Tensor:
         """Decode a box of the grid only; everything outside is background.
 
         The decoder sees 8 cells around a cell, so that inside, 8 cells from the border of the box, nothing changes.
 
         Args:
-            box: rows and columns of cells.
+            box: rows and columns of cells; None: nothing is decoded.
             features: V of this frame, B C h w.
             warped: see `weigh`.
             probs: P̂, B (O+1) h w, aggregated.
@@ -144,40 +144,13 @@ class Decoder(nn.Module):
         Returns:
             see `log_odds`.
         """
-        rows, columns = box
         batch, channels, height, width = probs.shape
         odds = probs.new_full((batch, channels - 1, CELL * height, CELL * width), -LIMIT)
-        if rows.start < rows.stop:
-            near, masks, patched = (x[..., rows, columns] for x in (features, probs, corrected))
-            weight = self.weigh(near, None if warped is None else warped[..., rows, columns])
-            inside = slice(CELL * rows.start, CELL * rows.stop), slice(CELL * columns.start, CELL * columns.stop)
-            odds[..., inside[0], inside[1]] = self.log_odds(masks, weight, near, patched)
-        return odds
-
-
-def mask_box(masks: Tensor, margin: int) -> Box:
-    """Return rows and columns of the smallest box around all masks, enlarged by a margin.
-
-    Args:
-        masks: B O h w; cells above 0 count.
-        margin: cells on each side, as far as the grid reaches.
-
-    Returns:
-        the box, shared by all clips and objects; an empty one if all masks are empty.
-
-    Example:
-        >>> masks = torch.zeros(1, 1, 9, 9)
-        >>> masks[..., 4, 6] = 1
-        >>> mask_box(masks, 2)
-        (slice(2, 7, None), slice(4, 9, None))
-    """
-    shown = (masks > 0).flatten(0, 1).any(0)
-    rows, columns = (shown.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
-    if not rows:
-        return slice(0, 0), slice(0, 0)
-    height, width = shown.shape
-    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-    return slice(top, min(height, rows[-1] + 1 + margin)), slice(left, min(width, columns[-1] + 1 + margin))
+        if box is None:
+            return odds
+        near, masks, patched = box.cut(features), box.cut(probs), box.cut(corrected)
+        weight = self.weigh(near, None if warped is None else box.cut(warped))
+        return box.paste(self.log_odds(masks, weight, near, patched), odds, CELL)
 
 
 def _window(probs: Tensor, start: int) -> Tensor:

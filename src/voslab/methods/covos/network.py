@@ -20,11 +20,12 @@ from voslab.core.parameters import Count, Range
 from voslab.core.warp import Combine, Rounding, warp
 from voslab.methods.covos.codec_fields import STRIDE, Fields, is_key, to_quarter
 from voslab.methods.covos.correction import MAX_SCALE, REFERENCES, Corrected, Reference, binarise, correct
-from voslab.methods.covos.decoder import Decoder, mask_box
+from voslab.methods.covos.decoder import Decoder
 from voslab.methods.covos.propagation import Propagated, aggregate_probs, reference_ids
 from voslab.methods.covos.reference_buffer import BufferedFrame, nearest_key, reduce, remember, retain, with_background
 from voslab.nn.aggregation import aggregate_product
 from voslab.nn.backbone import Norm
+from voslab.nn.boxes import mask_box
 from voslab.nn.encoders import frame_encoder
 from voslab.nn.normalise import Normalise
 
@@ -237,7 +238,7 @@ class CoVOS(Segmenter[CoVOSState]):
             odds = self.decoder.log_odds(probs, self.decoder.weigh(features, warped), features, corrected)
         else:
             # Corrected masks hold the propagated ones.
-            box = mask_box(propagated.corrected * slot_mask[:, :, None, None], self.region)
+            box = mask_box(propagated.corrected * slot_mask[:, :, None, None] > 0, self.region)
             odds = self.decoder.log_odds_in(box, features, warped, probs, corrected)
         return aggregate_product(odds, slot_mask)
 

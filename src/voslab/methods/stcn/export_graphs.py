@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from voslab.core.export_graph import CELLS, MEMORY, ExportGraph
-from voslab.methods.stcn.network import STCN, Query
+from voslab.methods.stcn.network import STCN
+from voslab.methods.stcn.state import Query
 from voslab.nn import matching_graphs as common
 from voslab.nn.affinity import attend
 from voslab.nn.blocks import flatten_hw, unflatten_hw

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks, State, state_dataclass
-from voslab.core.parameters import Count
+from voslab.core import Frame, KeyInputs, KeyMatching, Keys, Masks
+from voslab.core.parameters import Count, Range
 from voslab.core.segmenter import Comparison, Padding
-from voslab.nn.aggregation import aggregate_masks, aggregate_product, object_probabilities
+from voslab.methods.stcn.state import EncodedFrame, Query, STCNState
+from voslab.nn.aggregation import LIMIT, aggregate_masks, aggregate_product, object_probabilities
 from voslab.nn.backbone import Norm, Pyramid, low_level_features
 from voslab.nn.blocks import FeatureFusion, flatten_hw, in_chunks, unflatten_hw
+from voslab.nn.boxes import Box, mask_box
 from voslab.nn.decoders import STCNDecoder
 from voslab.nn.encoders import LightMaskEncoder, MaskStem, frame_encoder, mask_encoder, masks_with_others
 from voslab.nn.key_projections import memory_key, memory_proj, project, query_proj
@@ -28,56 +30,6 @@ from voslab.nn.normalise import Normalise
 
 LIGHT = "light"
 """`mask_backbone` of a value encoder that reuses the frame's features."""
-
-
-class EncodedFrame(NamedTuple):
-    """Parts of a frame's encoding that are used when it is memorised.
-
-    Attributes:
-        key: memory key B Ck h w.
-        features: features that the value encoder uses, stride 16 last.
-    """
-
-    key: Tensor
-    features: tuple[Tensor, ...]
-
-    @property
-    def f16(self) -> Tensor:
-        """Feature B C h w at stride 16."""
-        return self.features[-1]
-
-
-@state_dataclass
-class STCNState(State):
-    """State of a video: the memory, and the newest frame, which enters the memory at the next step.
-
-    Attributes:
-        memory: keys and values of the frames before `image`.
-        image: newest frame, B 3 H W.
-        encoded: encoding of `image`; None for the first frame.
-        masks: masks of `image`, after aggregation.
-        index: index of `image`, counted from the first frame of the state.
-        given: whether masks of known objects were given for `image`.
-        last: index of the last frame that was retained in the memory; None: retain `image`.
-        keys: key projections of the video; None: the network's own.
-    """
-
-    memory: DenseMemory
-    image: Tensor
-    encoded: EncodedFrame | None
-    masks: Masks
-    index: int = 0
-    last: int | None = None
-    given: bool = False
-    keys: Keys | None = None
-
-
-class Query(NamedTuple):
-    """Output of the key encoder: features, key B Ck h w, and `thin` B Cv h w for the decoder."""
-
-    features: Pyramid
-    key: Tensor
-    thin: Tensor
 
 
 class STCN(KeyMatching[STCNState]):
@@ -99,10 +51,13 @@ class STCN(KeyMatching[STCNState]):
         memory_given: maximum number of frames with given masks; of these `memory_bound` counts the first one only.
         top_k: number of memory positions per read outside of training; None: all.
         previous_mask: whether the decoder also sees the previous frame's masks at stride 16, as CRVOS's does.
+        region: cells of stride 16 around the previous masks. In evaluation, only the box around them is processed of
+            frames that are not retained, everything else is background; retained frames are processed as a whole, so
+            that lost parts are found again. None: always the whole frame.
         object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
     Raises:
-        ValueError: if a parameter of the memory is too small.
+        ValueError: if a parameter of the memory or the region is too small.
     """
 
     stride = 16
@@ -126,10 +81,13 @@ class STCN(KeyMatching[STCNState]):
         memory_given: Count = 8,
         top_k: int | None = 20,
         previous_mask: bool = False,
+        region: Annotated[int, Range(0, 1024)] | None = None,
         object_chunk: Count = 4,
     ) -> None:
         super().__init__()
         check_policy(memory_every, memory_bound, top_k, memory_given)
+        if region is not None and region < 0:
+            raise ValueError(f"region={region}: must not be negative")
         self.memory_every = memory_every
         self.memory_previous = memory_previous
         self.memory_bound = memory_bound
@@ -137,6 +95,7 @@ class STCN(KeyMatching[STCNState]):
         self.top_k = top_k
         self.object_chunk = object_chunk
         self.previous_mask = previous_mask
+        self.region = region
         self.encoder = frame_encoder(backbone, norm, width)
         self.mean = self.encoder.mean
         self.normalise = Normalise(self.mean, self.encoder.std)
@@ -168,14 +127,14 @@ class STCN(KeyMatching[STCNState]):
         memory, masks, last, encoded = state.memory, state.masks, state.last, None
         if masks.probs.shape[1]:
             memory = self.memorise(state)
-            last = state.index if self._is_memory_frame(state) else last
-            query = self.encode(frame.image, state.keys)
+            last = state.index if self._is_memory_frame(state.index, last) else last
+            box = None if self._is_memory_frame(state.index + 1, last) else self._box(masks)
+            query = self.encode(frame.image if box is None else box.cut(frame.image, self.stride), state.keys)
             key = memory_key(self.key, query.features.f16, query.key, state.keys)
-            encoded = EncodedFrame(key, self._value_inputs(query.features))
-            log_odds = self.decode(query, self.join_masks(self.read(query, memory), masks))
+            encoded = EncodedFrame(key, self._value_inputs(query.features), box)
+            logits = self.look(query, memory, masks, box)
         else:
-            log_odds = masks.probs
-        logits = aggregate_product(log_odds, masks.slot_mask)
+            logits = aggregate_product(masks.probs, masks.slot_mask)
         masks = masks.with_probs(object_probabilities(logits))
         return logits, STCNState(memory, frame.image, encoded, masks, state.index + 1, last, keys=state.keys)
 
@@ -183,7 +142,8 @@ class STCN(KeyMatching[STCNState]):
         """See `Segmenter.add`. The memory of a new object begins with this frame."""
         memory = state.memory.extend(masks.probs.shape[1])
         masks = aggregate_masks((known or state.masks).append(masks))
-        return replace(state, memory=memory, masks=masks, last=None, given=known is not None)
+        encoded = _whole(state.encoded)
+        return replace(state, memory=memory, encoded=encoded, masks=masks, last=None, given=known is not None)
 
     def key_layers(self) -> tuple[nn.Conv2d, ...]:
         """See `KeyMatching.key_layers`: one projection for both."""
@@ -191,7 +151,7 @@ class STCN(KeyMatching[STCNState]):
 
     def compare(self, state: STCNState) -> tuple[KeyInputs, STCNState]:
         """See `KeyMatching.compare`. The memory input is the frame itself, for all objects."""
-        encoded = state.encoded or self._encode_frame(state)
+        encoded = _whole(state.encoded) or self._encode_frame(state)
         return KeyInputs(encoded.f16, encoded.f16.unsqueeze(1), state.masks, state.keys), replace(
             state, encoded=encoded
         )
@@ -205,8 +165,9 @@ class STCN(KeyMatching[STCNState]):
 
     def held_features(self, state: STCNState) -> Tensor | None:
         """See `HoldsFeatures`: a light value encoder reuses all features of the frame."""
+        encoded = _whole(state.encoded)
         light = isinstance(self.mask_encoder, LightMaskEncoder)
-        return state.encoded.features[0] if light and state.encoded is not None else None
+        return encoded.features[0] if light and encoded is not None else None
 
     def encode(self, image: Tensor, keys: Keys | None = None) -> Query:
         """Key encoder (section 3.1): encode an image B 3 H W."""
@@ -214,12 +175,15 @@ class STCN(KeyMatching[STCNState]):
         return Query(features, project(self.key, features.f16, query_proj(keys)), self.thin(features.f16))
 
     def memorise(self, state: STCNState) -> DenseMemory:
-        """Value encoder (section 3.1): write the newest frame and its masks to the memory."""
-        stay = self._is_memory_frame(state)
+        """Value encoder (section 3.1): write the newest frame, as far as encoded, and its masks to the memory."""
+        stay = self._is_memory_frame(state.index, state.last)
         if not state.memory.needs_write(stay):
             return state.memory
-        key, features = state.encoded or self._encode_frame(state)
-        value = self.value(state.image, features, state.masks)
+        key, features, box = state.encoded or self._encode_frame(state)
+        image, masks = state.image, state.masks
+        if box is not None:
+            image, masks = box.cut(image, self.stride), self._near(masks, box)
+        value = self.value(image, features, masks)
         return state.memory.write(flatten_hw(key).unsqueeze(1), value, stay, state.given)
 
     def value(self, image: Tensor, features: tuple[Tensor, ...], masks: Masks) -> Tensor:
@@ -235,6 +199,19 @@ class STCN(KeyMatching[STCNState]):
             return flatten_hw(self.fuser(encode(masks), shared))
 
         return in_chunks(fuse, masks_with_others(masks, clamp=False), self.object_chunk)
+
+    def look(self, query: Query, memory: DenseMemory, masks: Masks, box: Box | None = None) -> Tensor:
+        """Read, decode and aggregate: logits B (O+1) H W; background outside of `box` if the query is of a box.
+
+        `masks` are those of the previous frame.
+        """
+        near = masks if box is None else self._near(masks, box)
+        log_odds = self.decode(query, self.join_masks(self.read(query, memory), near))
+        logits = aggregate_product(log_odds, masks.slot_mask)
+        if box is None:
+            return logits
+        nothing = aggregate_product(torch.full_like(masks.probs[..., :1, :1], -LIMIT), masks.slot_mask)
+        return box.paste(logits, nothing.repeat(1, 1, *masks.probs.shape[-2:]), self.stride)
 
     def read(self, query: Query, memory: DenseMemory) -> Tensor:
         """Memory read by L2 similarity (sections 3.2, 4): compute readouts B O Cv h w."""
@@ -253,12 +230,28 @@ class STCN(KeyMatching[STCNState]):
         shared = self.decoder.forward_shared(query.thin, query.features)
         return in_chunks(lambda part: self.decoder(part, shared)[:, 0], readout, self.object_chunk)
 
-    def _is_memory_frame(self, state: STCNState) -> bool:
-        return self.training or state.last is None or state.index - state.last >= self.memory_every
+    def _is_memory_frame(self, index: int, last: int | None) -> bool:
+        return self.training or last is None or index - last >= self.memory_every
+
+    def _box(self, masks: Masks) -> Box | None:
+        """Return the cells at stride 16 near the masks of the previous frame; None: all cells."""
+        if self.training or self.region is None:
+            return None
+        shown = F.max_pool2d(masks.probs, self.stride) > 0.5
+        return mask_box(shown & masks.slot_mask[:, :, None, None], self.region)
+
+    def _near(self, masks: Masks, box: Box) -> Masks:
+        return masks.with_probs(box.cut(masks.probs, self.stride))
 
     def _encode_frame(self, state: STCNState) -> EncodedFrame:
         features = Pyramid(*self.encoder(self.normalise(state.image)))
-        return EncodedFrame(project(self.key, features.f16, memory_proj(state.keys)), self._value_inputs(features))
+        key = project(self.key, features.f16, memory_proj(state.keys))
+        return EncodedFrame(key, self._value_inputs(features))
 
     def _value_inputs(self, features: Pyramid) -> tuple[Tensor, ...]:
         return tuple(features) if isinstance(self.mask_encoder, LightMaskEncoder) else (features.f16,)
+
+
+def _whole(encoded: EncodedFrame | None) -> EncodedFrame | None:
+    """Return the encoding of a frame, unless it is of a part of it."""
+    return None if encoded is None or encoded.box is not None else encoded

@@ -1,0 +1,66 @@
+"""Boxes around masks, for networks that process the part of a frame near the objects only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Bool
+from torch import Tensor
+
+
+class Box(NamedTuple):
+    """Rows and columns of a grid of cells.
+
+    Attributes:
+        rows: first row, and the one after the last.
+        columns: first column, and the one after the last.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    def cut(self, x: Tensor, scale: int = 1) -> Tensor:
+        """Return the part of `x`, … H W, inside the box, as a view.
+
+        Args:
+            x: any number of leading dimensions, then `scale` times the rows and columns of the grid.
+            scale: rows and columns of `x` per cell.
+
+        Example:
+            >>> Box((0, 2), (1, 4)).cut(torch.zeros(1, 6, 8), scale=2).shape
+            torch.Size([1, 4, 6])
+        """
+        (top, bottom), (left, right) = self.rows, self.columns
+        return x[..., scale * top : scale * bottom, scale * left : scale * right]
+
+    def paste(self, inside: Tensor, around: Tensor, scale: int = 1) -> Tensor:
+        """Overwrite the part of `around` inside the box, in place, and return `around`; see `cut`."""
+        self.cut(around, scale).copy_(inside)
+        return around
+
+
+def mask_box(shown: Bool[Tensor, "b o h w"], margin: int) -> Box | None:
+    """Return the smallest box around all masks, enlarged by a margin.
+
+    Args:
+        shown: True in the cells of each mask.
+        margin: cells on each side, as far as the grid reaches.
+
+    Returns:
+        the box, shared by all clips and objects; None if all masks are empty.
+
+    Example:
+        >>> shown = torch.zeros(1, 1, 9, 9, dtype=torch.bool)
+        >>> shown[..., 4, 6] = True
+        >>> mask_box(shown, 2)
+        Box(rows=(2, 7), columns=(4, 9))
+    """
+    cells = shown.flatten(0, 1).any(0)
+    rows, columns = (cells.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    if not rows:
+        return None
+    height, width = cells.shape
+    return Box(
+        (max(0, rows[0] - margin), min(height, rows[-1] + 1 + margin)),
+        (max(0, columns[0] - margin), min(width, columns[-1] + 1 + margin)),
+    )

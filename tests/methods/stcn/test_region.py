@@ -1,0 +1,123 @@
+"""`region`: of frames that are not retained only the box around the previous masks is processed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.methods.videos import video
+from voslab.core import Frame, Masks
+from voslab.methods.stcn.network import STCN
+from voslab.methods.stcn.state import STCNState
+
+WHOLE, BOX = (10, 10), (6, 7)
+OBJECTS = (4, 4), (5, 6)
+
+
+def stcn(**parameters: Any) -> STCN:
+    torch.manual_seed(0)
+    tiny = {"backbone": "efficientnet_lite0", "mask_backbone": "light", "width": 8, "key_channels": 8}
+    rest = {"value_channels": 16, "decoder_width": 8, "memory_previous": True, "previous_mask": True}
+    return STCN(**{**tiny, **rest, **parameters}).eval()
+
+
+def frame(index: int) -> Frame:
+    """A frame of 10x10 cells."""
+    return Frame(index, torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(index)))
+
+
+def cells(*objects: tuple[int, int]) -> Masks:
+    """Masks of one cell each, by row and column."""
+    probs = torch.zeros(1, len(objects), 160, 160)
+    for i, (row, column) in enumerate(objects):
+        probs[0, i, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 1
+    return Masks(probs, torch.ones(1, len(objects), dtype=torch.bool))
+
+
+def encoded(network: STCN) -> list[tuple[int, ...]]:
+    """Rows and columns of cells of each frame that the key encoder sees, as they come."""
+    seen: list[tuple[int, ...]] = []
+    network.key.register_forward_hook(lambda *given: seen.append(tuple(given[2].shape[-2:])))
+    return seen
+
+
+def step(network: STCN, index: int, state: STCNState) -> tuple[torch.Tensor, STCNState]:
+    """A step whose masks are set: those of a random network mean nothing."""
+    logits, state = network.step(frame(index), state)
+    return logits, replace(state, masks=cells(*OBJECTS))
+
+
+@pytest.mark.parametrize("encoder", [{}, {"mask_backbone": "efficientnet_lite0"}], ids=["light", "full"])
+@torch.no_grad()
+def test_frames_that_are_retained_are_processed_as_a_whole_the_others_near_the_masks(encoder: dict[str, Any]) -> None:
+    network = stcn(region=2, memory_every=3, **encoder)
+    state = network.begin(frame(0), cells(*OBJECTS))
+    seen, read = encoded(network), []
+    for index in range(1, 8):
+        logits, state = step(network, index, state)
+        read.append(state.memory.banks[0].readable)
+        if seen[-1] == BOX:
+            outside = logits.argmax(1)[0].clone()
+            outside[16 * 2 : 16 * 8, 16 * 2 : 16 * 9] = 0
+            assert not outside.any()
+    # The first frame is encoded when it is memorised.
+    assert seen == [WHOLE, BOX, BOX, WHOLE, BOX, BOX, WHOLE, BOX]
+    assert read == [100, 142, 142, 200, 242, 242, 300]
+
+
+@torch.no_grad()
+def test_a_region_that_covers_the_frame_changes_nothing() -> None:
+    for expected, found in zip(video(stcn(), 7, 2, late=3), video(stcn(region=10), 7, 2, late=3), strict=True):
+        torch.testing.assert_close(found.masks.probs, expected.masks.probs)
+
+
+@torch.no_grad()
+def test_without_a_mask_the_whole_frame_is_searched() -> None:
+    network = stcn(region=1)
+    seen, state = encoded(network), network.begin(frame(0), cells((4, 4)))
+    for index in (1, 2):
+        _, state = network.step(
+            frame(index), replace(state, masks=cells((4, 4)).with_probs(torch.zeros(1, 1, 160, 160)))
+        )
+    assert seen == [WHOLE] * 3
+
+
+@torch.no_grad()
+def test_a_frame_with_given_masks_is_memorised_as_a_whole() -> None:
+    network = stcn(region=2, memory_every=10)
+    state = network.begin(frame(0), cells(*OBJECTS))
+    for index in (1, 2):
+        _, state = step(network, index, state)
+    _, state = step(network, 3, network.add(frame(2), cells((8, 1)), state))
+    assert [bank.readable for bank in state.memory.banks] == [200, 100]
+
+
+@torch.no_grad()
+def test_what_others_read_of_a_frame_is_of_the_whole_frame() -> None:
+    network = stcn(region=2)
+    state = network.begin(frame(0), cells(*OBJECTS))
+    _, state = step(network, 1, state)
+    assert state.encoded is not None
+    assert state.encoded.box is not None
+    assert network.held_features(state) is None
+    inputs, _ = network.compare(state)
+    assert inputs.query.shape[-2:] == WHOLE
+
+
+def test_training_does_not_depend_on_a_region() -> None:
+    logits = []
+    for network in (stcn(), stcn(region=0)):
+        network.train()
+        state = network.begin(frame(0), cells(*OBJECTS))
+        for index in (1, 2):
+            made, state = step(network, index, state)
+        logits.append(made)
+    torch.testing.assert_close(*logits)
+
+
+def test_a_negative_region_is_refused() -> None:
+    with pytest.raises(ValueError, match="region=-1: must not be negative"):
+        stcn(region=-1)
