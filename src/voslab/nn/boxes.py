@@ -27,6 +27,7 @@ class Box(NamedTuple):
             scale: rows and columns of `x` per cell.
 
         Example:
+            >>> import torch
             >>> Box((0, 2), (1, 4)).cut(torch.zeros(1, 6, 8), scale=2).shape
             torch.Size([1, 4, 6])
         """
@@ -50,6 +51,7 @@ def mask_box(shown: Bool[Tensor, "b o h w"], margin: int) -> Box | None:
         the box, shared by all clips and objects; None if all masks are empty.
 
     Example:
+        >>> import torch
         >>> shown = torch.zeros(1, 1, 9, 9, dtype=torch.bool)
         >>> shown[..., 4, 6] = True
         >>> mask_box(shown, 2)
