@@ -51,9 +51,9 @@ class STCN(KeyMatching[STCNState]):
         memory_given: maximum number of frames with given masks; of these `memory_bound` counts the first one only.
         top_k: number of memory positions per read outside of training; None: all.
         previous_mask: whether the decoder also sees the previous frame's masks at stride 16, as CRVOS's does.
-        region: cells of stride 16 around the previous masks. In evaluation, only the box around them is processed of
-            frames that are not retained, everything else is background; retained frames are processed as a whole, so
-            that lost parts are found again. None: always the whole frame.
+        region: cells of stride 16 around the previous masks. In evaluation, only this box is read and decoded, and of
+            frames that are not retained only this box is encoded and memorised; everything else is background. While
+            an object has no mask, the whole frame is processed. None: always the whole frame.
         object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
     Raises:
@@ -128,10 +128,12 @@ class STCN(KeyMatching[STCNState]):
         if masks.probs.shape[1]:
             memory = self.memorise(state)
             last = state.index if self._is_memory_frame(state.index, last) else last
-            box = None if self._is_memory_frame(state.index + 1, last) else self._box(masks)
-            query = self.encode(frame.image if box is None else box.cut(frame.image, self.stride), state.keys)
+            box = self._box(masks)
+            part = None if self._is_memory_frame(state.index + 1, last) else box
+            query = self.encode(frame.image if part is None else part.cut(frame.image, self.stride), state.keys)
             key = memory_key(self.key, query.features.f16, query.key, state.keys)
-            encoded = EncodedFrame(key, self._value_inputs(query.features), box)
+            encoded = EncodedFrame(key, self._value_inputs(query.features), part)
+            query = query.cut(box) if part is None and box is not None else query
             logits = self.look(query, memory, masks, box)
         else:
             logits = aggregate_product(masks.probs, masks.slot_mask)
@@ -238,7 +240,8 @@ class STCN(KeyMatching[STCNState]):
         if self.training or self.region is None:
             return None
         shown = F.max_pool2d(masks.probs, self.stride) > 0.5
-        return mask_box(shown & masks.slot_mask[:, :, None, None], self.region)
+        lost = masks.slot_mask & ~shown.flatten(2).any(2)
+        return None if lost.any() else mask_box(shown & masks.slot_mask[:, :, None, None], self.region)
 
     def _near(self, masks: Masks, box: Box) -> Masks:
         return masks.with_probs(box.cut(masks.probs, self.stride))

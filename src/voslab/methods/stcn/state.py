@@ -62,3 +62,8 @@ class Query(NamedTuple):
     features: Pyramid
     key: Tensor
     thin: Tensor
+
+    def cut(self, box: Box) -> Query:
+        """Return the part of a whole frame in a box of cells at stride 16."""
+        f4, f8, f16 = self.features
+        return Query(Pyramid(box.cut(f4, 4), box.cut(f8, 2), box.cut(f16)), box.cut(self.key), box.cut(self.thin))
