@@ -5,10 +5,10 @@
 First real videos with one object, both networks in turn: `length` frames of the training videos that no network trained
 on. The small network decodes near the last mask only, and encodes nothing else of frames that its memory does not keep.
 
-Then a step on a whole frame, in turn in one process, with random weights for the small network: speed does not depend
-on them. The memory of the large one holds `frames` frames besides the previous one, that of the small one as many as
-its bound lets it hold. Below each ratio stand the least milliseconds of every stage, and those of the convolutions of
-the step at the machine's peak.
+Then a step with objects that fill half of the frame and more, with random weights for the small network: speed does not
+depend on them. The memory of the large one holds `frames` frames besides the previous one, that of the small one as
+many as its bound lets it hold. Below each ratio stand the least milliseconds of every stage, and those of the
+convolutions of the step at the machine's peak.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def small() -> Any:
 
 
 def row(networks: dict[str, Any], objects: int, size: tuple[int, int], rounds: int, frames: int) -> None:
-    """Row of a step on a whole frame with one number of objects."""
+    """Row of a step with one number of objects, which fill half of the frame and more."""
     peak, best = Peak(), {"peak": float("inf")}
     states = {name: filled(network, objects, size, frames) for name, network in networks.items()}
     for _ in range(rounds):
