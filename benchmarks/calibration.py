@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.goals import options
+from benchmarks.goals import HELD_OUT, options
 from voslab import Predictor
 from voslab.data.sources.davis import davis
 from voslab.studio.project import uncertainty
 
-DEFAULTS = {"data": "data/DAVIS", "size": "480", "videos": "bear,car-turn,dog-agility,motorbike,rollerblade"}
+DEFAULTS = {"data": "data/DAVIS", "size": "480", "videos": HELD_OUT}
 LOGITS = np.linspace(-16, 16, 641)
 """Middles of the bins in which logits are counted."""
 EDGES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])

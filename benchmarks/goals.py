@@ -13,6 +13,8 @@ from torch import nn
 
 from voslab.cli.cpu_runtime import configure_cpu
 
+HELD_OUT = "bear,car-turn,dog-agility,motorbike,rollerblade"
+"""Videos of DAVIS 2016 train that no network here trained on (`conf/data/coco_davis2016.yaml`)."""
 ROW = "{:<40}{:>7}{:>9}  {}"
 
 

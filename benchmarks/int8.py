@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.goals import options
+from benchmarks.goals import HELD_OUT, options
 from voslab.cli.int8 import prepared
 from voslab.cli.onnx import open_graph
 from voslab.data.sources.davis import davis
@@ -32,7 +32,7 @@ DEFAULTS = {
     "graphs": "exported",
     "data": "data/DAVIS",
     "threads": "1",
-    "videos": "bear,car-turn,dog-agility,motorbike,rollerblade",
+    "videos": HELD_OUT,
 }
 NAMES = ("encode", "memorise", "read", "decode")
 Tensors = dict[str, NDArray[Any]]

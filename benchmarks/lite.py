@@ -22,7 +22,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.goals import Goal, Peak, interleaved, options
+from benchmarks.goals import HELD_OUT, Goal, Peak, interleaved, options
 from voslab.configs import compose
 from voslab.core.resources import resource
 from voslab.data.sources.davis import davis
@@ -33,7 +33,6 @@ from voslab.methods import registry
 from voslab.methods.builder import from_checkpoint
 from voslab.nn.inference import for_inference
 
-HELD_OUT = "bear,car-turn,dog-agility,motorbike,rollerblade"
 DEFAULTS = {
     "objects": "1,5",
     "size": "480x854",
@@ -65,18 +64,19 @@ def main() -> None:
 def on_videos(networks: dict[str, Any], root: str, names: list[str], size: int, length: int) -> None:
     """Row of real videos with one object; nothing without videos."""
     total = dict.fromkeys(networks, 0.0)
-    ratios = []
+    ratios, count = [], 0
     for video in davis(root=root, year=2016, split="train", only=names) if names else ():
-        seconds = {}
+        seconds, shown = {}, min(length, len(video))
         for name, network in networks.items():
-            frames = (video.image(i) for i in range(min(length, len(video))))
+            frames = (video.image(i) for i in range(shown))
             predictions = run(network, frames, {0: video.given_masks()[0]}, Settings(size=size))
             # The first frame only gives the mask; it is memorised with the second.
             seconds[name] = sum(prediction.seconds for prediction in predictions if prediction.index)
             total[name] += seconds[name]
         ratios.append(seconds["large"] / seconds["small"])
+        count += shown - 1
     if ratios:
-        frame = {name: seconds / (len(ratios) * (length - 1)) * 1e3 for name, seconds in total.items()}
+        frame = {name: seconds / count * 1e3 for name, seconds in total.items()}
         note = (
             f"{frame['large']:.0f} and {frame['small']:.0f} ms a frame; {min(ratios):.2f} to {max(ratios):.2f} by video"
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from voslab.core import Clip, Frame, Masks, Segmenter
+from voslab.nn.memory import Bank
 
 
 def frame(index: int, batch: int = 1) -> Frame:
@@ -38,3 +39,8 @@ def clip(frames: int = 3) -> Clip:
     labels = torch.zeros(2, frames, 32, 48, dtype=torch.int64)
     labels[:, :, 4:28, :12], labels[:, :, 4:28, 12:24] = 1, 2
     return Clip(images, labels, torch.ones(2, 2, dtype=torch.bool), ("a", "b"))
+
+
+def frames_read(bank: Bank) -> float:
+    """How many frames a bank reads; a part of one counts as a fraction."""
+    return bank.readable / bank.frame_positions

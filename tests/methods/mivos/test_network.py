@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.golden.support import HERE, published
-from tests.methods.videos import clip, frame, masks, video
+from tests.methods.videos import clip, frame, frames_read, masks, video
 from voslab.core.checkpoint import CheckpointMetadata
 from voslab.engine import Settings
 from voslab.methods.mivos.module import MiVOSModule
@@ -36,7 +36,7 @@ def small(**parameters: object) -> MiVOS:
 def test_the_memory_follows_its_policy(parameters: dict[str, object], kept: list[int], filled: list[int]) -> None:
     banks = [state.memory.banks[0] for state in video(small(**parameters), 7)]
     assert [bank.retained for bank in banks] == kept
-    assert [bank.readable / bank.frame_positions for bank in banks] == filled
+    assert [frames_read(bank) for bank in banks] == filled
 
 
 @torch.no_grad()

@@ -7,18 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.methods.stcn.networks import light
 from tests.methods.videos import frame, masks, video
 from voslab.core import Masks
-from voslab.methods.stcn.network import STCN
 from voslab.nn.encoders import LightMaskEncoder
 from voslab.nn.inference import for_inference
-
-
-def light(**parameters: object) -> STCN:
-    torch.manual_seed(0)
-    tiny = {"backbone": "efficientnet_lite0", "mask_backbone": "light", "width": 8, "key_channels": 8}
-    rest = {"value_channels": 16, "decoder_width": 8, "memory_previous": True, "previous_mask": True}
-    return STCN(**{**tiny, **rest, **parameters}).eval()  # type: ignore[arg-type]
 
 
 @torch.no_grad()

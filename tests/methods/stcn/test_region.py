@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.methods.stcn.networks import light
 from tests.methods.videos import video
 from voslab.core import Frame, Masks
 from voslab.methods.stcn.network import STCN
@@ -15,13 +16,6 @@ from voslab.methods.stcn.state import STCNState
 
 WHOLE, BOX = (10, 10), (6, 7)
 OBJECTS = (4, 4), (5, 6)
-
-
-def stcn(**parameters: Any) -> STCN:
-    torch.manual_seed(0)
-    tiny = {"backbone": "efficientnet_lite0", "mask_backbone": "light", "width": 8, "key_channels": 8}
-    rest = {"value_channels": 16, "decoder_width": 8, "memory_previous": True, "previous_mask": True}
-    return STCN(**{**tiny, **rest, **parameters}).eval()
 
 
 def frame(index: int) -> Frame:
@@ -53,7 +47,7 @@ def step(network: STCN, index: int, state: STCNState) -> tuple[torch.Tensor, STC
 @pytest.mark.parametrize("encoder", [{}, {"mask_backbone": "efficientnet_lite0"}], ids=["light", "full"])
 @torch.no_grad()
 def test_frames_that_are_retained_are_encoded_as_a_whole_and_decoded_near_the_masks(encoder: dict[str, Any]) -> None:
-    network = stcn(region=2, memory_every=3, **encoder)
+    network = light(region=2, memory_every=3, **encoder)
     state = network.begin(frame(0), cells(*OBJECTS))
     seen, read = encoded(network), []
     for index in range(1, 8):
@@ -69,13 +63,13 @@ def test_frames_that_are_retained_are_encoded_as_a_whole_and_decoded_near_the_ma
 
 @torch.no_grad()
 def test_a_region_that_covers_the_frame_changes_nothing() -> None:
-    for expected, found in zip(video(stcn(), 7, 2, late=3), video(stcn(region=10), 7, 2, late=3), strict=True):
+    for expected, found in zip(video(light(), 7, 2, late=3), video(light(region=10), 7, 2, late=3), strict=True):
         torch.testing.assert_close(found.masks.probs, expected.masks.probs)
 
 
 @torch.no_grad()
 def test_without_a_mask_the_whole_frame_is_searched() -> None:
-    network = stcn(region=1)
+    network = light(region=1)
     seen, state = encoded(network), network.begin(frame(0), cells((4, 4)))
     for index in (1, 2):
         _, state = network.step(
@@ -86,7 +80,7 @@ def test_without_a_mask_the_whole_frame_is_searched() -> None:
 
 @torch.no_grad()
 def test_a_frame_with_given_masks_is_memorised_as_a_whole() -> None:
-    network = stcn(region=2, memory_every=10)
+    network = light(region=2, memory_every=10)
     state = network.begin(frame(0), cells(*OBJECTS))
     for index in (1, 2):
         _, state = step(network, index, state)
@@ -96,7 +90,7 @@ def test_a_frame_with_given_masks_is_memorised_as_a_whole() -> None:
 
 @torch.no_grad()
 def test_what_others_read_of_a_frame_is_of_the_whole_frame() -> None:
-    network = stcn(region=2)
+    network = light(region=2)
     state = network.begin(frame(0), cells(*OBJECTS))
     _, state = step(network, 1, state)
     assert state.encoded is not None
@@ -108,7 +102,7 @@ def test_what_others_read_of_a_frame_is_of_the_whole_frame() -> None:
 
 def test_training_does_not_depend_on_a_region() -> None:
     logits = []
-    for network in (stcn(), stcn(region=0)):
+    for network in (light(), light(region=0)):
         network.train()
         state = network.begin(frame(0), cells(*OBJECTS))
         for index in (1, 2):
@@ -119,4 +113,4 @@ def test_training_does_not_depend_on_a_region() -> None:
 
 def test_a_negative_region_is_refused() -> None:
     with pytest.raises(ValueError, match="region=-1: must not be negative"):
-        stcn(region=-1)
+        light(region=-1)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.golden.support import published
+from tests.methods.videos import frames_read
 from voslab.core import ConfigError, Frame, Masks
 from voslab.methods import registry
 from voslab.methods.stm.network import STM
 from voslab.methods.stm.weights import convert
-from voslab.nn.memory import Bank
 
 SMALL: dict[str, Any] = {
     "backbone": "resnet18",
@@ -35,10 +35,6 @@ def masks(objects: int = 2) -> Masks:
     ids = torch.arange(48).view(1, 1, 1, 48) // (48 // (objects + 1))
     probs = (ids == torch.arange(1, objects + 1).view(1, -1, 1, 1)).float().expand(1, objects, 32, 48)
     return Masks(probs, torch.ones(1, objects, dtype=torch.bool))
-
-
-def frames_read(bank: Bank) -> float:
-    return bank.readable / bank.frame_positions
 
 
 @pytest.mark.parametrize(

@@ -239,9 +239,9 @@ class STCN(KeyMatching[STCNState]):
         """Return the cells at stride 16 near the masks of the previous frame; None: all cells."""
         if self.training or self.region is None:
             return None
-        shown = F.max_pool2d(masks.probs, self.stride) > 0.5
+        shown = (F.max_pool2d(masks.probs, self.stride) > 0.5) & masks.slot_mask[:, :, None, None]
         lost = masks.slot_mask & ~shown.flatten(2).any(2)
-        return None if lost.any() else mask_box(shown & masks.slot_mask[:, :, None, None], self.region)
+        return None if lost.any() else mask_box(shown, self.region)
 
     def _near(self, masks: Masks, box: Box) -> Masks:
         return masks.with_probs(box.cut(masks.probs, self.stride))
