@@ -26,6 +26,27 @@ def test_a_box_holds_all_masks_and_its_margin_and_no_more(height: int, width: in
         assert edge.any()
 
 
+@given(SIDE, SIDE, st.integers(0, 4), st.integers(1, 5), st.integers(0, 2**31))
+def test_edges_at_multiples_hold_the_smallest_box_and_less_than_a_multiple_more(
+    height: int, width: int, margin: int, multiple: int, seed: int
+) -> None:
+    shown = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(seed)) > 0.9
+    small, large = mask_box(shown, margin), mask_box(shown, margin, multiple)
+    if small is None or large is None:
+        assert small is large
+        return
+    for (low, high), (first, end), length in zip(small, large, (height, width), strict=True):
+        assert low - multiple < first <= low
+        assert high <= end < high + multiple
+        assert first % multiple == 0
+        assert end % multiple == 0 or end == length
+
+
+def test_a_box_inside_another_cuts_the_same_from_what_the_other_cut() -> None:
+    box, outer, x = Box((3, 5), (2, 6)), Box((1, 7), (2, 8)), torch.rand(2, 9, 9)
+    assert torch.equal(box.inside(outer).cut(outer.cut(x)), box.cut(x))
+
+
 @pytest.mark.parametrize("scale", [1, 4])
 def test_what_is_cut_can_be_pasted(scale: int) -> None:
     box, x = Box((1, 3), (0, 2)), torch.rand(2, 4 * scale, 5 * scale)

@@ -34,18 +34,31 @@ class Box(NamedTuple):
         (top, bottom), (left, right) = self.rows, self.columns
         return x[..., scale * top : scale * bottom, scale * left : scale * right]
 
+    def inside(self, outer: Box) -> Box:
+        """Return this box in the rows and columns of `outer`, which holds it.
+
+        Example:
+            >>> Box((4, 6), (3, 5)).inside(Box((2, 8), (3, 9)))
+            Box(rows=(2, 4), columns=(0, 2))
+        """
+        (top, bottom), (left, right) = self.rows, self.columns
+        row, column = outer.rows[0], outer.columns[0]
+        return Box((top - row, bottom - row), (left - column, right - column))
+
     def paste(self, inside: Tensor, around: Tensor, scale: int = 1) -> Tensor:
         """Overwrite the part of `around` inside the box, in place, and return `around`; see `cut`."""
         self.cut(around, scale).copy_(inside)
         return around
 
 
-def mask_box(shown: Bool[Tensor, "b o h w"], margin: int) -> Box | None:
+def mask_box(shown: Bool[Tensor, "b o h w"], margin: int, multiple: int = 1) -> Box | None:
     """Return the smallest box around all masks, enlarged by a margin.
 
     Args:
         shown: True in the cells of each mask.
         margin: cells on each side, as far as the grid reaches.
+        multiple: edges are moved outwards to multiples of so many cells, as far as the grid reaches. Boxes of few sizes
+            need less memory: allocator and convolutions keep something for each size.
 
     Returns:
         the box, shared by all clips and objects; None if all masks are empty.
@@ -61,8 +74,9 @@ def mask_box(shown: Bool[Tensor, "b o h w"], margin: int) -> Box | None:
     rows, columns = (cells.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
     if not rows:
         return None
-    height, width = cells.shape
-    return Box(
-        (max(0, rows[0] - margin), min(height, rows[-1] + 1 + margin)),
-        (max(0, columns[0] - margin), min(width, columns[-1] + 1 + margin)),
-    )
+
+    def enlarge(shown: list[int], length: int) -> tuple[int, int]:
+        first, end = max(0, shown[0] - margin), shown[-1] + 1 + margin
+        return first - first % multiple, min(length, end + -end % multiple)
+
+    return Box(enlarge(rows, cells.shape[0]), enlarge(columns, cells.shape[1]))

@@ -1,4 +1,4 @@
-"""`region`: of frames that are not retained only the box around the previous masks is processed."""
+"""`region`: masks are decoded near the previous ones only, and frames that are not retained encoded near them only."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from voslab.core import Frame, Masks
 from voslab.methods.stcn.network import STCN
 from voslab.methods.stcn.state import STCNState
 
-WHOLE, BOX = (10, 10), (6, 7)
-OBJECTS = (4, 4), (5, 6)
+SIDE = 24
+WHOLE = (SIDE, SIDE)
+OBJECTS = (9, 9), (10, 11)
 
 
 def frame(index: int) -> Frame:
-    """A frame of 10x10 cells."""
-    return Frame(index, torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(index)))
+    """A frame of 24x24 cells."""
+    return Frame(index, torch.rand(1, 3, 16 * SIDE, 16 * SIDE, generator=torch.Generator().manual_seed(index)))
 
 
 def cells(*objects: tuple[int, int]) -> Masks:
     """Masks of one cell each, by row and column."""
-    probs = torch.zeros(1, len(objects), 160, 160)
+    probs = torch.zeros(1, len(objects), 16 * SIDE, 16 * SIDE)
     for i, (row, column) in enumerate(objects):
         probs[0, i, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 1
     return Masks(probs, torch.ones(1, len(objects), dtype=torch.bool))
@@ -47,18 +48,20 @@ def step(network: STCN, index: int, state: STCNState) -> tuple[torch.Tensor, STC
 @pytest.mark.parametrize("encoder", [{}, {"mask_backbone": "efficientnet_lite0"}], ids=["light", "full"])
 @torch.no_grad()
 def test_frames_that_are_retained_are_encoded_as_a_whole_and_decoded_near_the_masks(encoder: dict[str, Any]) -> None:
-    network = light(region=2, memory_every=3, **encoder)
+    network = light(region=3, memory_every=3, **encoder)
     state = network.begin(frame(0), cells(*OBJECTS))
     seen, read = encoded(network), []
     for index in range(1, 8):
         logits, state = step(network, index, state)
         read.append(state.memory.banks[0].readable)
         outside = logits.argmax(1)[0].clone()
-        outside[16 * 2 : 16 * 8, 16 * 2 : 16 * 9] = 0
+        # Rows 6 to 13 and columns 6 to 14, and further to multiples of four cells.
+        outside[16 * 4 : 16 * 16, 16 * 4 : 16 * 16] = 0
         assert not outside.any()
-    # The first frame is encoded when it is memorised.
-    assert seen == [WHOLE, BOX, BOX, WHOLE, BOX, BOX, WHOLE, BOX]
-    assert read == [100, 142, 142, 200, 242, 242, 300]
+    # Twice the margin: rows 3 to 16 and columns 3 to 17. The first frame is encoded when it is memorised.
+    box, whole, part = (20, 20), SIDE * SIDE, 20 * 20
+    assert seen == [WHOLE, box, box, WHOLE, box, box, WHOLE, box]
+    assert read == [whole, whole + part, whole + part, 2 * whole, 2 * whole + part, 2 * whole + part, 3 * whole]
 
 
 @torch.no_grad()
@@ -73,7 +76,7 @@ def test_without_a_mask_the_whole_frame_is_searched() -> None:
     seen, state = encoded(network), network.begin(frame(0), cells((4, 4)))
     for index in (1, 2):
         _, state = network.step(
-            frame(index), replace(state, masks=cells((4, 4)).with_probs(torch.zeros(1, 1, 160, 160)))
+            frame(index), replace(state, masks=cells((4, 4)).with_probs(torch.zeros(1, 1, 16 * SIDE, 16 * SIDE)))
         )
     assert seen == [WHOLE] * 3
 
@@ -85,7 +88,7 @@ def test_a_frame_with_given_masks_is_memorised_as_a_whole() -> None:
     for index in (1, 2):
         _, state = step(network, index, state)
     _, state = step(network, 3, network.add(frame(2), cells((8, 1)), state))
-    assert [bank.readable for bank in state.memory.banks] == [200, 100]
+    assert [bank.readable for bank in state.memory.banks] == [2 * SIDE * SIDE, SIDE * SIDE]
 
 
 @torch.no_grad()

@@ -31,6 +31,9 @@ from voslab.nn.normalise import Normalise
 LIGHT = "light"
 """`mask_backbone` of a value encoder that reuses the frame's features."""
 
+BOX_EDGES = 4
+"""Edges of the boxes of `region` lie at multiples of so many cells."""
+
 
 class STCN(KeyMatching[STCNState]):
     """STCN as a `KeyMatching` segmenter.
@@ -51,9 +54,9 @@ class STCN(KeyMatching[STCNState]):
         memory_given: maximum number of frames with given masks; of these `memory_bound` counts the first one only.
         top_k: number of memory positions per read outside of training; None: all.
         previous_mask: whether the decoder also sees the previous frame's masks at stride 16, as CRVOS's does.
-        region: cells of stride 16 around the previous masks. In evaluation, only this box is read and decoded, and of
-            frames that are not retained only this box is encoded and memorised; everything else is background. While
-            an object has no mask, the whole frame is processed. None: always the whole frame.
+        region: cells of stride 16 around the previous masks. In evaluation, only this box is read and decoded, and
+            everything else is background; of frames that are not retained, only a box with twice this margin is encoded
+            and memorised. While an object has no mask, the whole frame is processed. None: always the whole frame.
         object_chunk: number of objects that are encoded and decoded at a time; bounds memory only.
 
     Raises:
@@ -128,12 +131,13 @@ class STCN(KeyMatching[STCNState]):
         if masks.probs.shape[1]:
             memory = self.memorise(state)
             last = state.index if self._is_memory_frame(state.index, last) else last
-            box = self._box(masks)
-            part = None if self._is_memory_frame(state.index + 1, last) else box
+            box, around = self._boxes(masks)
+            part = None if self._is_memory_frame(state.index + 1, last) else around
             query = self.encode(frame.image if part is None else part.cut(frame.image, self.stride), state.keys)
             key = memory_key(self.key, query.features.f16, query.key, state.keys)
             encoded = EncodedFrame(key, self._value_inputs(query.features), part)
-            query = query.cut(box) if part is None and box is not None else query
+            if box is not None:
+                query = query.cut(box if part is None else box.inside(part))
             logits = self.look(query, memory, masks, box)
         else:
             logits = aggregate_product(masks.probs, masks.slot_mask)
@@ -235,13 +239,15 @@ class STCN(KeyMatching[STCNState]):
     def _is_memory_frame(self, index: int, last: int | None) -> bool:
         return self.training or last is None or index - last >= self.memory_every
 
-    def _box(self, masks: Masks) -> Box | None:
-        """Return the cells at stride 16 near the masks of the previous frame; None: all cells."""
+    def _boxes(self, masks: Masks) -> tuple[Box | None, Box | None]:
+        """Return the cells at stride 16 to decode, and those to memorise, near the previous masks; None: all cells."""
         if self.training or self.region is None:
-            return None
+            return None, None
         shown = (F.max_pool2d(masks.probs, self.stride) > 0.5) & masks.slot_mask[:, :, None, None]
         lost = masks.slot_mask & ~shown.flatten(2).any(2)
-        return None if lost.any() else mask_box(shown, self.region)
+        if lost.any():
+            return None, None
+        return mask_box(shown, self.region, BOX_EDGES), mask_box(shown, 2 * self.region, BOX_EDGES)
 
     def _near(self, masks: Masks, box: Box) -> Masks:
         return masks.with_probs(box.cut(masks.probs, self.stride))
