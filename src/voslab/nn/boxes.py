@@ -57,8 +57,8 @@ def mask_box(shown: Bool[Tensor, "b o h w"], margin: int, multiple: int = 1) -> 
     Args:
         shown: True in the cells of each mask.
         margin: cells on each side, as far as the grid reaches.
-        multiple: edges are moved outwards to multiples of so many cells, as far as the grid reaches. Boxes of few sizes
-            need less memory: allocator and convolutions keep something for each size.
+        multiple: edges are moved outwards to multiples of this number of cells, as far as the grid reaches. The fewer
+            sizes boxes have, the less they fragment the heap.
 
     Returns:
         the box, shared by all clips and objects; None if all masks are empty.

@@ -32,7 +32,7 @@ LIGHT = "light"
 """`mask_backbone` of a value encoder that reuses the frame's features."""
 
 BOX_EDGES = 4
-"""Edges of the boxes of `region` lie at multiples of so many cells."""
+"""Edges of the boxes of `region` lie at multiples of this number of cells."""
 
 
 class STCN(KeyMatching[STCNState]):
