@@ -75,16 +75,31 @@ def test_page_averages_runs_and_compares_with_the_paper(study: Path) -> None:
         "**Question.** Which is best?",
         "*Only two runs.*",
     ]
-    assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 ± 0.0 |" in text
+    assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 |" in text
     assert "| other | - | 5.0 |" in text
     assert "![Masks.](sheet.jpg)" in text
     assert "![Speed.](figures/speed.png)" in text
-    assert "One reaches 65.0 ± 7.1 at 5.0 ± 0.0 frames/s." in text
+    assert "One reaches 65.0 ± 7.1 at 5.0 frames/s." in text
+
+
+def test_speed_of_a_row_can_come_from_a_benchmark(study: Path) -> None:
+    points = [{"height": 240, "width": 427, "objects": 1, "memory_frames": 5, "frames_per_second": 8.0}]
+    benchmark = {**record(None), "command": ["python", "-m", "src.benchmark"], "metrics": {"points": points}}
+    (study / "records" / "d.json").write_text(json.dumps(benchmark))
+    path = study / "study.yaml"
+    path.write_text(path.read_text().replace("records: [c],", "records: [c], speed: d@240x427-1-5,"))
+    text = page(read_study(study))
+    assert "| other | - | 8.0 |" in text
+    assert "python -m src.evaluate model=stcn seed=0\npython -m src.benchmark\n" in text
+    assert "(records/d.json)" in text
+    path.write_text(path.read_text().replace("240x427-1-5", "240x427-1-6"))
+    with pytest.raises(ConfigError, match=r"rows\.other: there is no records/d\.json"):
+        read_study(study)
 
 
 def test_index_shows_what_each_study_found_and_the_chart(study: Path) -> None:
     text = index([read_study(study)])
-    assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 ± 0.0 |" in text
+    assert "| `one` | 65.0 ± 7.1 (paper 70, -5.0) | 5.0 |" in text
     assert f"![Speed.]({study.name}/figures/speed.png)" in text
     found = f"One, with 65.0 ± 7.1; see [another]({study.name}/../other/README.md)."
     assert text.endswith(f"* [A study]({study.name}/README.md). {found}\n")

@@ -69,12 +69,12 @@ def column(metric: str) -> Column:
 
 
 def format_value(study: Study, row: str, metric: str) -> str:
-    """Format a metric of a row: the mean, and ± standard deviation if there are several runs."""
+    """Format a metric of a row: the mean, and ± standard deviation if there are several runs that differ."""
     kind, summary = column(metric), summarise(study.runs(row), metric)
     if math.isnan(summary.mean):
         return "-"
     text = f"{summary.mean * kind.scale:.{kind.digits}f}"
-    return text if math.isnan(summary.deviation) else f"{text} ± {summary.deviation * kind.scale:.{kind.digits}f}"
+    return text if not summary.deviation > 0 else f"{text} ± {summary.deviation * kind.scale:.{kind.digits}f}"
 
 
 def page(study: Study) -> str:
@@ -173,14 +173,15 @@ def _provenance(study: Study) -> list[str]:
         for commands, names in groupby(group, partial(_commands, study)):
             for name in names:
                 lines.append(f"# {study.rows[name].label}")
-                records += map(_record_link, study.rows[name].records, study.runs(name))
+                records += (_record_link(source, study.records[source]) for source in study.rows[name].sources)
             lines += commands
         blocks += ["\n".join(("```", *lines, "```")), f"{circumstances}; records {', '.join(dict.fromkeys(records))}"]
     return blocks
 
 
 def _commands(study: Study, name: str) -> list[str]:
-    return [*study.rows[name].before, *dict.fromkeys(run.command_line for run in study.runs(name))]
+    row = study.rows[name]
+    return [*row.before, *dict.fromkeys(study.records[source].command_line for source in row.sources)]
 
 
 def _record_link(key: str, run: RunRecord) -> str:

@@ -7,7 +7,7 @@ are written as `{row[metric]}`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +31,20 @@ class Row:
         records: names of the runs, see `RunRecord`; several runs differ only in their seed and are averaged.
         before: commands to run first, such as the training; shown unchanged.
         paper: numbers of the paper, or of `Study.source`, by metric, in the unit of the page.
+        speed: name of a point of `src.benchmark` whose frames per second replace those of the runs, which may have run
+            beside other programs.
     """
 
     label: str
     records: list[str]
     before: list[str] = field(default_factory=list)
     paper: dict[str, float] = field(default_factory=dict)
+    speed: str | None = None
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of all records that the row's numbers come from."""
+        return self.records if self.speed is None else [*self.records, self.speed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +143,13 @@ class Study:
     notes: str
 
     def runs(self, name: str) -> list[RunRecord]:
-        """Return the records of a row."""
-        return [self.records[record] for record in self.rows[name].records]
+        """Return the records of a row, with the speed of its benchmark."""
+        row = self.rows[name]
+        runs = [self.records[record] for record in row.records]
+        if row.speed is None:
+            return runs
+        speed = self.records[row.speed].metrics["frames_per_second"]
+        return [replace(run, metrics={**run.metrics, "frames_per_second": speed}) for run in runs]
 
     def all_tables(self) -> list[Table]:
         """Return all tables. The first has no caption and holds the rows that no other table shows."""
@@ -201,7 +214,7 @@ def read_study(folder: Path) -> Study:
 
 def _records(folder: Path, rows: Mapping[str, Row]) -> dict[str, RunRecord]:
     """Read the study's own records, and those of other studies that rows name."""
-    others = {name.split("/")[0] for row in rows.values() for name in row.records if "/" in name}
+    others = {name.split("/")[0] for row in rows.values() for name in row.sources if "/" in name}
     found = read_records(folder)
     for other in sorted(others):
         found |= {f"{other}/{name}": record for name, record in read_records(folder.parent / other).items()}
@@ -230,7 +243,7 @@ def _build(kind: type[T], values: Any, where: str, **parts: Any) -> T:
 def _check(study: Study) -> None:
     path = study.folder / "study.yaml"
     for name, row in study.rows.items():
-        for record in row.records:
+        for record in row.sources:
             if record not in study.records:
                 raise ConfigError(f"{path}: rows.{name}: there is no {record_path(record)}")
     for name, figure in study.figures.items():
