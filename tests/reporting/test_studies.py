@@ -95,6 +95,10 @@ def test_speed_of_a_row_can_come_from_a_benchmark(study: Path) -> None:
     path.write_text(path.read_text().replace("240x427-1-5", "240x427-1-6"))
     with pytest.raises(ConfigError, match=r"rows\.other: there is no records/d\.json"):
         read_study(study)
+    (study / "records" / "e.json").write_text(json.dumps({**record(0.5), "metrics": {"J&F-Mean": 0.5}}))
+    path.write_text(path.read_text().replace("d@240x427-1-6", "e"))
+    with pytest.raises(DataError, match=r"rows\.other: e has no 'frames_per_second'"):
+        read_study(study)
 
 
 def test_index_shows_what_each_study_found_and_the_chart(study: Path) -> None:

@@ -75,8 +75,8 @@ def mask_box(shown: Bool[Tensor, "b o h w"], margin: int, multiple: int = 1) -> 
     if not rows:
         return None
 
-    def enlarge(shown: list[int], length: int) -> tuple[int, int]:
-        first, end = max(0, shown[0] - margin), shown[-1] + 1 + margin
+    def enlarge(lines: list[int], length: int) -> tuple[int, int]:
+        first, end = max(0, lines[0] - margin), lines[-1] + 1 + margin
         return first - first % multiple, min(length, end + -end % multiple)
 
     return Box(enlarge(rows, cells.shape[0]), enlarge(columns, cells.shape[1]))

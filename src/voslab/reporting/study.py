@@ -246,6 +246,8 @@ def _check(study: Study) -> None:
         for record in row.sources:
             if record not in study.records:
                 raise ConfigError(f"{path}: rows.{name}: there is no {record_path(record)}")
+        if row.speed is not None and "frames_per_second" not in study.records[row.speed].metrics:
+            raise DataError(f"{path}: rows.{name}: {row.speed} has no 'frames_per_second'")
     for name, figure in study.figures.items():
         for shown in (*figure.rows, *(row for line in figure.lines.values() for row in line)):
             if shown not in study.rows:
