@@ -3,7 +3,7 @@
     python -m benchmarks.lite [objects=1,5] [size=480x854] [threads=2] [rounds=8] [frames=5] [videos=NAME,...]
 
 First real videos with one object, both networks in turn: `length` frames of the training videos that no network trained
-on. The small network decodes near the last mask only, and encodes nothing else of frames that its memory does not keep.
+on. The small network decodes near the last mask only, and encodes little more of frames that its memory does not keep.
 
 Then a step with objects that fill half of the frame and more, with random weights for the small network: speed does not
 depend on them. The memory of the large one holds `frames` frames besides the previous one, that of the small one as

@@ -34,6 +34,26 @@ class Box(NamedTuple):
         (top, bottom), (left, right) = self.rows, self.columns
         return x[..., scale * top : scale * bottom, scale * left : scale * right]
 
+    def enlarged(self, margin: int, grid: tuple[int, int], multiple: int = 1) -> Box:
+        """Return this box with a margin on each side, as far as the grid reaches.
+
+        Args:
+            margin: cells on each side.
+            grid: rows and columns of the grid.
+            multiple: edges are moved outwards to multiples of this number of cells, as far as the grid reaches. The
+                fewer sizes boxes have, the less they fragment the heap.
+
+        Example:
+            >>> Box((4, 6), (3, 5)).enlarged(2, (9, 9), multiple=4)
+            Box(rows=(0, 8), columns=(0, 8))
+        """
+
+        def enlarge(edges: tuple[int, int], length: int) -> tuple[int, int]:
+            first, end = max(0, edges[0] - margin), edges[1] + margin
+            return first - first % multiple, min(length, end + -end % multiple)
+
+        return Box(enlarge(self.rows, grid[0]), enlarge(self.columns, grid[1]))
+
     def inside(self, outer: Box) -> Box:
         """Return this box in the rows and columns of `outer`, which holds it.
 
@@ -51,14 +71,12 @@ class Box(NamedTuple):
         return around
 
 
-def mask_box(shown: Bool[Tensor, "b o h w"], margin: int, multiple: int = 1) -> Box | None:
+def mask_box(shown: Bool[Tensor, "b o h w"], margin: int) -> Box | None:
     """Return the smallest box around all masks, enlarged by a margin.
 
     Args:
         shown: True in the cells of each mask.
         margin: cells on each side, as far as the grid reaches.
-        multiple: edges are moved outwards to multiples of this number of cells, as far as the grid reaches. The fewer
-            sizes boxes have, the less they fragment the heap.
 
     Returns:
         the box, shared by all clips and objects; None if all masks are empty.
@@ -74,9 +92,5 @@ def mask_box(shown: Bool[Tensor, "b o h w"], margin: int, multiple: int = 1) -> 
     rows, columns = (cells.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
     if not rows:
         return None
-
-    def enlarge(lines: list[int], length: int) -> tuple[int, int]:
-        first, end = max(0, lines[0] - margin), lines[-1] + 1 + margin
-        return first - first % multiple, min(length, end + -end % multiple)
-
-    return Box(enlarge(rows, cells.shape[0]), enlarge(columns, cells.shape[1]))
+    smallest = Box((rows[0], rows[-1] + 1), (columns[0], columns[-1] + 1))
+    return smallest.enlarged(margin, (cells.shape[0], cells.shape[1]))

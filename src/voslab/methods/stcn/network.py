@@ -245,9 +245,12 @@ class STCN(KeyMatching[STCNState]):
             return None, None
         shown = (F.max_pool2d(masks.probs, self.stride) > 0.5) & masks.slot_mask[:, :, None, None]
         lost = masks.slot_mask & ~shown.flatten(2).any(2)
-        if lost.any():
+        smallest = None if lost.any() else mask_box(shown, 0)
+        if smallest is None:
             return None, None
-        return mask_box(shown, self.region, BOX_EDGES), mask_box(shown, 2 * self.region, BOX_EDGES)
+        grid = shown.shape[2], shown.shape[3]
+        box, around = (smallest.enlarged(margin, grid, BOX_EDGES) for margin in (self.region, 2 * self.region))
+        return box, around
 
     def _near(self, masks: Masks, box: Box) -> Masks:
         return masks.with_probs(box.cut(masks.probs, self.stride))
