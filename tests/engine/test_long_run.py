@@ -29,18 +29,19 @@ def predictions(count: int) -> Iterator[Prediction]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
 def test_ten_thousand_frames_leak_no_files_or_threads(tmp_path: Path) -> None:
-    marks: dict[int, tuple[int, int]] = {}
+    marks: dict[int, tuple[int, set[threading.Thread]]] = {}
 
     def each(prediction: Prediction, throughput: Throughput) -> None:
         if throughput.frames in (500, 9_990):
-            marks[throughput.frames] = handles(), threading.active_count()
+            marks[throughput.frames] = handles(), set(threading.enumerate())
 
     # Every mask is synced to the disk, so only some are written.
     sinks = [mask_sink(tmp_path / "masks", {index: f"{index}" for index in range(0, 10_000, 50)}), overlay(tmp_path)]
     assert consume(predictions(10_000), sinks, each).frames == 10_000
     # The mask that is being written may be open or not.
     assert marks[9_990][0] <= marks[500][0] + 2
-    assert marks[9_990][1] == marks[500][1]
+    # A thread of an earlier test may have ended.
+    assert marks[9_990][1] <= marks[500][1]
 
 
 def overlay(folder: Path) -> OverlaySink:

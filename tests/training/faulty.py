@@ -1,7 +1,8 @@
 """`python -m tests.training.faulty ...` is `python -m src.train ...` with the accident that `FAULT` describes.
 
 `FAULT` is `kind@when` or `kind@when@process`, in which `kind` is a signal's name, `nan` or `inf`, which the loss
-becomes, `error`, which is raised, or `none`. `when` is a step, in the middle of which it happens, or for a signal
+becomes, `error`, which is raised, or `none`. After `nan`, process 0 takes longer to end than Lightning takes to notice
+that another one has failed. `when` is a step, in the middle of which it happens, or for a signal
 
 * `start`, `sanity`, `validation`, `test`: a phase, in which the process then does nothing for two minutes,
 * `save`: while the first checkpoint is written,
@@ -12,6 +13,7 @@ The time of a signal in a phase is printed.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -31,6 +33,8 @@ original_save_checkpoint = AtomicCheckpointIO.save_checkpoint
 
 def training_step(self: VOSModule, clip: Any) -> Any:
     loss = original_training_step(self, clip)
+    if str(self.global_step) == WHEN and KIND == "nan" and self.trainer.is_global_zero:
+        atexit.register(time.sleep, 7)
     if str(self.global_step) != WHEN or self.global_rank != int(PROCESS):
         return loss
     if KIND in {"nan", "inf"}:
