@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from voslab.core import ConfigError, DataError
-from voslab.reporting.claims import judge
+from voslab.reporting.claims import judge, judge_cost
 from voslab.reporting.page import page
 from voslab.reporting.study import read_study
 
@@ -32,7 +32,7 @@ def write(path: Path, scores: dict[str, float]) -> None:
         "commit": "0123456789",
         "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "gpus": []},
         "data": None,
-        "metrics": {"J&F-Mean": sum(scores.values()) / len(scores)},
+        "metrics": {"J&F-Mean": sum(scores.values()) / max(1, len(scores))},
         "config": {},
         "per_sequence": [{"sequence": name, "object": 1, "J&F-Mean": score} for name, score in scores.items()],
     }
@@ -101,3 +101,68 @@ def test_rows_with_different_sequences_are_rejected(folder: Path) -> None:
     (folder / "study.yaml").write_text(STUDY.replace("other/b", "other/d"))
     with pytest.raises(ConfigError, match=r"rows\.with: there is no \.\./other/records/d\.json"):
         read_study(folder)
+
+
+COSTS = """
+title: Costs
+question: Do they hold?
+columns: [seconds]
+rows:
+  old: {label: old, records: [old]}
+  new: {label: new, records: [new]}
+costs:
+  it: {text: It takes half the time, row: new, than: old, metric: seconds, at_most: 0.5, caveat: small}
+"""
+
+
+def measure(folder: Path, name: str, seconds: float | None, size: int, cpu: str = "A CPU") -> None:
+    write(folder / f"records/{name}.json", {})
+    content = json.loads((folder / f"records/{name}.json").read_text())
+    content["hardware"]["cpu"] = cpu
+    content |= {"metrics": {"seconds": seconds, "memory_bytes": size}, "per_sequence": None}
+    (folder / f"records/{name}.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def costs(tmp_path: Path) -> Path:
+    measure(tmp_path, "old", 2.0, 1_000)
+    measure(tmp_path, "new", 0.9, 501)
+    (tmp_path / "study.yaml").write_text(COSTS)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome"),
+    [(0.9, "confirmed"), (0.96, "within noise"), (1.04, "within noise"), (1.1, "not confirmed")],
+)
+def test_times_are_compared_with_the_claimed_ratio_within_their_noise(
+    costs: Path, seconds: float, outcome: str
+) -> None:
+    measure(costs, "new", seconds, 501)
+    study = read_study(costs)
+    assert judge_cost(study, study.costs["it"]) == (pytest.approx(seconds / 2), outcome)
+    line = f"| It takes half the time | seconds a frame | {seconds:.2f} | 2.00 | {seconds / 2:.2f} | 0.50 |"
+    assert f"{line} **{outcome}**; small |" in page(study)
+
+
+def test_sizes_are_compared_exactly(costs: Path) -> None:
+    (costs / "study.yaml").write_text(COSTS.replace("metric: seconds", "metric: memory_bytes"))
+    study = read_study(costs)
+    assert judge_cost(study, study.costs["it"]) == (0.501, "not confirmed")
+    measure(costs, "new", 0.9, 500)
+    study = read_study(costs)
+    assert judge_cost(study, study.costs["it"]) == (0.5, "confirmed")
+
+
+def test_costs_that_cannot_be_compared_are_rejected(costs: Path) -> None:
+    measure(costs, "new", 0.9, 501, cpu="Another CPU")
+    study = read_study(costs)
+    with pytest.raises(DataError, match="rows new and old were measured on different hardware"):
+        judge_cost(study, study.costs["it"])
+    measure(costs, "new", None, 501)
+    study = read_study(costs)
+    with pytest.raises(DataError, match="rows new and old have no 'seconds' to compare"):
+        judge_cost(study, study.costs["it"])
+    (costs / "study.yaml").write_text(COSTS.replace("than: old", "than: nothing"))
+    with pytest.raises(ConfigError, match=r"costs\.it: there is no row 'nothing'"):
+        read_study(costs)

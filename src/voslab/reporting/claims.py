@@ -1,4 +1,4 @@
-"""Tests the claims of papers: paired differences per sequence against the noise of sequences and seeds."""
+"""Tests the claims of papers: differences of J&F against the noise of sequences and seeds, and ratios of costs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from voslab.core import DataError
-from voslab.reporting.study import Claim, Study
+from voslab.reporting.study import Claim, CostClaim, Study
 from voslab.reporting.summary import sequence_table, summarise
 
 Outcome = Literal["confirmed", "not confirmed", "within noise"]
 QUANTILE = 0.975
 """Quantile of the t distribution beyond which a difference, less its margin, is significant."""
+TIMING_NOISE = 0.05
+"""Fraction to which the ratio of two times is reproduced on a quiet machine."""
 Scores = NDArray[np.float64]
 
 
@@ -66,6 +68,29 @@ def judge(study: Study, claim: Claim) -> Verdict:
     significant = abs(beyond) > stdtrit(freedom, QUANTILE) * error
     outcome: Outcome = "within noise" if not significant else "confirmed" if beyond > 0 else "not confirmed"
     return Verdict(difference, error, freedom, int((gains > 0).sum()), count, outcome)
+
+
+def judge_cost(study: Study, claim: CostClaim) -> tuple[float, Outcome]:
+    """Compare the ratio of two rows with the claimed one. Times are subject to noise, sizes are exact.
+
+    Returns:
+        The ratio, and whether the claim is confirmed.
+
+    Raises:
+        DataError: if a run lacks the metric or its value, or the rows were measured on different hardware.
+    """
+    runs = [*study.runs(claim.row), *study.runs(claim.than)]
+    for run in runs:
+        if run.hardware != runs[0].hardware:
+            raise DataError(f"{study.folder}: rows {claim.row} and {claim.than} were measured on different hardware")
+    cost, other = (summarise(study.runs(row), claim.metric).mean for row in (claim.row, claim.than))
+    if not (math.isfinite(cost) and other > 0):
+        raise DataError(f"{study.folder}: rows {claim.row} and {claim.than} have no '{claim.metric}' to compare")
+    ratio = cost / other
+    noise = 0.0 if claim.metric.endswith("_bytes") else TIMING_NOISE
+    if abs(ratio / claim.at_most - 1) < noise:
+        return ratio, "within noise"
+    return ratio, "confirmed" if ratio <= claim.at_most else "not confirmed"
 
 
 def claims_table(study: Study) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import groupby
 
 from voslab.core import ConfigError
-from voslab.reporting.claims import claims_table
+from voslab.reporting.claims import claims_table, judge_cost
 from voslab.reporting.run_record import RunRecord
 from voslab.reporting.study import Study, Table, record_path
 from voslab.reporting.summary import summarise
@@ -90,6 +90,7 @@ def page(study: Study) -> str:
             for one in study.all_tables()
         ),
         *([claims_table(study)] if study.claims else []),
+        *([costs_table(study)] if study.costs else []),
         *(f"![{one.caption}]({one.image_path(name)})\n\n*{one.caption}*" for name, one in study.figures.items()),
         *([notes(study)] if study.notes else []),
         "## How each row was made",
@@ -105,6 +106,18 @@ def table(study: Study, one: Table) -> str:
     for name in one.rows:
         lines.append([study.rows[name].label, *(_cell(study, name, metric) for metric in one.columns)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def costs_table(study: Study) -> str:
+    """Return a Markdown table with one line per claim on time or memory."""
+    lines = ["| claim | measured | this | that | ratio | claimed | verdict |", f"|{' --- |' * 7}"]
+    for claim in study.costs.values():
+        ratio, outcome = judge_cost(study, claim)
+        this, that = (format_value(study, row, claim.metric) for row in (claim.row, claim.than))
+        verdict = f"**{outcome}**" + (f"; {claim.caveat}" if claim.caveat else "")
+        numbers = f"{this} | {that} | {ratio:.2f} | {claim.at_most:.2f}"
+        lines.append(f"| {claim.text} | {column(claim.metric).heading} | {numbers} | {verdict} |")
+    return "\n".join(lines)
 
 
 def table_csv(study: Study) -> str:

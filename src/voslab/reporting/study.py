@@ -109,6 +109,27 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class CostClaim:
+    """A claim of a paper on time or memory, tested by the ratio of two rows that were measured on the same hardware.
+
+    Attributes:
+        text: the claim.
+        row: name of the row that the claim is about.
+        than: name of the row it is compared with.
+        metric: a time or a size.
+        at_most: the claimed ratio of the first row to the second.
+        caveat: limitation of the verdict.
+    """
+
+    text: str
+    row: str
+    than: str
+    metric: str
+    at_most: float
+    caveat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """The content of a page.
 
@@ -122,7 +143,8 @@ class Study:
         columns: metrics of the first table.
         rows: rows of all tables, by name.
         tables: additional tables, by name.
-        claims: tested claims, by name.
+        claims: tested claims on accuracy, by name.
+        costs: tested claims on time and memory, by name.
         figures: figures, by name of their file.
         records: records of this study, by name, and of other studies that rows name as `study/record`.
         notes: Markdown with `{row[metric]}` for numbers.
@@ -138,6 +160,7 @@ class Study:
     rows: dict[str, Row]
     tables: dict[str, Table]
     claims: dict[str, Claim]
+    costs: dict[str, CostClaim]
     figures: dict[str, Figure]
     records: dict[str, RunRecord]
     notes: str
@@ -191,7 +214,8 @@ def read_study(folder: Path) -> Study:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a study")
     rows, tables = _named(Row, content, "rows", path), _named(Table, content, "tables", path)
-    claims, figures = _named(Claim, content, "claims", path), _named(Figure, content, "figures", path)
+    claims, costs = _named(Claim, content, "claims", path), _named(CostClaim, content, "costs", path)
+    figures = _named(Figure, content, "figures", path)
     try:
         notes = (folder / "notes.md").read_text() if (folder / "notes.md").is_file() else ""
     except (OSError, ValueError) as error:
@@ -204,6 +228,7 @@ def read_study(folder: Path) -> Study:
         rows=rows,
         tables=tables,
         claims=claims,
+        costs=costs,
         figures=figures,
         records=_records(folder, rows),
         notes=notes,
@@ -252,10 +277,12 @@ def _check(study: Study) -> None:
         for shown in (*figure.rows, *(row for line in figure.lines.values() for row in line)):
             if shown not in study.rows:
                 raise ConfigError(f"{path}: figures.{name}: there is no row '{shown}'")
-    for name, claim in study.claims.items():
-        for named in (claim.better, claim.worse):
-            if named not in study.rows:
-                raise ConfigError(f"{path}: claims.{name}: there is no row '{named}'")
+    compared = {f"claims.{name}": (claim.better, claim.worse) for name, claim in study.claims.items()}
+    compared |= {f"costs.{name}": (cost.row, cost.than) for name, cost in study.costs.items()}
+    for name, pair in compared.items():
+        for row in pair:
+            if row not in study.rows:
+                raise ConfigError(f"{path}: {name}: there is no row '{row}'")
     for name, table in study.tables.items():
         if missing := [row for row in table.rows if row not in study.rows]:
             raise ConfigError(f"{path}: tables.{name}: there is no row '{missing[0]}'")
