@@ -21,7 +21,7 @@ TRAINING = (
 # Rounds through the 240 training videos in an epoch. Two objects look alike, so a network must learn to match before it
 # gains anything: with keys that see the mask, as in STM and MiVOS, that takes longest. When it happens depends on
 # rounding, hence on the processor: a network that has not learnt in its first epoch gets up to two more.
-ROUNDS = {"gam": 12, "gc": 18, "stm": 28, "stcn": 7, "mivos": 36, "swiftnet": 18, "xmem": 14, "cutie": 14}
+ROUNDS = {"gam": 8, "gc": 18, "stm": 28, "stcn": 7, "mivos": 36, "swiftnet": 18, "xmem": 14, "cutie": 14}
 CLIPS = ("data.clip.frames=2", "data.batch_size=16")
 # At 2e-3, the keys of MiVOS often fail to learn at all.
 RATES = {"mivos": 1.0e-3}
@@ -32,7 +32,8 @@ OWN = {
     "xmem": ("data.clip.frames=3", "data.batch_size=8", "model.network.sensory_channels=16"),
 }
 OWN["cutie"] = (*OWN["xmem"], "model.network.blocks=1", "model.network.train_points=2048")
-NIGHTLY = ("cutie", "xmem")
+# Those that take over two minutes.
+NIGHTLY = ("cutie", "mivos", "stm", "swiftnet", "xmem")
 NAMES = [pytest.param(name, marks=pytest.mark.nightly if name in NIGHTLY else ()) for name in ROUNDS]
 
 
