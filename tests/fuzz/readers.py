@@ -32,7 +32,7 @@ from voslab.data.sources.coco import COCOStills, build_index
 from voslab.data.sources.ovis import ovis
 from voslab.data.sources.youtube_vos import youtube_vos
 from voslab.reporting.page import page, table_csv
-from voslab.reporting.study import read_study
+from voslab.reporting.study_files import read_study
 from voslab.video import MaskOptions, open_video, read_image, read_mask, read_masks
 from voslab.video.codec_reader import codec_frames
 from voslab.video.images import image_size

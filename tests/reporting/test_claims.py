@@ -1,4 +1,4 @@
-"""Tests of claims: paired differences against the noise of sequences and seeds."""
+"""Tests of claims: paired differences against the noise of sequences and seeds, and ratios of costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from voslab.core import ConfigError, DataError
 from voslab.reporting.claims import judge, judge_cost
 from voslab.reporting.page import page
-from voslab.reporting.study import read_study
+from voslab.reporting.study_files import read_study
 
 STUDY = """
 title: Claims
@@ -141,7 +141,7 @@ def test_times_are_compared_with_the_claimed_ratio_within_their_noise(
     measure(costs, "new", seconds, 501)
     study = read_study(costs)
     assert judge_cost(study, study.costs["it"]) == (pytest.approx(seconds / 2), outcome)
-    line = f"| It takes half the time | seconds a frame | {seconds:.2f} | 2.00 | {seconds / 2:.2f} | 0.50 |"
+    line = f"| It takes half the time | seconds a frame | {seconds:.2f} | 2.00 | {seconds / 2:.2f} | ≤ 0.50 |"
     assert f"{line} **{outcome}**; small |" in page(study)
 
 
@@ -152,6 +152,19 @@ def test_sizes_are_compared_exactly(costs: Path) -> None:
     measure(costs, "new", 0.9, 500)
     study = read_study(costs)
     assert judge_cost(study, study.costs["it"]) == (0.5, "confirmed")
+
+
+def test_speeds_are_claimed_to_be_at_least_so_many_times_as_high(costs: Path) -> None:
+    for ratio, outcome in ((1.8, "confirmed"), (2.2, "within noise"), (2.5, "not confirmed")):
+        (costs / "study.yaml").write_text(
+            COSTS.replace("row: new, than: old", "row: old, than: new").replace("at_most: 0.5", f"at_least: {ratio}")
+        )
+        study = read_study(costs)
+        assert judge_cost(study, study.costs["it"]) == (pytest.approx(2 / 0.9), outcome)
+        assert f"| 2.22 | ≥ {ratio:.2f} | **{outcome}**" in page(study)
+    (costs / "study.yaml").write_text(COSTS.replace("at_most: 0.5, ", ""))
+    with pytest.raises(ConfigError, match=r"costs\.it: give one of at_most and at_least, above 0"):
+        read_study(costs)
 
 
 def test_costs_that_cannot_be_compared_are_rejected(costs: Path) -> None:

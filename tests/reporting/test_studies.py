@@ -16,7 +16,7 @@ from voslab.reporting.figures import draw, lines
 from voslab.reporting.index import index
 from voslab.reporting.page import page, table_csv
 from voslab.reporting.run_record import RunRecord, read_records
-from voslab.reporting.study import read_study, study_folders
+from voslab.reporting.study_files import read_study, study_folders
 from voslab.reporting.summary import record_sequences, summarise
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"

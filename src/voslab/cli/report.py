@@ -12,7 +12,7 @@ from voslab.core.parameters import nearest
 from voslab.reporting.figures import draw
 from voslab.reporting.index import index
 from voslab.reporting.page import page, table_csv
-from voslab.reporting.study import read_study, study_folders
+from voslab.reporting.study_files import read_study, study_folders
 
 
 def main(config: DictConfig) -> None:

@@ -13,7 +13,8 @@ from voslab.core.overrides import describe_overrides
 from voslab.core.parameters import fits
 from voslab.core.strict_json import read_json
 from voslab.reporting.curves import Values, points, read_table
-from voslab.reporting.study import Study, read_study
+from voslab.reporting.study import Study
+from voslab.reporting.study_files import read_study
 from voslab.reporting.summary import sequence_means, sequence_scores, summarise
 
 CURVES = Path("logs", "metrics.csv")

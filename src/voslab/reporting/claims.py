@@ -71,7 +71,7 @@ def judge(study: Study, claim: Claim) -> Verdict:
 
 
 def judge_cost(study: Study, claim: CostClaim) -> tuple[float, Outcome]:
-    """Compare the ratio of two rows with the claimed one. Times are subject to noise, sizes are exact.
+    """Compare the ratio of two rows with the claimed one. Times and speeds are subject to noise, sizes are exact.
 
     Returns:
         The ratio, and whether the claim is confirmed.
@@ -88,9 +88,10 @@ def judge_cost(study: Study, claim: CostClaim) -> tuple[float, Outcome]:
         raise DataError(f"{study.folder}: rows {claim.row} and {claim.than} have no '{claim.metric}' to compare")
     ratio = cost / other
     noise = 0.0 if claim.metric.endswith("_bytes") else TIMING_NOISE
-    if abs(ratio / claim.at_most - 1) < noise:
+    beyond = ratio / claim.claimed - 1
+    if abs(beyond) < noise:
         return ratio, "within noise"
-    return ratio, "confirmed" if ratio <= claim.at_most else "not confirmed"
+    return ratio, "confirmed" if beyond == 0 or (beyond > 0) == (claim.at_least is not None) else "not confirmed"
 
 
 def claims_table(study: Study) -> str:

@@ -115,7 +115,7 @@ def costs_table(study: Study) -> str:
         ratio, outcome = judge_cost(study, claim)
         this, that = (format_value(study, row, claim.metric) for row in (claim.row, claim.than))
         verdict = f"**{outcome}**" + (f"; {claim.caveat}" if claim.caveat else "")
-        numbers = f"{this} | {that} | {ratio:.2f} | {claim.at_most:.2f}"
+        numbers = f"{this} | {that} | {ratio:.2f} | {'≤' if claim.at_least is None else '≥'} {claim.claimed:.2f}"
         lines.append(f"| {claim.text} | {column(claim.metric).heading} | {numbers} | {verdict} |")
     return "\n".join(lines)
 
