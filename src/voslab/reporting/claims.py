@@ -103,7 +103,9 @@ def claims_table(study: Study) -> str:
     for claim in study.claims.values():
         found = judge(study, claim)
         with_, without = (100 * summarise(study.runs(row), "J&F-Mean").mean for row in (claim.better, claim.worse))
-        scores = f"{with_:.1f} | {without:.1f} | {found.difference:+.1f} ± {found.standard_error:.1f}"
+        # Adding 0 turns a rounded -0.0 into 0.0.
+        difference = round(found.difference, 1) + 0.0
+        scores = f"{with_:.1f} | {without:.1f} | {difference:+.1f} ± {found.standard_error:.1f}"
         verdict = f"**{found.outcome}**" + (f"; {claim.caveat}" if claim.caveat else "")
         lines.append(f"| {claim.text} | {scores} | {found.gains} of {found.sequences} | {verdict} |")
     return "\n".join(lines)
