@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,18 +26,25 @@ claims:
 WITHOUT = {"dog": 0.5, "cow": 0.6, "car": 0.7, "bus": 0.4}
 
 
-def write(path: Path, scores: dict[str, float]) -> None:
+def save(
+    path: Path, metrics: Mapping[str, float | None], rows: Sequence[object] | None = None, cpu: str = "A CPU"
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "command": ["python", "-m", "src.evaluate"],
         "commit": "0123456789",
-        "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "gpus": []},
+        "hardware": {"cpu": cpu, "cores": 2, "threads": 2, "gpus": []},
         "data": None,
-        "metrics": {"J&F-Mean": sum(scores.values()) / max(1, len(scores))},
+        "metrics": metrics,
         "config": {},
-        "per_sequence": [{"sequence": name, "object": 1, "J&F-Mean": score} for name, score in scores.items()],
+        "per_sequence": rows,
     }
     path.write_text(json.dumps(content))
+
+
+def write(path: Path, scores: dict[str, float]) -> None:
+    rows = [{"sequence": name, "object": 1, "J&F-Mean": score} for name, score in scores.items()]
+    save(path, {"J&F-Mean": sum(scores.values()) / len(scores)}, rows)
 
 
 @pytest.fixture
@@ -116,11 +124,7 @@ costs:
 
 
 def measure(folder: Path, name: str, seconds: float | None, size: int, cpu: str = "A CPU") -> None:
-    write(folder / f"records/{name}.json", {})
-    content = json.loads((folder / f"records/{name}.json").read_text())
-    content["hardware"]["cpu"] = cpu
-    content |= {"metrics": {"seconds": seconds, "memory_bytes": size}, "per_sequence": None}
-    (folder / f"records/{name}.json").write_text(json.dumps(content))
+    save(folder / f"records/{name}.json", {"seconds": seconds, "memory_bytes": size}, cpu=cpu)
 
 
 @pytest.fixture

@@ -33,9 +33,11 @@ original_save_checkpoint = AtomicCheckpointIO.save_checkpoint
 
 def training_step(self: VOSModule, clip: Any) -> Any:
     loss = original_training_step(self, clip)
-    if str(self.global_step) == WHEN and KIND == "nan" and self.trainer.is_global_zero:
+    if str(self.global_step) != WHEN:
+        return loss
+    if KIND == "nan" and self.trainer.is_global_zero:
         atexit.register(time.sleep, 7)
-    if str(self.global_step) != WHEN or self.global_rank != int(PROCESS):
+    if self.global_rank != int(PROCESS):
         return loss
     if KIND in {"nan", "inf"}:
         return loss * float(KIND)

@@ -61,8 +61,7 @@ def main(config: DictConfig) -> None:
     except NotFiniteError as error:
         if trainer.is_global_zero:
             print(f"error: {error}", file=sys.stderr)
-        # All processes stop here. Lightning kills process 0 if one that it launched fails, perhaps before this exit.
-        sys.exit(0 if SIGNALS.launched else 3)
+        sys.exit(SIGNALS.exit_code(3))
     except (VOSError, RuntimeError) as error:
         if SIGNALS.received is not None and is_peer_failure(trainer, error):
             # The other process has stopped first.

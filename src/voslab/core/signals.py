@@ -130,8 +130,17 @@ class SignalHandler:
         """
         number = self.received or signal.SIGTERM
         self._begin_deadline(number)
-        # Lightning takes any other exit code of a process that it launched for a crash, and kills the other processes.
-        raise Stopped(number, 0 if self.launched else None)
+        raise Stopped(number, self.exit_code(128 + number))
+
+    def exit_code(self, code: int) -> int:
+        """Return the exit code of a process that stops together with the others: 0 if another one launched it.
+
+        Lightning takes any other code of a process that it launched for a crash, and kills the other processes.
+
+        Args:
+            code: exit code of the program.
+        """
+        return 0 if self.launched else code
 
     def exit(self, stopped: Stopped) -> NoReturn:
         """End the process like the interpreter, but without its teardown, in which libraries may block.
@@ -183,7 +192,7 @@ class SignalHandler:
                 kill()
         message = f"killed {self._deadline:.0f} s after {signal.Signals(number).name}, because it had not ended\n"
         os.write(2, message.encode())
-        os._exit(0 if self.launched else 128 + number)
+        os._exit(self.exit_code(128 + number))
 
     def _after_fork(self) -> None:
         """Leave signals of a forked process to that process."""

@@ -80,9 +80,8 @@ def judge_cost(study: Study, claim: CostClaim) -> tuple[float, Outcome]:
         DataError: if a run lacks the metric or its value, or the rows were measured on different hardware.
     """
     runs = [*study.runs(claim.row), *study.runs(claim.than)]
-    for run in runs:
-        if run.hardware != runs[0].hardware:
-            raise DataError(f"{study.folder}: rows {claim.row} and {claim.than} were measured on different hardware")
+    if any(run.hardware != runs[0].hardware for run in runs):
+        raise DataError(f"{study.folder}: rows {claim.row} and {claim.than} were measured on different hardware")
     cost, other = (summarise(study.runs(row), claim.metric).mean for row in (claim.row, claim.than))
     if not (math.isfinite(cost) and other > 0):
         raise DataError(f"{study.folder}: rows {claim.row} and {claim.than} have no '{claim.metric}' to compare")
@@ -92,23 +91,6 @@ def judge_cost(study: Study, claim: CostClaim) -> tuple[float, Outcome]:
     if abs(beyond) < noise:
         return ratio, "within noise"
     return ratio, "confirmed" if beyond == 0 or (beyond > 0) == (claim.at_least is not None) else "not confirmed"
-
-
-def claims_table(study: Study) -> str:
-    """Return a Markdown table with one line per claim."""
-    lines = [
-        "| claim | with | without | difference | sequences that gain | verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for claim in study.claims.values():
-        found = judge(study, claim)
-        with_, without = (100 * summarise(study.runs(row), "J&F-Mean").mean for row in (claim.better, claim.worse))
-        # Adding 0 turns a rounded -0.0 into 0.0.
-        difference = round(found.difference, 1) + 0.0
-        scores = f"{with_:.1f} | {without:.1f} | {difference:+.1f} ± {found.standard_error:.1f}"
-        verdict = f"**{found.outcome}**" + (f"; {claim.caveat}" if claim.caveat else "")
-        lines.append(f"| {claim.text} | {scores} | {found.gains} of {found.sequences} | {verdict} |")
-    return "\n".join(lines)
 
 
 def _seed_variance(scores: Scores) -> float:

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import groupby
 
 from voslab.core import ConfigError
-from voslab.reporting.claims import claims_table, judge_cost
+from voslab.reporting.claims import Outcome, judge, judge_cost
 from voslab.reporting.run_record import RunRecord
 from voslab.reporting.study import Study, Table, record_path
 from voslab.reporting.summary import summarise
@@ -101,23 +101,35 @@ def page(study: Study) -> str:
 
 def table(study: Study, one: Table) -> str:
     """Render a table in Markdown, with the paper's number and the difference in brackets."""
-    lines = [["row", *(column(metric).heading for metric in one.columns)]]
-    lines.append(["---"] * len(lines[0]))
-    for name in one.rows:
-        lines.append([study.rows[name].label, *(_cell(study, name, metric) for metric in one.columns)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head = ["row", *(column(metric).heading for metric in one.columns)]
+    rows = [[study.rows[name].label, *(_cell(study, name, metric) for metric in one.columns)] for name in one.rows]
+    return _markdown(head, rows)
+
+
+def claims_table(study: Study) -> str:
+    """Return a Markdown table with one line per claim on accuracy."""
+    rows = []
+    for claim in study.claims.values():
+        found = judge(study, claim)
+        scores = (100 * summarise(study.runs(row), "J&F-Mean").mean for row in (claim.better, claim.worse))
+        # Adding 0 turns a rounded -0.0 into 0.0.
+        difference = f"{round(found.difference, 1) + 0.0:+.1f} ± {found.standard_error:.1f}"
+        gains = f"{found.gains} of {found.sequences}"
+        verdict = _verdict(found.outcome, claim.caveat)
+        rows.append([claim.text, *(f"{score:.1f}" for score in scores), difference, gains, verdict])
+    return _markdown(["claim", "with", "without", "difference", "sequences that gain", "verdict"], rows)
 
 
 def costs_table(study: Study) -> str:
     """Return a Markdown table with one line per claim on time or memory."""
-    lines = ["| claim | measured | this | that | ratio | claimed | verdict |", f"|{' --- |' * 7}"]
+    rows = []
     for claim in study.costs.values():
         ratio, outcome = judge_cost(study, claim)
-        this, that = (format_value(study, row, claim.metric) for row in (claim.row, claim.than))
-        verdict = f"**{outcome}**" + (f"; {claim.caveat}" if claim.caveat else "")
-        numbers = f"{this} | {that} | {ratio:.2f} | {'≤' if claim.at_least is None else '≥'} {claim.claimed:.2f}"
-        lines.append(f"| {claim.text} | {column(claim.metric).heading} | {numbers} | {verdict} |")
-    return "\n".join(lines)
+        values = (format_value(study, row, claim.metric) for row in (claim.row, claim.than))
+        claimed = f"{'≤' if claim.at_least is None else '≥'} {claim.claimed:.2f}"
+        verdict = _verdict(outcome, claim.caveat)
+        rows.append([claim.text, column(claim.metric).heading, *values, f"{ratio:.2f}", claimed, verdict])
+    return _markdown(["claim", "measured", "this", "that", "ratio", "claimed", "verdict"], rows)
 
 
 def table_csv(study: Study) -> str:
@@ -167,6 +179,14 @@ class _Numbers:
         if any(metric not in run.metrics for run in self._study.runs(self._row)):
             raise KeyError(f"{self._row}[{metric}]")
         return format_value(self._study, self._row, metric)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
+
+
+def _verdict(outcome: Outcome, caveat: str) -> str:
+    return f"**{outcome}**" + (f"; {caveat}" if caveat else "")
 
 
 def _cell(study: Study, name: str, metric: str) -> str:
