@@ -1,6 +1,6 @@
 """What one correction is worth: J&F on DAVIS 2016 val with the true mask of the worst frame given as well.
 
-    python -m benchmarks.corrections data=DAVIS [weights=lite_stcn,scratch_gam] [size=240] [sequences=20]
+    python -m benchmarks.corrections data=DAVIS [weights=lite_stcn,RUN/checkpoints/last.ckpt] [size=240] [sequences=20]
 
 Each sequence is segmented from its first mask. Then the true mask of the frame with the lowest J&F is given too, and
 the sequence is segmented again. Neither the first, the last nor the corrected frame is scored, in both runs. A row has
@@ -24,7 +24,7 @@ from voslab.metrics import score_frame
 
 DEFAULTS = {
     "data": "data/DAVIS",
-    "weights": "lite_stcn,scratch_swiftnet,scratch_crvos,scratch_gam",
+    "weights": "lite_stcn,scratch_swiftnet,equal_stm,equal_gam,equal_crvos",
     "size": "240",
     "sequences": "20",
 }
@@ -38,7 +38,8 @@ def main() -> None:
         f"{len(videos)} sequences, size {given['size']}: J&F without and with a correction; sequences with more, less"
     )
     for name in given["weights"].split(","):
-        predictor = Predictor.load(resource(f"weights/{name}.safetensors"), size=int(given["size"]))
+        file = Path(name) if Path(name).suffix else resource(f"weights/{name}.safetensors")
+        predictor = Predictor.load(file, size=int(given["size"]))
         rows = np.array([compared(predictor, video) for video in videos])
         everywhere, after = rows[:, :2].mean(0), np.nanmean(rows[:, 2:], 0)
         change = rows[:, 1] - rows[:, 0]
