@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.goals import HELD_OUT, options
+from benchmarks.goals import HELD_OUT, options, start
 from voslab import Predictor
 from voslab.data.sources.davis import davis
 from voslab.studio.project import uncertainty
@@ -89,4 +89,4 @@ def best_temperature(counts: NDArray[np.float64]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.goals import options
+from benchmarks.goals import options, start
 from voslab import Predictor
 from voslab.core.resources import resource
 from voslab.data import VideoSequence
@@ -76,4 +76,4 @@ def scores(
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

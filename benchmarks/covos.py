@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 
+from benchmarks.goals import start
 from benchmarks.segmented import Ran, processor_time, ran
 from voslab.cli.arguments import CONFIGS
 from voslab.cli.models import load_model
@@ -263,4 +264,4 @@ def _cell(score: SizeScore) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

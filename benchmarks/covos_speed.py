@@ -22,7 +22,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from benchmarks.goals import Goal, options
+from benchmarks.goals import Goal, options, start
 from voslab.cli.arguments import CONFIGS
 from voslab.cli.models import load_model
 from voslab.data.sources.davis import davis
@@ -92,4 +92,4 @@ def _model(overrides: list[str], cache: str) -> LoadedModel:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

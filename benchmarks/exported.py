@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.goals import options
+from benchmarks.goals import options, start
 from voslab.cli.export import graphs_of, sizes_of
 from voslab.cli.onnx import check_packages, compare, write_graph
 from voslab.core.checkpoint import CheckpointMetadata
@@ -60,4 +60,4 @@ def _show(name: str, onnx_seconds: float, torch_seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

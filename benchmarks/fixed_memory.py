@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.goals import Goal, interleaved, options
+from benchmarks.goals import Goal, interleaved, options, start
 from voslab.engine.profiling import start_random_video
 from voslab.methods import registry
 from voslab.nn.inference import for_inference
@@ -67,4 +67,4 @@ def step(name: str, size: list[int], frames: int = 0, **parameters: Any) -> Call
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

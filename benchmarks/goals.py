@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from voslab.cli.cpu_runtime import configure_cpu
+from voslab.cli.entry import fail
+from voslab.core import ConfigError, VOSError
 
 HELD_OUT = "bear,car-turn,dog-agility,motorbike,rollerblade"
 """Videos of DAVIS 2016 train that no network here trained on (`conf/data/coco_davis2016.yaml`)."""
@@ -51,11 +53,21 @@ class Goal:
         print(ROW.format(self.name, ratio, f"{sign} {self.limit:g}", f"{self.verdict}: {self.note}"), flush=True)
 
 
+def start(main: Callable[[], None]) -> None:
+    """Call the main function of a benchmark; bad input ends in one line and exit code 2."""
+    try:
+        main()
+    except VOSError as error:
+        fail(error)
+
+
 def options(defaults: dict[str, str]) -> dict[str, str]:
     """`key=value` of the command line over defaults; sets `threads`, where there is such a key, and the processor."""
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    given = {key: value for key, _, value in (argument.partition("=") for argument in sys.argv[1:])}
     if unknown := sorted(given.keys() - defaults.keys()):
-        sys.exit(f"error: no option {unknown[0]}; there are {', '.join(defaults)}")
+        raise ConfigError(f"no option {unknown[0]}; there are {', '.join(defaults)}")
+    if empty := [key for key, value in given.items() if defaults[key] and not value]:
+        raise ConfigError(f"{empty[0]}: no value; write {empty[0]}={defaults[empty[0]]}")
     merged = {**defaults, **given}
     if merged.get("threads"):
         torch.set_num_threads(int(merged["threads"]))

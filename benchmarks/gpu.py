@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.goals import options
+from benchmarks.goals import options, start
 from voslab.core import generator
 from voslab.engine import Settings, run
 from voslab.engine.device import is_out_of_memory
@@ -198,4 +198,4 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.goals import HELD_OUT, options
+from benchmarks.goals import HELD_OUT, options, start
 from voslab.cli.int8 import prepared
 from voslab.cli.onnx import open_graph
 from voslab.data.sources.davis import davis
@@ -115,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -22,7 +22,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.goals import HELD_OUT, Goal, Peak, interleaved, options
+from benchmarks.goals import HELD_OUT, Goal, Peak, interleaved, options, start
 from voslab.configs import compose
 from voslab.core.resources import resource
 from voslab.data.sources.davis import davis
@@ -130,4 +130,4 @@ def step(network: Any, frame: Any, state: Any) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from benchmarks.goals import start
 from benchmarks.precompute import Scores, Stream, Warp, measured
 from benchmarks.reading import rows as cost
-from voslab.cli.entry import fail
-from voslab.core import ConfigError, VOSError
+from voslab.core import ConfigError
 from voslab.core.parameters import nearest
 from voslab.data.sources.davis import davis
 from voslab.data.video_sequence import VideoSequence
@@ -94,20 +94,17 @@ ROW = "{:<14}{:<20}{:<20}{:>7}{:>7}{:>8}{:>8}{:>8}{:>8}"
 def main() -> None:
     """Print a row per setting, warp and sequence, a mean per setting and warp, and the cost."""
     torch.set_num_threads(1)
-    try:
-        options = _options(sys.argv[1:])
-        settings, warps = _picked(options["settings"], SETTINGS), _picked(options["warps"], WARPS)
-        only = options["sequences"].split(",") if options["sequences"] else None
-        sequences = davis(options["paths.data"], 2016, options["split"], only=only)[:: int(options["every"])]
-        with ExitStack() as stack:
-            cache = Path(options["paths.cache"] or stack.enter_context(tempfile.TemporaryDirectory()))
-            print(ROW.format("settings", "warp", "sequence", "keys", "intra", "error", "plain", "J of B", "J"))
-            for name, setting in settings.items():
-                _study(name, setting, sequences, warps, cache, options)
-                if options["cost"] == "true":
-                    cost(name, encode_to_cache(sequences[-1].images, cache, setting))
-    except VOSError as error:
-        fail(error)
+    options = _options(sys.argv[1:])
+    settings, warps = _picked(options["settings"], SETTINGS), _picked(options["warps"], WARPS)
+    only = options["sequences"].split(",") if options["sequences"] else None
+    sequences = davis(options["paths.data"], 2016, options["split"], only=only)[:: int(options["every"])]
+    with ExitStack() as stack:
+        cache = Path(options["paths.cache"] or stack.enter_context(tempfile.TemporaryDirectory()))
+        print(ROW.format("settings", "warp", "sequence", "keys", "intra", "error", "plain", "J of B", "J"))
+        for name, setting in settings.items():
+            _study(name, setting, sequences, warps, cache, options)
+            if options["cost"] == "true":
+                cost(name, encode_to_cache(sequences[-1].images, cache, setting))
 
 
 def _options(arguments: list[str]) -> dict[str, str]:
@@ -177,4 +174,4 @@ def _print(name: str, warp: str, sequence: str, found: dict[str, float]) -> None
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.goals import Goal, Peak, interleaved, options
+from benchmarks.goals import Goal, Peak, interleaved, options, start
 from voslab.core import Frame
 from voslab.engine.profiling import start_random_video
 from voslab.methods import registry
@@ -127,4 +127,4 @@ def _steps(name: str, objects: int, size: tuple[int, int]) -> dict[str, Callable
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

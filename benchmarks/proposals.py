@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.goals import options
+from benchmarks.goals import options, start
 from voslab.data.sources.davis import davis
 from voslab.studio.proposer import Click, GrabCut, Prompt
 
@@ -92,4 +92,4 @@ def iou(mask: Mask, truth: Mask) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.goals import Goal, options
+from benchmarks.goals import Goal, options, start
 from voslab.data.sources.davis import davis
 from voslab.video import open_video
 from voslab.video.codec_reader import codec_frames
@@ -78,4 +78,4 @@ def _seconds(read: Callable[[], Iterable[Any]]) -> tuple[float, int]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

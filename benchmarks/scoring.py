@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.goals import Goal, interleaved, options
+from benchmarks.goals import Goal, interleaved, options, start
 from voslab.data.sources.davis import davis
 from voslab.metrics import boundary_f, jaccard
 from voslab.training.predictions import read_predictions
@@ -137,4 +137,4 @@ def _edges(mask: Mask) -> Mask:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

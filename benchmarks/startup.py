@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.goals import Goal, options
+from benchmarks.goals import Goal, options, start
 from voslab.video import VideoWriter, write_mask
 
 DEFAULTS = {"rounds": "3", "size": "480x854"}
@@ -71,4 +71,4 @@ def _first_mask(video: Path, mask: Path, output: Path) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -21,7 +21,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from benchmarks.goals import Goal, options
+from benchmarks.goals import Goal, options, start
 from voslab.cli.arguments import CONFIGS
 from voslab.cli.instantiate import instantiate
 from voslab.cli.training_module import training_module
@@ -82,4 +82,4 @@ def _measure(recipe: str, variant: str, threads: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)
