@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 
-from benchmarks.goals import start
+from benchmarks.goals import parsed, start
 from benchmarks.segmented import Ran, processor_time, ran
 from voslab.cli.arguments import CONFIGS
 from voslab.cli.models import load_model
@@ -80,7 +80,7 @@ def main() -> None:
     """Print both tables."""
     options = {**DEFAULTS, "data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS", "paths.experiments": "experiments"}
     overrides = [argument for argument in sys.argv[1:] if argument.startswith("model.")]
-    options |= dict(argument.split("=", 1) for argument in sys.argv[1:] if not argument.startswith("model."))
+    options = parsed([argument for argument in sys.argv[1:] if not argument.startswith("model.")], options)
     torch.set_num_threads(1)
     only = options["sequences"].split(",") if options["sequences"] else None
     sequences = davis(options["data"], int(options["year"]), options["split"], only=only)

@@ -14,6 +14,7 @@ from torch import nn
 from voslab.cli.cpu_runtime import configure_cpu
 from voslab.cli.entry import fail
 from voslab.core import ConfigError, VOSError
+from voslab.core.parameters import nearest
 
 HELD_OUT = "bear,car-turn,dog-agility,motorbike,rollerblade"
 """Videos of DAVIS 2016 train that no network here trained on (`conf/data/coco_davis2016.yaml`)."""
@@ -61,14 +62,22 @@ def start(main: Callable[[], None]) -> None:
         fail(error)
 
 
+def parsed(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:
+    """`key=value` arguments over defaults; a value may be empty."""
+    merged = dict(defaults)
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key not in defaults:
+            raise ConfigError(f"no option {key}{nearest(key, defaults)}; there are {', '.join(defaults)}")
+        if not equals:
+            raise ConfigError(f"{key}: no value; write {key}={defaults[key]}")
+        merged[key] = value
+    return merged
+
+
 def options(defaults: dict[str, str]) -> dict[str, str]:
     """`key=value` of the command line over defaults; sets `threads`, where there is such a key, and the processor."""
-    given = {key: value for key, _, value in (argument.partition("=") for argument in sys.argv[1:])}
-    if unknown := sorted(given.keys() - defaults.keys()):
-        raise ConfigError(f"no option {unknown[0]}; there are {', '.join(defaults)}")
-    if empty := [key for key, value in given.items() if defaults[key] and not value]:
-        raise ConfigError(f"{empty[0]}: no value; write {empty[0]}={defaults[empty[0]]}")
-    merged = {**defaults, **given}
+    merged = parsed(sys.argv[1:], defaults)
     if merged.get("threads"):
         torch.set_num_threads(int(merged["threads"]))
     configure_cpu()

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from benchmarks.goals import start
+from benchmarks.goals import parsed, start
 from benchmarks.precompute import Scores, Stream, Warp, measured
 from benchmarks.reading import rows as cost
 from voslab.core import ConfigError
@@ -109,10 +109,7 @@ def main() -> None:
 
 def _options(arguments: list[str]) -> dict[str, str]:
     usual = {**DEFAULTS, "paths.data": f"{os.environ.get('VOS_DATA', 'data')}/DAVIS"}
-    given = {name: value for name, _, value in (argument.partition("=") for argument in arguments)}
-    if unknown := [name for name in given if name not in usual]:
-        raise ConfigError(f"{unknown[0]}: there is no such option{nearest(unknown[0], usual)}")
-    options = usual | given
+    options = parsed(arguments, usual)
     if not options["every"].isdecimal() or int(options["every"]) < 1:
         raise ConfigError(f"every={options['every']}: must be at least 1")
     return options

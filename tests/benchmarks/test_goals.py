@@ -15,7 +15,9 @@ from benchmarks.goals import start
         (corrections.main, "data=missing", "missing: no such folder"),
         (corrections.main, "data", "data: no value"),
         (covos.main, "data=missing", "missing: no such folder"),
+        (covos.main, "sequnces=bear", "no option sequnces; did you mean 'sequences'?; there are"),
         (motion.main, "paths.data=missing", "missing: no such folder"),
+        (motion.main, "every", "every: no value"),
         (gpu.main, "data=missing", "no option data; there are methods"),
     ],
 )
